@@ -1,0 +1,100 @@
+"""The `relightgan` command: finds the module behind a sub-command and turns errors into one line and an exit code.
+
+Sub-commands are loaded by name and only when asked for, so `relightgan infer` never waits for torch and `core` never
+imports `training`. Each module offers `main(argv) -> int`.
+"""
+
+import importlib
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+from relightgan.core.errors import EXIT_CANCELLED, EXIT_ERROR, EXIT_USAGE, RelightError
+from relightgan.core.version import VERSION
+
+COMMANDS = {
+    "train": ("relightgan.training.train", "fit a look to two folders of set photos"),
+    "photos": ("relightgan.training.photos_command", "look at a photo dump before training"),
+    "infer": ("relightgan.core.infer", "relight frames or a movie with a look"),
+    "look": ("relightgan.core.look_command", "show what is inside a look"),
+    "evaluate": ("relightgan.training.evaluate", "measure a look on paired views and clips"),
+    "doctor": ("relightgan.core.doctor", "check this installation and say how to mend it"),
+}
+EXTRA_OF_LAYER = {"relightgan.training": "train"}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one sub-command.
+
+    Args:
+        argv: the words after `relightgan`; those of this process when None.
+
+    Returns:
+        0 done, 1 our error, 2 usage, 130 cancelled.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    if not words or words[0] in ("-h", "--help"):
+        print(usage())
+        return 0 if words else EXIT_USAGE
+    if words[0] == "--version":
+        print(f"relightgan {VERSION}")
+        return 0
+    if words[0] not in COMMANDS:
+        print(f"relightgan: there is no command '{words[0]}'.\n\n{usage()}", file=sys.stderr)
+        return EXIT_USAGE
+    return run_command(lambda: load_command(words[0])(words[1:]))
+
+
+def usage() -> str:
+    """The overview that `relightgan --help` prints."""
+    rows = "\n".join(f"  {name:<10} {text}" for name, (_, text) in COMMANDS.items())
+    return (
+        f"relightgan {VERSION}: makes shots of one scene match in light.\n\n"
+        f"usage: relightgan COMMAND ...\n\n{rows}\n\n`relightgan COMMAND --help` shows options and examples."
+    )
+
+
+def load_command(name: str) -> Callable[[Sequence[str]], int]:
+    """Imports the module behind a sub-command; a missing optional package is an error that names the extra.
+
+    Raises:
+        RelightError: the module needs a package that isn't installed.
+    """
+    module_name, _ = COMMANDS[name]
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("relightgan"):
+            raise
+        extra = EXTRA_OF_LAYER.get(module_name.rpartition(".")[0])
+        package = f"relightgan[{extra}]" if extra else "relightgan"
+        raise RelightError(
+            f"'relightgan {name}' needs the package {error.name}, which isn't installed in {sys.executable}.",
+            f"Run: {sys.executable} -m pip install '{package}'.",
+        ) from error
+    command: Callable[[Sequence[str]], int] = module.main
+    return command
+
+
+def run_command(command: Callable[[], int]) -> int:
+    """Calls a command and turns what it raises into one line on stderr and an exit code.
+
+    The word `Error:` is written only where the task has failed, because farm managers fail a task on it.
+    """
+    try:
+        return command()
+    except KeyboardInterrupt:
+        print("Cancelled; finished files are whole.", file=sys.stderr)
+        return EXIT_CANCELLED
+    except RelightError as error:
+        word = "Cancelled" if error.exit_code == EXIT_CANCELLED else "Error"
+        print(f"{word}: {error}", file=sys.stderr)
+        return error.exit_code
+    except BrokenPipeError:
+        # Whoever read our output (`| head`) has gone; Python would complain once more while closing stdout.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_ERROR
+
+
+if __name__ == "__main__":
+    sys.exit(main())

