@@ -1,0 +1,301 @@
+"""The look: one .onnx file that holds a fitted relighting and every fact needed to use it.
+
+What stands in the file
+    metadata `relightgan.format`   the number of this contract, LOOK_FORMAT
+    metadata `relightgan.facts`    LookFacts as JSON
+    input  `plate`   float32 [N,3,H,W], the look's model space; N, H and W dynamic
+    input  `window`  float32 [4], optional (initializer 0,0,1,1): where this tile lies in the frame, x0,y0,x1,y1 in 0..1
+    output `relit`   float32 [N,3,H,W], model space
+    outputs named in `facts.operators`: float32 [N,C,h,w], lying over the frame's area
+
+An *operator look* predicts its operators from the plate, and `relit` sees the plate only through (this pixel, window,
+operators); so the runtime can cut the graph in two, blend operators over time and apply them strip by strip.
+An *image look* has no operators and simply turns one picture into another.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import onnx
+from relightgan.core.errors import LookError
+
+LOOK_FORMAT = 1
+FORMAT_KEY = "relightgan.format"
+FACTS_KEY = "relightgan.facts"
+
+ENCODINGS = ("linear", "srgb_log")
+# unbounded: any scene-linear value may go in; unit: a picture in 0..1; signed: one in -1..1 (many foreign models).
+VALUE_RANGES = ("unbounded", "unit", "signed")
+
+PLATE = "plate"
+RELIT = "relit"
+WINDOW = "window"
+
+
+@dataclass(frozen=True)
+class LookFacts:
+    """Everything a look says about itself; JSON in the file's metadata."""
+
+    name: str
+    direction: str  # "day to dusk", or "ab"/"ba" of a fit with two looks
+    translator: str  # "relight", "cyclegan", "foreign", ...
+    encoding: str  # one of ENCODINGS: how linear values are written for the network
+    primaries: str  # colour space name of the model's primaries, such as "lin_rec709"
+    value_range: str  # one of VALUE_RANGES
+    operators: tuple[str, ...] = ()  # names of operator outputs; empty for an image look
+    size_multiple: int = 1  # height and width must be multiples of this, px
+    overlap_px: int = 0  # context that each side of a tile needs, px; 0: none
+    config: dict[str, Any] = field(default_factory=dict)  # the full recipe
+    dataset: dict[str, Any] = field(default_factory=dict)  # manifest of the photos, with hashes
+    evaluation: dict[str, Any] = field(default_factory=dict)  # figures measured on held-out photos
+    versions: dict[str, Any] = field(default_factory=dict)  # of the software that made it
+    licence: str = ""
+    created: str = ""  # ISO 8601
+
+
+@dataclass(frozen=True)
+class Look:
+    """A look that was read and found to keep the contract.
+
+    The bytes are held so that what runs is what was hashed, even when the file is replaced meanwhile.
+    """
+
+    path: Path
+    facts: LookFacts
+    sha256: str
+    model: bytes = field(repr=False, compare=False)
+    plate_name: str = PLATE  # a foreign model may name its input and output otherwise
+    relit_name: str = RELIT
+    takes_window: bool = False
+
+
+# Facts nobody can guess about a model that isn't ours, each with what may be given.
+FOREIGN_FACTS = {
+    "encoding": " or ".join(ENCODINGS),
+    "value_range": " or ".join(VALUE_RANGES),
+    "primaries": "such as lin_rec709",
+    "size_multiple": "pixels, 1 if any size will do",
+    "overlap_px": "pixels of context a tile needs, its receptive field's radius",
+}
+CHOICES = {"encoding": ENCODINGS, "value_range": VALUE_RANGES}
+
+
+def facts_to_metadata(facts: LookFacts) -> dict[str, str]:
+    """The metadata entries that make an ONNX file a look; the inverse of `facts_from_metadata`."""
+    return {
+        FORMAT_KEY: str(LOOK_FORMAT),
+        FACTS_KEY: json.dumps(dataclasses.asdict(facts), sort_keys=True, ensure_ascii=False),
+    }
+
+
+def facts_from_metadata(
+    metadata: Mapping[str, str], path: str | os.PathLike, overrides: Mapping[str, Any] | None = None
+) -> LookFacts:
+    """The facts of a look, from its metadata or, for a foreign model, from what the user gives.
+
+    Facts that this version doesn't know are passed over: within one format number a newer version may only add some.
+
+    Args:
+        metadata: the metadata of the ONNX file.
+        path: the file, for messages.
+        overrides: facts by name; for a foreign model at least FOREIGN_FACTS. Text such as "16" is accepted for numbers.
+
+    Raises:
+        LookError: another format number, a missing or wrong fact, or an override of what the look itself states.
+    """
+    given = {key: value for key, value in (overrides or {}).items() if value is not None}
+    known = {f.name: f for f in dataclasses.fields(LookFacts)}
+    for key in given:
+        if key not in known:
+            raise LookError(f"There is no fact '{key}' about a look.", f"Facts are: {', '.join(known)}.")
+    if FORMAT_KEY not in metadata:
+        missing = [f"{key} ({text})" for key, text in FOREIGN_FACTS.items() if key not in given]
+        if missing:
+            raise LookError(
+                f"{path} doesn't say how it wants its pictures: it wasn't exported by RelightGAN.",
+                f"Give these facts about it: {'; '.join(missing)}.",
+            )
+        return build_facts({"name": Path(path).stem, "direction": "", "translator": "foreign", **given}, path)
+    found = metadata[FORMAT_KEY]
+    if found != str(LOOK_FORMAT):
+        newer = found.isdigit() and int(found) > LOOK_FORMAT
+        fix = "Update RelightGAN on this machine." if newer else "Export it again with this version."
+        raise LookError(f"{path} is look format {found}; this version reads format {LOOK_FORMAT}.", fix)
+    try:
+        stated = json.loads(metadata.get(FACTS_KEY, ""))
+    except json.JSONDecodeError as error:
+        raise LookError(f"The facts in {path} ({FACTS_KEY}) can't be read: {error}.", "Export it again.") from error
+    if not isinstance(stated, dict):
+        raise LookError(f"The facts in {path} ({FACTS_KEY}) aren't a JSON object.", "Export it again.")
+    facts = build_facts({**given, **{key: value for key, value in stated.items() if key in known}}, path)
+    for key, value in given.items():
+        if key in stated and str(getattr(facts, key)) != str(value):
+            raise LookError(f"{path} itself says {key} = {getattr(facts, key)}, not {value}.", f"Leave {key} out.")
+    return facts
+
+
+def build_facts(values: Mapping[str, Any], path: str | os.PathLike) -> LookFacts:
+    """LookFacts from loose values, each checked for its type and range.
+
+    Raises:
+        LookError: naming the file and the fact.
+    """
+    checked: dict[str, Any] = {}
+    for fact in dataclasses.fields(LookFacts):
+        if fact.name in values:
+            checked[fact.name] = checked_fact(fact.name, values[fact.name], path)
+        elif fact.default is dataclasses.MISSING and fact.default_factory is dataclasses.MISSING:
+            raise LookError(f"{path} doesn't state the fact '{fact.name}'.", "Export it again.")
+    facts = LookFacts(**checked)
+    if facts.operators and facts.value_range != "unbounded":
+        raise LookError(
+            f"{path} predicts operators but takes value_range {facts.value_range}; operators act on unbounded plates.",
+            "Export it with value_range unbounded.",
+        )
+    return facts
+
+
+def checked_fact(name: str, value: Any, path: str | os.PathLike) -> Any:
+    """One fact in its right type.
+
+    Raises:
+        LookError: the value has another type or isn't one of the choices.
+    """
+    problem = f"The fact {name} = {value!r} of {path} makes no sense."
+    if name == "operators":
+        if not isinstance(value, list | tuple) or not all(isinstance(item, str) and item for item in value):
+            raise LookError(problem, "It is a list of output names.")
+        return tuple(value)
+    if name in ("size_multiple", "overlap_px"):
+        least = 1 if name == "size_multiple" else 0
+        digits = str(value)
+        if isinstance(value, bool) or not digits.isdigit() or int(digits) < least:
+            raise LookError(problem, f"It is a whole number from {least} up, in pixels.")
+        return int(digits)
+    if name in ("config", "dataset", "evaluation", "versions"):
+        if not isinstance(value, dict):
+            raise LookError(problem, "It is a table of names and values.")
+        return value
+    if not isinstance(value, str):
+        raise LookError(problem, "It is text.")
+    if name in CHOICES and value not in CHOICES[name]:
+        raise LookError(problem, f"It is one of: {', '.join(CHOICES[name])}.")
+    return value
+
+
+def load_look(path: str | os.PathLike, overrides: Mapping[str, Any] | None = None) -> Look:
+    """Reads a look and checks that it keeps the contract at the top of this module.
+
+    Args:
+        path: the .onnx file.
+        overrides: facts of a model that wasn't exported by RelightGAN; see `facts_from_metadata`.
+
+    Raises:
+        LookError: the file isn't there, isn't ONNX, keeps its weights elsewhere, has an unknown format number,
+            lacks facts, or has other inputs or outputs than a look.
+    """
+    place = Path(path)
+    try:
+        model_bytes = place.read_bytes()
+    except OSError as error:
+        raise LookError(
+            f"The look {place} can't be read: {error.strerror}.", "Check the path and its permissions."
+        ) from error
+    model = parse_model(model_bytes, place)
+    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in all_tensors(model.graph)):
+        raise LookError(
+            f"{place} keeps its weights in another file; a look is one file.",
+            f"Join them: onnx.save(onnx.load('{place}'), 'look.onnx').",
+        )
+    facts = facts_from_metadata({entry.key: entry.value for entry in model.metadata_props}, place, overrides)
+    plate_name, relit_name, takes_window = checked_ports(model.graph, facts, place)
+    digest = hashlib.sha256(model_bytes).hexdigest()
+    return Look(place, facts, digest, model_bytes, plate_name, relit_name, takes_window)
+
+
+def parse_model(model_bytes: bytes, path: Path) -> onnx.ModelProto:
+    """The ONNX model in a file's bytes.
+
+    Raises:
+        LookError: the bytes aren't a whole, valid ONNX model.
+    """
+    # The checker parses for itself and, unlike protobuf's own parser, fails with an error that onnx names.
+    try:
+        onnx.checker.check_model(model_bytes)
+    except (onnx.checker.ValidationError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise LookError(
+            f"{path} isn't a valid ONNX model ({reason}).", "Export it again, or copy it again if it was cut short."
+        ) from error
+    return onnx.load_model_from_string(model_bytes)
+
+
+def all_tensors(graph: onnx.GraphProto) -> list[onnx.TensorProto]:
+    """Every stored tensor of a graph: initializers, constants and those of nested graphs."""
+    tensors = list(graph.initializer)
+    for node in graph.node:
+        for attribute in node.attribute:
+            tensors += [attribute.t] if attribute.HasField("t") else []
+            tensors += attribute.tensors
+            for nested in [attribute.g] if attribute.HasField("g") else attribute.graphs:
+                tensors += all_tensors(nested)
+    return tensors
+
+
+def checked_ports(graph: onnx.GraphProto, facts: LookFacts, path: Path) -> tuple[str, str, bool]:
+    """The names of the plate's input and the relit output, and whether there is a window.
+
+    Raises:
+        LookError: an input or output is missing, unknown, or has the wrong type or a fixed size.
+    """
+    stored = {tensor.name for tensor in graph.initializer}
+    required = [port for port in graph.input if port.name not in stored]
+    inputs = {port.name: port for port in graph.input}
+    outputs = {port.name: port for port in graph.output}
+    if len(required) != 1 or (facts.translator != "foreign" and required[0].name != PLATE):
+        raise LookError(
+            f"{path} needs the inputs {[port.name for port in required]}; a look needs just '{PLATE}'.",
+            "Export it as a picture-to-picture model.",
+        )
+    relit_name = RELIT if facts.translator != "foreign" or RELIT in outputs else next(iter(outputs))
+    for name in (relit_name, *facts.operators):
+        if name not in outputs:
+            raise LookError(f"{path} has no output '{name}', only {list(outputs)}.", "Export it again.")
+    check_picture(required[0], path)
+    check_picture(outputs[relit_name], path)
+    takes_window = WINDOW in inputs and WINDOW in stored
+    if takes_window and port_shape(inputs[WINDOW]) != [4]:
+        raise LookError(f"The input '{WINDOW}' of {path} isn't float32 [4].", "Export it again.")
+    return required[0].name, relit_name, takes_window
+
+
+def check_picture(port: onnx.ValueInfoProto, path: Path) -> None:
+    """Checks that a port carries float32 [N,3,H,W] pictures of any size.
+
+    Raises:
+        LookError: it carries something else.
+    """
+    kind = port.type.tensor_type.elem_type
+    if kind != onnx.TensorProto.FLOAT:
+        found = onnx.TensorProto.DataType.Name(kind)
+        raise LookError(f"'{port.name}' of {path} is {found}; a look is float32 in and out.", "Export it in float32.")
+    shape = port_shape(port)
+    # Exporters often leave the output's size open or compute it; only what is stated can be wrong.
+    if shape and (len(shape) != 4 or shape[1] not in (0, 3)):
+        raise LookError(f"'{port.name}' of {path} has the shape {shape}; a look is [N,3,H,W].", "Export it so.")
+    if shape and (shape[2] or shape[3]):
+        raise LookError(
+            f"'{port.name}' of {path} has the fixed size {shape[3]}x{shape[2]}; a look takes any size.",
+            "Export it with dynamic height and width.",
+        )
+
+
+def port_shape(port: onnx.ValueInfoProto) -> list[int]:
+    """The stated shape of an input or output, 0 where it is dynamic; empty when none is stated."""
+    return [dim.dim_value if dim.HasField("dim_value") else 0 for dim in port.type.tensor_type.shape.dim]

@@ -1,0 +1,58 @@
+"""What every test may ask for by name: small looks that are real files."""
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+
+def load_helper(name: str) -> ModuleType:
+    """A helper module beside this file; tests have no packages, so it is loaded by its path."""
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).parent / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def tiny_looks() -> ModuleType:
+    """The builders of tests/tiny_looks.py, for looks with other facts than the ones below."""
+    return load_helper("tiny_looks")
+
+
+@pytest.fixture(scope="session")
+def look_folder(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("looks")
+
+
+@pytest.fixture(scope="session")
+def identity_look(tiny_looks, look_folder) -> Path:
+    """A look of unbounded linear values without operators that changes nothing."""
+    return tiny_looks.identity_look(look_folder / "identity.onnx")
+
+
+@pytest.fixture(scope="session")
+def unit_identity_look(tiny_looks, look_folder) -> Path:
+    """An image look in srgb_log, 0..1, that changes nothing."""
+    return tiny_looks.identity_look(look_folder / "unit_identity.onnx", encoding="srgb_log", value_range="unit")
+
+
+@pytest.fixture(scope="session")
+def darken_grid_look(tiny_looks, look_folder) -> Path:
+    """An operator look: a 4x6 `grid` of log2 gains that follow the plate, and a ramp over the frame."""
+    return tiny_looks.darken_grid_look(look_folder / "darken_grid.onnx")
+
+
+@pytest.fixture(scope="session")
+def conv_look(tiny_looks, look_folder) -> Path:
+    """An image look of three 3x3 convolutions; a pixel sees 3 pixels around it, and `overlap_px` says so."""
+    return tiny_looks.conv_look(look_folder / "conv.onnx")
+
+
+@pytest.fixture(scope="session")
+def strided_conv_look(tiny_looks, look_folder) -> Path:
+    """An image look that needs even sizes."""
+    return tiny_looks.strided_conv_look(look_folder / "strided_conv.onnx")
