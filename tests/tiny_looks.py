@@ -18,9 +18,15 @@ PICTURE = ["N", 3, "H", "W"]
 
 def facts_of(**changes) -> LookFacts:
     values = {
-        "name": "tiny", "direction": "day to dusk", "translator": "tiny", "encoding": "linear",
-        "primaries": "lin_rec709", "value_range": "unbounded", "licence": "Apache-2.0", "created": "2026-01-01T00:00:00Z",
-    }  # fmt: skip
+        "name": "tiny",
+        "direction": "day to dusk",
+        "translator": "tiny",
+        "encoding": "linear",
+        "primaries": "lin_rec709",
+        "value_range": "unbounded",
+        "licence": "Apache-2.0",
+        "created": "2026-01-01T00:00:00Z",
+    }
     return LookFacts(**{**values, **changes})
 
 

@@ -1,0 +1,101 @@
+"""The command `relightgan look`: what is inside a look."""
+
+import argparse
+import dataclasses
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from relightgan.core.errors import EXIT_DONE
+from relightgan.core.look import LOOK_FORMAT, Look, load_look
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+EXAMPLES = """examples:
+  relightgan look day_to_dusk.onnx
+  relightgan look day_to_dusk.onnx --json | python -m json.tool
+"""
+PLAIN_FACTS = ("name", "direction", "translator", "encoding", "primaries", "value_range")
+TABLES = ("evaluation", "dataset", "config", "versions")
+
+
+def main(argv: Sequence[str]) -> int:
+    """Prints what a look says about itself.
+
+    Args:
+        argv: the words after `relightgan look`.
+
+    Raises:
+        LookError: the file isn't a look of ours.
+    """
+    parser = argparse.ArgumentParser(
+        prog="relightgan look",
+        description="Shows what is inside a look: its facts, evaluation, dataset and full recipe.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("look", help="the .onnx file")
+    parser.add_argument("--json", action="store_true", help="print one JSON object for a program to read")
+    options = parser.parse_args(argv)
+    look = load_look(options.look)
+    if options.json:
+        print(json.dumps(summary(look), indent=2, ensure_ascii=False))
+    else:
+        Console(highlight=False).print(table_of(look))
+    return EXIT_DONE
+
+
+def summary(look: Look) -> dict[str, Any]:
+    """The look as one JSON object: format, path, size in bytes, hash and facts."""
+    return {
+        "format": LOOK_FORMAT,
+        "path": str(look.path),
+        "bytes": len(look.model),
+        "sha256": look.sha256,
+        "facts": dataclasses.asdict(look.facts),
+    }
+
+
+def table_of(look: Look) -> Table:
+    """The look as a table of two columns for people."""
+    facts = look.facts
+    table = Table(show_header=False, box=None, pad_edge=False)
+    table.add_column(no_wrap=True, style="bold")
+    table.add_column(overflow="fold")
+
+    def row(name: str, value: Any) -> None:
+        table.add_row(Text(name), Text(str(value)))
+
+    row("file", f"{look.path} ({len(look.model) / 1e6:.1f} MB, format {LOOK_FORMAT})")
+    row("sha256", look.sha256)
+    for name in PLAIN_FACTS:
+        row(name.replace("_", " "), getattr(facts, name))
+    row("operators", ", ".join(facts.operators) or "none: an image look")
+    row("sizes", "any" if facts.size_multiple == 1 else f"multiples of {facts.size_multiple} px (padded for you)")
+    row("tiles", f"{facts.overlap_px} px of context" if facts.overlap_px else "need no context")
+    row("created", facts.created or "not stated")
+    row("licence", facts.licence or "not stated")
+    for name in TABLES:
+        table.add_row("", "")
+        entries = flat(getattr(facts, name))
+        row(name, "" if entries else "not stated")
+        for key, value in entries:
+            row(f"  {key}", value)
+    return table
+
+
+def flat(values: dict[str, Any], above: str = "") -> list[tuple[str, str]]:
+    """Nested tables as rows with dotted names; long lists by their length and first entries."""
+    rows: list[tuple[str, str]] = []
+    for key, value in values.items():
+        name = f"{above}{key}"
+        if isinstance(value, dict) and value:
+            rows += flat(value, f"{name}.")
+        elif isinstance(value, list) and len(value) > 6:
+            rows.append((name, f"{len(value)} entries: {', '.join(str(item) for item in value[:3])}, ..."))
+        elif isinstance(value, float):
+            rows.append((name, f"{value:.6g}"))
+        else:
+            rows.append((name, str(value)))
+    return rows
