@@ -1,0 +1,226 @@
+"""The flagship translator: a log2-gain bilateral grid, predicted from a small proxy and sliced at full resolution.
+
+A network sees the plate at low resolution and predicts, per cell of a coarse grid over the frame and per step of
+brightness, how many stops to add to red, green and blue. Every pixel looks up its own gain by position and brightness
+and is multiplied by 2^gain in scene-linear light. So detail, highlights, negatives and resolution are the plate's own,
+and gains of neighbouring frames can be averaged without ghosts.
+
+Sources: the bilateral grid of Chen, Paris and Durand (SIGGRAPH 2007), predicted by a network as in HDRnet (Gharbi et
+al., SIGGRAPH 2017); gains instead of affine matrices, and exposure anchoring, are ours.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+LUMA_WEIGHTS = (0.2126, 0.7152, 0.0722)  # Rec. 709
+DARKEST_LINEAR = 2.0**-12  # what the guide and the proxy take for black: below it there is no light left to measure
+UNSHUFFLE = 4  # proxy pixels folded into channels at the entrance, either way
+GUIDE_STOPS = (-6.0, 4.0)  # the brightness axis, in stops around the frame's own mean
+
+
+@dataclass(frozen=True)
+class GainGridSettings:
+    """The shape of the gain-grid network."""
+
+    proxy_px: int = 256  # long side of the low-resolution proxy the network sees
+    depth: int = 8  # brightness steps of the grid
+    width: int = 16  # channels of the first stage; the later ones are multiples of it
+    max_stops: float = 6.0  # largest gain, in stops, either way
+
+
+def log2(x: Tensor) -> Tensor:
+    """log2 written so that every exporter and provider knows it."""
+    return torch.log(x) * 1.4426950408889634
+
+
+def exp2(x: Tensor) -> Tensor:
+    """2^x written so that every exporter and provider knows it."""
+    return torch.exp(x * 0.6931471805599453)
+
+
+def log_luminance(linear: Tensor) -> Tensor:
+    """log2 of Rec. 709 luminance; (N, 3, H, W) scene-linear to (N, 1, H, W) stops, held at 12 stops below 1.0."""
+    red, green, blue = LUMA_WEIGHTS
+    luminance = linear[:, 0:1] * red + linear[:, 1:2] * green + linear[:, 2:3] * blue
+    return log2(luminance.clamp(min=DARKEST_LINEAR))
+
+
+def slice_grid(grid: Tensor, position: Tensor, brightness: Tensor, depth: int) -> Tensor:
+    """Looks up each pixel's gain: linear between cells and between brightness steps.
+
+    The five-dimensional lookup is written as two four-dimensional ones on an atlas of the depth planes stacked in
+    height, which every ONNX runtime since opset 16 can run; the fifth dimension is interpolated by hand.
+
+    Args:
+        grid: (N, 3 * depth, gh, gw) stops, channel-major (red's planes first).
+        position: (N, H, W, 2) where each pixel lies in the frame, x and y in 0..1.
+        brightness: (N, 1, H, W) place on the brightness axis, 0..depth-1; held at the ends.
+        depth: number of brightness steps.
+
+    Returns:
+        (N, 3, H, W) log2 gain in stops.
+    """
+    n, _, gh, gw = grid.shape
+    atlas = grid.reshape(n, 3, depth * gh, gw)
+    lower = torch.floor(brightness).clamp(0, depth - 2)
+    x = position[..., 0] * 2 - 1
+    row = (position[..., 1] * gh - 0.5).clamp(min=0)
+    row = torch.minimum(row, torch.full_like(row, gh - 1)) + lower[:, 0] * gh
+
+    def plane(atlas_row: Tensor) -> Tensor:
+        y = (atlas_row + 0.5) * (2.0 / (depth * gh)) - 1
+        where = torch.stack([x, y], dim=-1)
+        return F.grid_sample(atlas, where, mode="bilinear", padding_mode="border", align_corners=False)
+
+    below = plane(row)
+    return below + (plane(row + gh) - below) * (brightness - lower).clamp(0, 1)
+
+
+def pixel_positions(height: int, width: int, window: Tensor) -> Tensor:
+    """Where the pixels of a tile lie in the frame.
+
+    Args:
+        height: tile height in pixels.
+        width: tile width in pixels.
+        window: (4,) the tile's x0, y0, x1, y1 within the frame, 0..1.
+
+    Returns:
+        (1, H, W, 2) x and y of the pixel centres, 0..1 over the frame.
+    """
+    across = (torch.arange(width, device=window.device, dtype=torch.float32) + 0.5) / width
+    down = (torch.arange(height, device=window.device, dtype=torch.float32) + 0.5) / height
+    x = window[0] + across * (window[2] - window[0])
+    y = window[1] + down * (window[3] - window[1])
+    return torch.stack([x[None, :].expand(height, width), y[:, None].expand(height, width)], dim=-1)[None]
+
+
+def gain_at(grid: Tensor, anchor: Tensor, linear: Tensor, position: Tensor, depth: int) -> Tensor:
+    """The log2 gain of given pixels.
+
+    Args:
+        grid: (N, 3 * depth, gh, gw) stops.
+        anchor: (N, 1, 1, 1) mean log2 luminance of the frame, in stops.
+        linear: (N, 3, H, W) scene-linear pixels.
+        position: (N, H, W, 2) their places in the frame, 0..1.
+        depth: number of brightness steps.
+
+    Returns:
+        (N, 3, H, W) stops.
+    """
+    low, high = GUIDE_STOPS
+    brightness = (log_luminance(linear) - anchor - low) * ((depth - 1) / (high - low))
+    return slice_grid(grid, position, brightness.clamp(0, depth - 1), depth)
+
+
+def apply_grid(plate: Tensor, window: Tensor, grid: Tensor, anchor: Tensor, depth: int) -> Tensor:
+    """Relights a plate, or a tile of it: each pixel times 2^gain.
+
+    Args:
+        plate: (N, 3, H, W) scene-linear, unbounded; zero stays zero and negatives stay negative.
+        window: (4,) the tile's x0, y0, x1, y1 within the frame, 0..1.
+        grid: (N, 3 * depth, gh, gw) stops.
+        anchor: (N, 1, 1, 1) stops.
+        depth: number of brightness steps.
+
+    Returns:
+        (N, 3, H, W) scene-linear.
+    """
+    n, _, height, width = plate.shape
+    position = pixel_positions(height, width, window).expand(n, height, width, 2)
+    return plate * exp2(gain_at(grid, anchor, plate, position, depth))
+
+
+class GainGridNet(nn.Module):
+    """Predicts a frame's gain grid from the plate.
+
+    A small U-Net at proxy resolution with a global branch. No normalisation layer: those would erase exposure and make
+    a pixel's gain depend on the batch. Exposure is anchored instead: the network sees stops around the frame's own mean,
+    so a plate exposed four times brighter gets the same gains.
+    """
+
+    def __init__(self, settings: GainGridSettings) -> None:
+        super().__init__()
+        self.settings = settings
+        w = settings.width
+        self.enter = conv(3 * UNSHUFFLE**2, 2 * w)
+        self.middle = block(2 * w, 4 * w, stride=2)  # 1/8 of the proxy: the grid's own raster
+        self.bottom = nn.Sequential(block(4 * w, 6 * w, stride=2), block(6 * w, 6 * w))
+        self.whole = nn.Sequential(nn.Linear(6 * w, 6 * w), nn.SiLU(), nn.Linear(6 * w, 6 * w))
+        self.merge = nn.Sequential(conv(10 * w, 5 * w), nn.SiLU(), conv(5 * w, 5 * w), nn.SiLU())
+        self.leave = nn.Conv2d(5 * w, 3 * settings.depth, 1)
+        nn.init.zeros_(self.leave.weight)
+        nn.init.zeros_(self.leave.bias)  # starts as the identity: no gain anywhere
+
+    def proxy(self, plate: Tensor) -> Tensor:
+        """The plate averaged down to the proxy raster, sides multiples of 16; (N, 3, H, W) to (N, 3, h, w) linear."""
+        height, width = plate.shape[-2:]
+        size = proxy_size(height, width, self.settings.proxy_px)
+        return F.interpolate(plate, size=size, mode="bilinear", antialias=True, align_corners=False)
+
+    def forward(self, plate: Tensor) -> tuple[Tensor, Tensor]:
+        """Predicts the operator.
+
+        Args:
+            plate: (N, 3, H, W) scene-linear, the whole frame.
+
+        Returns:
+            grid: (N, 3 * depth, gh, gw) log2 gain in stops; anchor: (N, 1, 1, 1) the frame's mean log2 luminance.
+        """
+        return self.from_proxy(self.proxy(plate))
+
+    def from_proxy(self, proxy: Tensor) -> tuple[Tensor, Tensor]:
+        """The same from an already reduced frame, (N, 3, h, w) linear with h and w multiples of 16."""
+        anchor = log_luminance(proxy).mean(dim=(2, 3), keepdim=True)
+        stops = log2(proxy.clamp(min=DARKEST_LINEAR)) - anchor
+        low, high = GUIDE_STOPS
+        fine = self.middle(self.enter(F.pixel_unshuffle(stops.clamp(low, high) * 0.4, UNSHUFFLE)))
+        coarse = self.bottom(fine)
+        coarse = coarse + self.whole(coarse.mean(dim=(2, 3)))[:, :, None, None]
+        x = self.merge(torch.cat([F.interpolate(coarse, scale_factor=2.0, mode="nearest"), fine], dim=1))
+        limit = self.settings.max_stops
+        return torch.tanh(self.leave(x) / limit) * limit, anchor
+
+
+def proxy_size(height: int, width: int, long_side: int) -> tuple[int, int]:
+    """Height and width of the proxy: about the plate's aspect, sides multiples of 16, the long one `long_side`."""
+    longest = max(height, width)
+    return tuple(max(16, (side * long_side + 8 * longest) // (16 * longest) * 16) for side in (height, width))  # type: ignore[return-value]
+
+
+def conv(inputs: int, outputs: int, stride: int = 1) -> nn.Conv2d:
+    """A 3x3 convolution that keeps (or halves) the raster."""
+    return nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1)
+
+
+def block(inputs: int, outputs: int, stride: int = 1) -> nn.Module:
+    """Two convolutions, each behind its activation; the first may halve the raster."""
+    return nn.Sequential(nn.SiLU(), conv(inputs, outputs, stride), nn.SiLU(), conv(outputs, outputs))
+
+
+class GainGridApply(nn.Module):
+    """The second half of the look, for export: plate, window, grid and anchor in; relit plate out."""
+
+    def __init__(self, depth: int) -> None:
+        super().__init__()
+        self.depth = depth
+
+    def forward(self, plate: Tensor, window: Tensor, grid: Tensor, anchor: Tensor) -> Tensor:
+        """See `apply_grid`."""
+        return apply_grid(plate, window, grid, anchor, self.depth)
+
+
+class GainGridLook(nn.Module):
+    """The whole look: plate and window in; relit plate, grid and anchor out."""
+
+    def __init__(self, net: GainGridNet) -> None:
+        super().__init__()
+        self.net = net
+        self.apply_operators = GainGridApply(net.settings.depth)
+
+    def forward(self, plate: Tensor, window: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(N, 3, H, W) scene-linear and (4,) window to relit (N, 3, H, W), grid and anchor."""
+        grid, anchor = self.net(plate)
+        return self.apply_operators(plate, window, grid, anchor), grid, anchor
