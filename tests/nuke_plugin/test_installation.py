@@ -1,0 +1,80 @@
+import sys
+from pathlib import Path
+
+import pytest
+from relightgan.core.errors import RelightError
+from relightgan.nuke_plugin import installation
+from relightgan.nuke_plugin.interpreter import ROOT, clean_environment, find_interpreter
+
+
+def test_the_variable_names_the_interpreter_before_anything_else(tmp_path):
+    assert find_interpreter({"RELIGHTGAN_PYTHON": sys.executable}, tmp_path) == Path(sys.executable)
+
+
+def test_a_variable_that_names_nothing_is_an_error_and_not_passed_over(tmp_path):
+    with pytest.raises(RelightError, match="RELIGHTGAN_PYTHON is /no/python, which isn't there"):
+        find_interpreter({"RELIGHTGAN_PYTHON": "/no/python"}, tmp_path)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="folders are named otherwise on Windows")
+def test_a_venv_beside_the_plug_in_is_found(tmp_path):
+    python = tmp_path / "venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.touch()
+    assert find_interpreter({}, tmp_path) == python
+
+
+def test_where_there_is_none_the_error_names_the_places_and_the_fix(tmp_path):
+    with pytest.raises(RelightError, match="make setup") as caught:
+        find_interpreter({}, tmp_path)
+    assert str(tmp_path / ".venv") in str(caught.value)
+
+
+def test_what_steers_nukes_python_does_not_reach_ours():
+    environment = clean_environment({"PYTHONHOME": "/nuke", "LD_PRELOAD": "x.so", "HOME": "/home/a"})
+    assert environment == {"HOME": "/home/a", "PYTHONPATH": str(ROOT)}
+
+
+def test_the_check_runs_doctor_in_the_interpreter(monkeypatch):
+    monkeypatch.setenv("RELIGHTGAN_PYTHON", sys.executable)
+    monkeypatch.setenv("PYTHONHOME", "/would/break/any/interpreter")
+    assert "onnxruntime" in installation.check_text()
+
+
+def test_the_check_says_why_it_cannot_run(monkeypatch):
+    monkeypatch.setenv("RELIGHTGAN_PYTHON", "/no/python")
+    assert "isn't there" in installation.check_text()
+
+
+def test_the_two_files_nuke_reads_do_what_nuke_documents(monkeypatch):
+    """A stand-in that has only the four documented names used: a misspelt one fails."""
+    calls = []
+
+    class Menu:
+        def addMenu(self, name):  # noqa: N802
+            calls.append(("menu", name))
+            return self
+
+        def addCommand(self, name, command):  # noqa: N802
+            calls.append(("command", name, command))
+
+    class Nuke:
+        @staticmethod
+        def pluginAddPath(path, addToSysPath=True):  # noqa: N802, N803
+            calls.append(("path", path, addToSysPath))
+
+        @staticmethod
+        def menu(name):
+            assert name == "Nuke"
+            return Menu()
+
+    monkeypatch.setitem(sys.modules, "nuke", Nuke)
+    for name in ("init.py", "menu.py"):
+        path = ROOT / name
+        exec(compile(path.read_text(), str(path), "exec"), {"__file__": str(path)})
+    assert calls == [
+        ("path", (ROOT / "gizmos").as_posix(), False),
+        ("menu", "RelightGAN"),
+        ("command", "Check Installation", installation.show_check),
+    ]
+    assert (ROOT / "gizmos").is_dir()
