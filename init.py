@@ -3,11 +3,9 @@
 Add this folder to NUKE_PATH, or call nuke.pluginAddPath on it in ~/.nuke/init.py.
 """
 
-import os
+from pathlib import Path
 
 import nuke
 
 # Only gizmos are looked for there, so it has no business on Python's path.
-nuke.pluginAddPath(
-    os.path.join(os.path.dirname(os.path.abspath(__file__)), "gizmos").replace("\\", "/"), addToSysPath=False
-)
+nuke.pluginAddPath((Path(__file__).resolve().parent / "gizmos").as_posix(), addToSysPath=False)

@@ -2,6 +2,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from relightgan.core.errors import RelightError
 from relightgan.nuke_plugin import installation
 from relightgan.nuke_plugin.interpreter import ROOT, clean_environment, find_interpreter
