@@ -4,8 +4,8 @@ Every method takes and returns one scene-linear picture, (H, W, 3) float32, Rec.
 Baselines know only the two photo dumps. Oracles know the true picture: they are upper bounds for anything that can
 express no more than they can, not methods.
 
-Methods that live in display space (clipped to [0, 1], sRGB-encoded) change the clipped picture; what stood above 1 is
-put back by multiplying with it, so that highlights keep their order.
+Methods that live in display space see and give the picture clipped to [0, 1] and sRGB-encoded: highlights are lost, as
+they are wherever such a method is used. The transfer in stops and the gain grid keep them.
 """
 
 from collections.abc import Callable, Iterable
@@ -13,10 +13,11 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+from scipy import sparse
+
 from relightgan.core.colour import linear_to_srgb, luminance, srgb_to_linear
 from relightgan.core.errors import PhotoError
 from relightgan.training.metrics import LOG_OFFSET, to_display, to_stops
-from scipy import sparse
 
 HISTOGRAM_BINS = 256
 LUT_SIZE = 17
@@ -78,13 +79,13 @@ def identity(plate: np.ndarray) -> np.ndarray:
 def transfer_lab(plate: np.ndarray, source: Pool, target: Pool) -> np.ndarray:
     """Mean and deviation of L*a*b* carried from one dump's to the other's (Reinhard 2001, with pooled statistics)."""
     lab = (to_lab(to_display(plate)) - source.lab_mean) * _ratio(target.lab_deviation, source.lab_deviation)
-    return _from_display(_from_lab(lab + target.lab_mean), plate)
+    return _from_display(_from_lab(lab + target.lab_mean))
 
 
 def transfer_stops(plate: np.ndarray, source: Pool, target: Pool) -> np.ndarray:
     """Mean and deviation per channel carried from one dump's to the other's in stops; clips nothing."""
     stops = (to_stops(plate) - source.stops_mean) * _ratio(target.stops_deviation, source.stops_deviation)
-    return np.maximum(np.exp2(stops + target.stops_mean) - LOG_OFFSET, 0.0).astype(np.float32)
+    return np.asarray(np.maximum(np.exp2(stops + target.stops_mean) - LOG_OFFSET, 0.0), dtype=np.float32)
 
 
 def match_histogram(plate: np.ndarray, source: Pool, target: Pool) -> np.ndarray:
@@ -95,7 +96,7 @@ def match_histogram(plate: np.ndarray, source: Pool, target: Pool) -> np.ndarray
     for channel in range(3):
         curve = np.interp(np.cumsum(source.histogram[channel]), np.cumsum(target.histogram[channel]), levels)
         matched[..., channel] = np.interp(shown[..., channel], levels, curve)
-    return _from_display(matched, plate)
+    return _from_display(matched)
 
 
 def oracle_affine(plate: np.ndarray, truth: np.ndarray) -> np.ndarray:
@@ -103,7 +104,7 @@ def oracle_affine(plate: np.ndarray, truth: np.ndarray) -> np.ndarray:
     shown = to_display(plate).reshape(-1, 3)
     inputs = np.concatenate([shown, np.ones_like(shown[:, :1])], axis=1).astype(np.float64)
     matrix = np.linalg.lstsq(inputs, to_display(truth).reshape(-1, 3).astype(np.float64), rcond=None)[0]
-    return _from_display((inputs @ matrix).reshape(plate.shape), plate)
+    return _from_display((inputs @ matrix).reshape(plate.shape))
 
 
 def oracle_lut(plate: np.ndarray, truth: np.ndarray, size: int = LUT_SIZE) -> np.ndarray:
@@ -120,7 +121,7 @@ def oracle_lut(plate: np.ndarray, truth: np.ndarray, size: int = LUT_SIZE) -> np
     table = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), axis=-1).reshape(-1, 3)
     wanted = to_display(truth).reshape(-1, 3)
     table = table + _least_squares(lookup, wanted - lookup @ table, np.ones_like(wanted), ridge=1e-2, rounds=400)
-    return _from_display((lookup @ table).reshape(plate.shape), plate)
+    return _from_display((lookup @ table).reshape(plate.shape))
 
 
 def oracle_gain_grid(
@@ -191,20 +192,21 @@ def _from_lab(lab: np.ndarray) -> np.ndarray:
     return np.asarray(cv2.cvtColor(lab.astype(np.float32), cv2.COLOR_Lab2RGB))
 
 
-def _from_display(shown: np.ndarray, plate: np.ndarray) -> np.ndarray:
-    linear = srgb_to_linear(np.clip(shown, 0.0, 1.0).astype(np.float32))
-    return np.asarray(linear * np.maximum(plate, 1.0), dtype=np.float32)
+def _from_display(shown: np.ndarray) -> np.ndarray:
+    return np.asarray(srgb_to_linear(np.clip(shown, 0.0, 1.0).astype(np.float32)), dtype=np.float32)
 
 
 def _ratio(target: np.ndarray, source: np.ndarray) -> np.ndarray:
     # A dump of one flat colour has no deviation to scale by; its mean is then all there is to carry over.
-    return np.divide(target, source, out=np.ones_like(target), where=source > 1e-6)
+    ratio: np.ndarray = np.divide(target, source, out=np.ones_like(target), where=source > 1e-6)
+    return ratio
 
 
 def _slope(linear: np.ndarray) -> np.ndarray:
     """Change of the encoded value per stop, at a linear value: d srgb(x 2^g) / dg."""
-    encoded_up = linear_to_srgb((linear * 1.01).astype(np.float32)).astype(np.float64)
-    return (encoded_up - linear_to_srgb(linear.astype(np.float32))) / np.log2(1.01)
+    brighter = linear_to_srgb((linear * 1.01).astype(np.float32)).astype(np.float64)
+    slope: np.ndarray = (brighter - linear_to_srgb(linear.astype(np.float32))) / np.log2(1.01)
+    return slope
 
 
 def _trilinear(place: np.ndarray, shape: tuple[int, int, int]) -> sparse.csr_matrix:

@@ -8,9 +8,10 @@ with x held at 0 from below: it sees shadows and highlights alike, and the offse
 from collections.abc import Mapping
 
 import numpy as np
+from skimage.metrics import structural_similarity
+
 from relightgan.core.colour import linear_to_srgb, luminance
 from relightgan.core.flow import follow
-from skimage.metrics import structural_similarity
 
 LOG_OFFSET = 2.0**-7
 # The span of the stops encoding over linear 0..1; the peak in `log_psnr`, so that the figure needs no look at the data.
@@ -30,7 +31,8 @@ def to_display(linear: np.ndarray) -> np.ndarray:
 
 def to_stops(linear: np.ndarray) -> np.ndarray:
     """The picture in stops: log2(max(x, 0) + 2^-7), float32; 0 becomes -7, 1 about 0."""
-    return np.log2(np.maximum(linear, 0.0, dtype=np.float32) + np.float32(LOG_OFFSET))
+    stops: np.ndarray = np.log2(np.maximum(linear, 0.0, dtype=np.float32) + np.float32(LOG_OFFSET))
+    return stops
 
 
 def measure_picture(
@@ -90,7 +92,8 @@ def ssim_picture(image: np.ndarray, truth: np.ndarray) -> np.ndarray:
         its mean is what `skimage.metrics.structural_similarity` returns.
     """
     _, full = structural_similarity(image, truth, channel_axis=-1, data_range=1.0, full=True)
-    return np.asarray(full[3:-3, 3:-3], dtype=np.float64).mean(axis=-1)
+    mean: np.ndarray = np.asarray(full[3:-3, 3:-3], dtype=np.float64).mean(axis=-1)
+    return mean
 
 
 def inside(mask: np.ndarray) -> np.ndarray:
@@ -287,6 +290,5 @@ def log_luma(linear: np.ndarray) -> np.ndarray:
 
 def laplacian(plane: np.ndarray) -> np.ndarray:
     """The 5-point Laplacian of a plane, without its border: (H - 2, W - 2)."""
-    return (
-        plane[:-2, 1:-1] + plane[2:, 1:-1] + plane[1:-1, :-2] + plane[1:-1, 2:] - 4.0 * plane[1:-1, 1:-1]
-    )  # fmt: skip
+    around: np.ndarray = plane[:-2, 1:-1] + plane[2:, 1:-1] + plane[1:-1, :-2] + plane[1:-1, 2:]
+    return around - 4.0 * plane[1:-1, 1:-1]

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+
 from relightgan.training import metrics
 
 

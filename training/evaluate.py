@@ -1,0 +1,266 @@
+"""`relightgan evaluate`: measures looks on paired views and on clips, beside what needs no learning.
+
+`evaluate` is the same without a command line, for reports and benchmarks.
+"""
+
+import argparse
+import shlex
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from relightgan.core.errors import EXIT_DONE, PhotoError, UsageError
+from relightgan.core.look import load_look
+from relightgan.core.progress import STYLES, cancellation, progress
+from relightgan.core.session import LookSession
+from relightgan.training.baselines import Pool, pool_photos
+from relightgan.training.evaluation import (
+    SIDES,
+    View,
+    find_views,
+    look_method,
+    measure_views,
+    oracle_methods,
+    transfer_methods,
+    untouched_method,
+)
+from relightgan.training.evaluation_clip import find_clip, measure_clip, rows_of
+from relightgan.training.evaluation_report import (
+    clip_table,
+    json_text,
+    versions,
+    views_table,
+    write_text,
+    write_view_picture,
+)
+from relightgan.training.photo_files import decode_photo, find_photo_files, is_movie_file, to_float
+
+POOL_SIDE_PX = 512  # colour statistics need no more
+PROG = "relightgan evaluate"
+EXAMPLES = """
+examples:
+  one look against leaving the plates alone
+    relightgan evaluate look.onnx --pairs test/pairs
+  and against colour transfer, what could be reached at best, and a clip; with pictures
+    relightgan evaluate look.onnx --pairs test/pairs --source-photos day1 --target-photos day2 --oracles \\
+        --clip clips/clip1 --blend 0 0.5 1 --out report
+  only the clip, as JSON on stdout
+    relightgan evaluate look.onnx --clip clips/clip1 --json
+
+--pairs needs A/ and B/ with the same file name for the same camera, and may have mask/ (white on surfaces).
+--clip needs A/ and flow/, and may have B/. Flow NNNN goes to frame NNNN-1: channels R = u, G = v in pixels, B = valid.
+EXR and TIFF are taken for scene-linear Rec.709, PNG and JPEG for sRGB.
+"""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to measure."""
+
+    looks: tuple[Path, ...] = ()  # none: baselines alone
+    pairs: Path | None = None  # folder with A/ B/ [mask/]
+    clip: Path | None = None  # folder with A/ [B/] flow/
+    direction: str = ""  # "ab" relights A towards B, "ba" the other way; what the looks say when empty
+    source_photos: Path | None = None  # photo dump of the light that is relit, for the pooled baselines
+    target_photos: Path | None = None  # photo dump of the light that is wanted
+    oracles: bool = False  # also the fits to the truth; some ten seconds per view of 640x480
+    blends: tuple[float, ...] = (0.0, 1.0)  # temporal blends to measure on the clip
+    window: int = 2  # frames to either side of the blend
+    device: str = "auto"  # as `relightgan infer`
+    pictures: Path | None = None  # folder for a picture per view; none when None
+
+
+def main(argv: Sequence[str]) -> int:
+    """Runs the command; the exit code."""
+    words = build_parser().parse_args(argv)
+    request = request_of(words)
+    with cancellation() as stop:
+        result = evaluate(request, words.progress, stop.check)
+    result["command"] = shlex.join([*PROG.split(), *argv])
+    markdown = markdown_of(result)
+    if words.out is not None:
+        write_text(words.out / "evaluation.json", json_text(result))
+        write_text(words.out / "evaluation.md", markdown)
+        print(f"Wrote {words.out / 'evaluation.json'} and what belongs to it.", file=sys.stderr)
+    print(json_text(result) if words.json else markdown, end="")
+    return EXIT_DONE
+
+
+def evaluate(request: Request, style: str = "none", check: Callable[[], None] = lambda: None) -> dict[str, Any]:
+    """Everything asked for, measured.
+
+    Args:
+        request: what to measure.
+        style: how to show progress; see `core.progress`.
+        check: called after each view and frame; may raise `Cancelled`.
+
+    Returns:
+        direction, versions, looks (name -> path, sha256, translator, device), and as asked for
+        pairs: {"folder", "views", "methods": as `evaluation.measure_views`} and
+        clip: {"folder", "frames", "window", "rows": as `evaluation_clip.measure_clip`}. Plain JSON types.
+
+    Raises:
+        UsageError: nothing to measure, or looks of both directions at once.
+        PlateError, LookError, PhotoError, DeviceError: a file or device doesn't do.
+    """
+    if request.pairs is None and request.clip is None:
+        raise UsageError("There is nothing to measure on.", "Give --pairs, --clip or both.")
+    looks = {name: load_look(path) for name, path in look_names(request.looks).items()}
+    direction = request.direction or told_direction([look.facts.direction for look in looks.values()])
+    sessions = {name: LookSession(look, request.device, check=check) for name, look in looks.items()}
+    views = find_views(request.pairs, direction) if request.pairs else None
+    clip = find_clip(request.clip, direction) if request.clip else None
+    result: dict[str, Any] = {
+        "direction": direction,
+        "versions": versions(),
+        "looks": {
+            name: {
+                "path": str(look.path),
+                "sha256": look.sha256,
+                "translator": look.facts.translator,
+                "device": sessions[name].device_line,
+            }
+            for name, look in looks.items()
+        },
+    }
+    if views is not None:
+        methods = [untouched_method()]
+        if request.source_photos and request.target_photos:
+            pools = (pool_folder(request.source_photos, check), pool_folder(request.target_photos, check))
+            methods += transfer_methods(*pools)
+        methods += [look_method(name, session) for name, session in sessions.items()]
+        methods += oracle_methods() if request.oracles else []
+        with progress(len(views), "views", style) as shown:
+
+            def on_view(view: View, relit: dict[str, np.ndarray]) -> None:
+                if request.pictures is not None and looks:
+                    write_view_picture(request.pictures, view, {name: relit[name] for name in looks})
+                shown.advance()
+                check()
+
+            measured = measure_views(views, methods, on_view)
+        result["pairs"] = {"folder": str(views.folder), "views": len(views), "methods": measured}
+    if clip is not None:
+        rows = rows_of(clip, len(sessions), len(request.blends))
+        with progress(len(clip.steps()) * rows, "frames", style) as shown:
+
+            def on_frame() -> None:
+                shown.advance()
+                check()
+
+            figures = measure_clip(clip, sessions, request.blends, request.window, on_frame)
+        result["clip"] = {
+            "folder": str(clip.folder),
+            "frames": len(clip.steps()),
+            "window": request.window,
+            "rows": figures,
+        }
+    return result
+
+
+def markdown_of(result: dict[str, Any]) -> str:
+    """What `evaluate` returned, as Markdown."""
+    here, there = SIDES[result["direction"]]
+    text = ""
+    if "pairs" in result:
+        text += f"## Paired views, {here} to {there}\n\n{views_table(result['pairs']['methods'])}\n"
+    if "clip" in result:
+        clip = result["clip"]
+        text += ("\n" if text else "") + f"## Clip, {here} to {there}\n\n{clip_table(clip['rows'], clip['frames'])}\n"
+    return text
+
+
+def pool_folder(folder: Path, check: Callable[[], None] = lambda: None) -> Pool:
+    """Colour statistics of the still photos in a folder; unreadable ones are named on stderr and left out.
+
+    Raises:
+        PhotoError: the folder isn't there, or no photo in it can be read.
+    """
+
+    def photos() -> Iterator[np.ndarray]:
+        for path in find_photo_files(folder).photos:
+            check()
+            if is_movie_file(path):
+                continue
+            try:
+                yield to_float(decode_photo(path, POOL_SIDE_PX).rgb)
+            except PhotoError as error:
+                print(f"Left out of the colour statistics: {error}", file=sys.stderr)
+
+    return pool_photos(photos())
+
+
+def look_names(paths: Sequence[Path]) -> dict[str, Path]:
+    """A name for each look: its file's, or its whole path where two share it."""
+    stems = [path.stem for path in paths]
+    named = {path.stem if stems.count(path.stem) == 1 else str(path): path for path in paths}
+    if len(named) < len(paths):
+        raise UsageError("One look is given twice.", "Give each look once.")
+    return named
+
+
+def told_direction(directions: Sequence[str]) -> str:
+    """The direction that looks say they were made for; "ab" where they don't.
+
+    Raises:
+        UsageError: they contradict each other.
+    """
+    told = {direction for direction in directions if direction in SIDES}
+    if len(told) > 1:
+        raise UsageError("These looks go opposite ways.", "Measure each way alone, or say which with --direction.")
+    return told.pop() if told else "ab"
+
+
+def request_of(words: argparse.Namespace) -> Request:
+    """The request a command line stands for.
+
+    Raises:
+        UsageError: options that don't go together.
+    """
+    if (words.source_photos is None) != (words.target_photos is None):
+        raise UsageError("Pooled colour transfer needs both dumps.", "Give --source-photos and --target-photos.")
+    return Request(
+        looks=tuple(words.look),
+        pairs=words.pairs,
+        clip=words.clip,
+        direction=words.direction,
+        source_photos=words.source_photos,
+        target_photos=words.target_photos,
+        oracles=words.oracles,
+        blends=tuple(words.blend),
+        window=words.window,
+        device=words.device,
+        pictures=None if words.out is None else words.out / "views",
+    )
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog=PROG,
+        description="Measures looks on paired views and on clips, beside what needs no learning.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("look", nargs="+", type=Path, metavar="LOOK.onnx", help="one or more looks of one direction")
+    parser.add_argument("--pairs", type=Path, metavar="DIR", help="paired views: A/ B/ and perhaps mask/")
+    parser.add_argument("--clip", type=Path, metavar="DIR", help="a clip with known flow: A/ flow/ and perhaps B/")
+    parser.add_argument("--source-photos", type=Path, metavar="DIR", help="photos of the light that is relit")
+    parser.add_argument("--target-photos", type=Path, metavar="DIR", help="photos of the light that is wanted")
+    parser.add_argument(
+        "--direction", choices=tuple(SIDES), default="", help="ab: A is relit, B is the truth (default: the look's own)"
+    )
+    parser.add_argument("--oracles", action="store_true", help="also fit a matrix, a LUT and a gain grid to the truth")
+    parser.add_argument(
+        "--blend", nargs="+", type=float, default=[0.0, 1.0], metavar="B", help="temporal blends, 0..1 (default: 0 1)"
+    )
+    parser.add_argument("--window", type=int, default=2, metavar="K", help="frames to either side (default: 2)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="folder for evaluation.json, .md and views/*.jpg")
+    parser.add_argument("--json", action="store_true", help="JSON on stdout instead of Markdown")
+    parser.add_argument("--progress", choices=STYLES, default="auto", help="how to show progress (default: auto)")
+    return parser

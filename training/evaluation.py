@@ -1,0 +1,194 @@
+"""Measures methods on paired views; `evaluate` is the command, `metrics` the formulas, `evaluation_clip` for clips.
+
+Paired views: a folder with A/ and B/, the same file name for the same camera under both lights, and perhaps mask/ with
+white on surfaces. EXR and TIFF are scene-linear; PNG and JPEG are display-encoded sRGB.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from relightgan.core.colour import srgb_to_linear
+from relightgan.core.errors import LookError, PlateError
+from relightgan.core.frames import Plate, read_mask, read_plate
+from relightgan.core.pipeline import Settings, relight_frame
+from relightgan.core.session import LookSession
+from relightgan.training.baselines import BASELINES, ORACLES, Pool, identity
+from relightgan.training.metrics import (
+    mean_figures,
+    measure_picture,
+)
+
+DISPLAY_SUFFIXES = frozenset({".png", ".jpg", ".jpeg"})
+PICTURE_SUFFIXES = DISPLAY_SUFFIXES | {".exr", ".tif", ".tiff"}
+SIDES = {"ab": ("A", "B"), "ba": ("B", "A")}
+UNTOUCHED = "input unchanged"
+
+
+@dataclass(frozen=True)
+class View:
+    """One camera under both lights; scene-linear, (H, W, 3) float32 each."""
+
+    name: str
+    plate: Plate
+    truth: np.ndarray
+    mask: np.ndarray | None  # (H, W) bool, true on surfaces
+
+
+@dataclass(frozen=True)
+class Method:
+    """Something that relights a view; only oracles look at its truth."""
+
+    name: str
+    relight: Callable[[View], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Views:
+    """The paired views of a folder, read one at a time: iterate over it."""
+
+    folder: Path
+    files: tuple[tuple[Path, Path, Path | None], ...]  # plate, truth, mask
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __iter__(self) -> Iterator[View]:
+        for plate_path, truth_path, mask_path in self.files:
+            plate, truth = read_picture(plate_path), read_picture(truth_path).rgb
+            if truth.shape != plate.rgb.shape:
+                raise PlateError(
+                    f"{plate_path} is {size_text(plate.rgb)} and {truth_path} is {size_text(truth)}.",
+                    "A pair must have one size and data window.",
+                )
+            mask = None if mask_path is None else read_mask(mask_path, plate) > 0.5
+            yield View(plate_path.stem, plate, truth, mask)
+
+
+def find_views(folder: Path, direction: str = "ab") -> Views:
+    """The paired views of a folder.
+
+    Args:
+        folder: with A/ and B/, and perhaps mask/.
+        direction: "ab" relights A and takes B for the truth, "ba" the other way.
+
+    Raises:
+        PlateError: a folder isn't there or is empty, or a view has no partner.
+    """
+    here, there = (pictures_of(folder / side) for side in SIDES[direction])
+    if lonely := sorted(here.keys() ^ there.keys()):
+        raise PlateError(
+            f"{len(lonely)} views of {folder} are in one of A and B only: {', '.join(lonely[:5])}.",
+            "Give both pictures of a view the same name.",
+        )
+    masks = pictures_of(folder / "mask") if (folder / "mask").is_dir() else {}
+    return Views(folder, tuple((path, there[name], masks.get(name)) for name, path in here.items()))
+
+
+def look_method(name: str, session: LookSession, settings: Settings | None = None) -> Method:
+    """A look as a method for single views."""
+    chosen = settings or Settings()
+
+    def relight(view: View) -> np.ndarray:
+        return relight_frame(1, lambda _: view.plate, (1,), session, chosen).rgb
+
+    return Method(name, relight)
+
+
+def untouched_method() -> Method:
+    """Leaving the plate alone."""
+    return Method(UNTOUCHED, lambda view: identity(view.plate.rgb))
+
+
+def transfer_methods(source: Pool, target: Pool) -> list[Method]:
+    """Colour transfer between the pooled photos of both sides."""
+    return [
+        Method(name, lambda view, transfer=transfer: transfer(view.plate.rgb, source, target))  # type: ignore[misc]
+        for name, transfer in BASELINES.items()
+    ]
+
+
+def oracle_methods() -> list[Method]:
+    """Fits to the truth: what a colour matrix, a lookup table and a gain grid could reach at best."""
+    return [
+        Method(name, lambda view, oracle=oracle: oracle(view.plate.rgb, view.truth))  # type: ignore[misc]
+        for name, oracle in ORACLES.items()
+    ]
+
+
+def measure_views(
+    views: Views,
+    methods: Sequence[Method],
+    on_view: Callable[[View, dict[str, np.ndarray]], None] = lambda view, relit: None,
+) -> dict[str, dict[str, Any]]:
+    """Every method's figures on every view.
+
+    Args:
+        views: read one at a time, so that their number doesn't matter.
+        methods: with distinct names.
+        on_view: called after each view with the relit pictures by method, to show them or count.
+
+    Returns:
+        method -> {"mean": figure -> {"mean", "low", "high"} with the 95 % bootstrap interval over views,
+        "views": view -> figure -> value}.
+
+    Raises:
+        PlateError: a file can't be read or doesn't fit its partner.
+        LookError: a method made NaN or infinity.
+    """
+    figures: dict[str, dict[str, dict[str, float | list[float]]]] = {method.name: {} for method in methods}
+    for view in views:
+        relit = {method.name: method.relight(view) for method in methods}
+        for name, picture in relit.items():
+            check_finite(picture, name, view.name)
+            figures[name][view.name] = measure_picture(view.plate.rgb, picture, view.truth, view.mask)
+        on_view(view, relit)
+    return {name: {"mean": mean_figures(list(each.values())), "views": each} for name, each in figures.items()}
+
+
+def read_picture(path: Path) -> Plate:
+    """A plate, scene-linear: PNG and JPEG are taken for sRGB and linearised.
+
+    Raises:
+        PlateError: it can't be read, or has NaN or infinity, on which no figure has a meaning.
+    """
+    plate = read_plate(path)
+    if path.suffix.lower() in DISPLAY_SUFFIXES:
+        plate = dataclasses.replace(plate, rgb=srgb_to_linear(plate.rgb))
+    if not np.isfinite(plate.rgb).all():
+        raise PlateError(f"{path} has NaN or infinity in it.", "Render it again, or leave this view out.")
+    return plate
+
+
+def pictures_of(folder: Path) -> dict[str, Path]:
+    """The pictures of a folder by name without suffix, in order.
+
+    Raises:
+        PlateError: there is no such folder, no picture in it, or one name twice.
+    """
+    paths = sorted(path for path in folder.glob("*") if path.suffix.lower() in PICTURE_SUFFIXES)
+    if not paths:
+        raise PlateError(f"{folder} has no pictures.", f"It needs {', '.join(sorted(PICTURE_SUFFIXES))} files.")
+    named = {path.stem: path for path in paths}
+    if len(named) < len(paths):
+        raise PlateError(f"{folder} has one name with two suffixes.", "Keep one file per view.")
+    return named
+
+
+def check_finite(picture: np.ndarray, method: str, where: str) -> None:
+    """Lets pass what has no NaN or infinity in it.
+
+    Raises:
+        LookError: it has.
+    """
+    if bad := int(np.count_nonzero(~np.isfinite(picture))):
+        raise LookError(f"{method} makes {bad} values of {where} NaN or infinite.", "No figure has a meaning then.")
+
+
+def size_text(picture: np.ndarray) -> str:
+    """Width x height."""
+    return f"{picture.shape[1]}x{picture.shape[0]}"
