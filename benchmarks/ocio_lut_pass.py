@@ -7,15 +7,15 @@ OpenImageIO reads, applies the LUT on all cores and writes half floats, ZIP.
 
 import sys
 
-import OpenImageIO as oiio
+import OpenImageIO
 
 
 def main(cube: str, source: str, target: str, first: int, last: int) -> None:
     """Grades the frames from `first` to `last`."""
     for frame in range(first, last + 1):
-        plate = oiio.ImageBuf(source % frame)
+        plate = OpenImageIO.ImageBuf(source % frame)
         plate.read(convert="float")
-        graded = oiio.ImageBufAlgo.ociofiletransform(plate, cube)
+        graded = OpenImageIO.ImageBufAlgo.ociofiletransform(plate, cube)
         graded.set_write_format("half")
         graded.specmod()["compression"] = "zip"
         if not graded.write(target % frame):

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-# Run by its path, this file's own folder is what Python searches first; the checkout is what it needs.
-sys.path[0] = str(ROOT)
+if __name__ == "__main__":
+    # Run by its path, this file's own folder is what Python searches first; the checkout is what it needs.
+    sys.path[0] = str(ROOT)
 
 from benchmarks.recording import command_text, machine  # noqa: E402
 from relightgan.core.cli import run_command  # noqa: E402

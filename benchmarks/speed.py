@@ -25,11 +25,12 @@ from types import SimpleNamespace
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-# Run by its path, this file's own folder is what Python searches first; the checkout is what it needs.
-sys.path[0] = str(ROOT)
+if __name__ == "__main__":
+    # Run by its path, this file's own folder is what Python searches first; the checkout is what it needs.
+    sys.path[0] = str(ROOT)
 
 import numpy as np  # noqa: E402
-import OpenImageIO as oiio  # noqa: E402
+import OpenImageIO  # noqa: E402
 
 from benchmarks.recording import command_text, machine  # noqa: E402
 from relightgan.core.cli import run_command  # noqa: E402
@@ -244,11 +245,11 @@ def write_plates(folder: Path, width: int, height: int, frames: int) -> Path:
     y, x = np.mgrid[:height, :width].astype(np.float32) / height
     stops = np.stack([3 * np.sin(5 * x + k) * np.cos(4 * y) - 2 + np.sin(80 * x * y + k) for k in range(3)], axis=-1)
     light = np.exp2(stops + 0.03 * random.standard_normal(stops.shape, np.float32)).astype(np.float32)
-    spec = oiio.ImageSpec(width, height, 3, "half")
+    spec = OpenImageIO.ImageSpec(width, height, 3, "half")
     spec["compression"] = "zip"
     for frame in range(1, frames + 1):
         path = str(pattern) % frame
-        output = oiio.ImageOutput.create(path)
+        output = OpenImageIO.ImageOutput.create(path)
         if not (output and output.open(path, spec) and output.write_image(np.roll(light, 4 * frame, 1))):
             raise RelightError(f"{path} can't be written.", "Choose another --scratch.")
         output.close()
