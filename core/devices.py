@@ -23,6 +23,7 @@ import onnx
 import onnxruntime
 from onnx import TensorProto, helper
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_state
+
 from relightgan.core.errors import DeviceError, UsageError
 
 DEVICES = "auto, cpu, cuda or cuda:N"
@@ -91,11 +92,11 @@ def choose_providers(device: str = "auto") -> Choice:
             "Run 'relightgan doctor' to see why, or unset the variable to use CUDA.",
         )
     if kind == "cuda":
-        raise DeviceError(
-            f"--device {device} was asked for, but {trouble}.",
-            "Run 'relightgan doctor' to see why; on a machine with an NVIDIA GPU: "
-            f"{sys.executable} -m pip uninstall -y onnxruntime && {sys.executable} -m pip install 'relightgan[gpu]'.",
-        )
+        fix = "Run 'relightgan doctor' to see what is missing, or use --device cpu."
+        if CUDA not in onnxruntime.get_available_providers():
+            pip = f"{sys.executable} -m pip"
+            fix = f"With an NVIDIA GPU: {pip} uninstall -y onnxruntime && {pip} install 'relightgan[gpu]'. {fix}"
+        raise DeviceError(f"--device {device} was asked for, but {trouble}.", fix)
     return Choice(((CPU, {}),), "CPU", trouble)
 
 
@@ -195,7 +196,7 @@ def session_options(threads: int, keep_memory: bool = False) -> Any:
         keep_memory: hold on to buffers between runs (fast for small tiles, wasteful for frames).
     """
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = LOG_ERRORS
+    options.log_severity_level = LOG_FATAL  # what fails is raised, and reported once, by us
     options.use_deterministic_compute = True
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -235,5 +236,8 @@ def is_out_of_memory(error: Exception) -> bool:
 
 
 def first_line(error: Exception) -> str:
-    """The first line of what onnxruntime says, without its stop, short enough for one line of ours."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200].rstrip(" .")
+    """What onnxruntime says as one short clause, without its source positions and its stop."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    # "/onnxruntime_src/.../file.cc:729 void onnxruntime::function(args) What is wrong"
+    text = re.sub(r"\S+\.(?:cc|h):\d+ .*?\)(?: const)? (?=[A-Z])", "", text)
+    return text[:200].rstrip(" .")

@@ -10,11 +10,12 @@ import json
 import sys
 from collections.abc import Sequence
 
-from relightgan.core.doctor_checks import CHECKS, NOTE, OK, PROBLEM, Finding
-from relightgan.core.errors import EXIT_DONE, EXIT_ERROR
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+from relightgan.core.doctor_checks import CHECKS, NOTE, OK, PROBLEM, Finding
+from relightgan.core.errors import EXIT_DONE, EXIT_ERROR
+from relightgan.core.progress import console
 
 STYLE_OF = {OK: "green", NOTE: "yellow", PROBLEM: "bold red"}
 EXAMPLES = """examples:
@@ -46,7 +47,7 @@ def main(argv: Sequence[str]) -> int:
         rows = [dataclasses.asdict(finding) for finding in findings]
         print(json.dumps({"ok": not broken, "python": sys.executable, "findings": rows}, indent=2, ensure_ascii=False))
     else:
-        Console(highlight=False).print(table_of(findings))
+        console().print(table_of(findings))
         print(verdict(findings))
     return EXIT_ERROR if broken else EXIT_DONE
 

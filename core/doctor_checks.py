@@ -9,6 +9,7 @@ import importlib.util
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -99,43 +100,55 @@ def onnxruntime_packages() -> list[str]:
     return [name for name in names if name.split("-")[0] == "onnxruntime" and not name.startswith(other)]
 
 
-PROBE = """
-import json, sys
-import onnxruntime
-from relightgan.core import devices
-found = {}
-for provider in (devices.TENSORRT, devices.CUDA, devices.CPU):
-    if provider in onnxruntime.get_available_providers():
-        found[devices.PROVIDER_NAMES[provider]] = devices.start_trouble(provider, 0, quiet=False)
-print(json.dumps(found))
+AVAILABLE_PROBE = """
+import json, onnxruntime
+print(json.dumps({"providers": onnxruntime.get_available_providers(), "cuda": onnxruntime.cuda_version}))
 """
+START_PROBE = """
+import json
+from relightgan.core.devices import start_trouble
+print(json.dumps({{"trouble": start_trouble("{provider}", 0, quiet=False)}}))
+"""
+PROVIDERS = {"TensorRT": "TensorrtExecutionProvider", "CUDA": "CUDAExecutionProvider", "CPU": "CPUExecutionProvider"}
 
 
 def check_providers() -> Iterator[Finding]:
     """The providers that really start, seen by running a one-node model on each."""
-    answer, trouble = ask_python(PROBE)
-    if answer is None:
-        yield Finding(
-            "providers", PROBLEM, f"onnxruntime doesn't work: {trouble}", f"{PIP} install --force-reinstall it."
-        )
+    offered, said = ask_python(AVAILABLE_PROBE)
+    again = f"{PIP} install --force-reinstall onnxruntime (or onnxruntime-gpu)"
+    if offered is None:
+        yield Finding("providers", PROBLEM, f"onnxruntime doesn't work: {last_line(said)}", again)
         return
     gpu = gpu_names()
-    for name, reason in answer.items():
-        if reason is None:
-            yield Finding(f"provider {name}", OK, "starts and computes")
-        elif name == "CPU":
-            yield Finding(f"provider {name}", PROBLEM, reason, f"{PIP} install --force-reinstall onnxruntime")
+    for name, provider in PROVIDERS.items():
+        topic = f"provider {name}"
+        if provider not in offered["providers"]:
+            if name == "CUDA" and gpu:
+                fix = f"{PIP} uninstall -y onnxruntime; then {PIP} install 'relightgan[gpu]'."
+                yield Finding(topic, NOTE, "this onnxruntime is the CPU build, and there is an NVIDIA GPU", fix)
+            continue
+        answer, said = ask_python(START_PROBE.format(provider=provider))
+        trouble = last_line(said) if answer is None else answer["trouble"]
+        if trouble is None:
+            yield Finding(topic, OK, "starts and computes")
+            continue
+        text = missing_library(said) or trouble
+        if name == "CPU":
+            yield Finding(topic, PROBLEM, text, again)
         elif name == "TensorRT":
-            fix = "Only needed with RELIGHTGAN_TENSORRT=1: install the TensorRT version that onnxruntime names."
-            yield Finding(f"provider {name}", NOTE, join(reason, trouble), fix)
+            fix = "Only RELIGHTGAN_TENSORRT=1 needs it: install the TensorRT that this onnxruntime was built for."
+            yield Finding(topic, NOTE, text, fix)
         elif gpu:
-            fix = f"{PIP} install 'onnxruntime-gpu[cuda,cudnn]', and a driver new enough for that CUDA version."
-            yield Finding(f"provider {name}", PROBLEM, join(reason, trouble), fix)
+            fix = f"{PIP} install 'onnxruntime-gpu[cuda,cudnn]', and a driver for CUDA {offered['cuda']} or newer."
+            yield Finding(topic, PROBLEM, text, fix)
         else:
-            yield Finding(f"provider {name}", NOTE, f"{reason}; there is no NVIDIA GPU here")
-    if gpu and "CUDA" not in answer:
-        fix = f"{PIP} uninstall -y onnxruntime; then {PIP} install 'relightgan[gpu]'."
-        yield Finding("provider CUDA", NOTE, "this onnxruntime is the CPU build, and there is an NVIDIA GPU", fix)
+            yield Finding(topic, NOTE, f"doesn't start, as there is no NVIDIA GPU here ({text})")
+
+
+def missing_library(said: str) -> str:
+    """The library that onnxruntime couldn't load, from what it wrote to stderr; empty where it names none."""
+    found = re.search(r"with error: ([^\n\x1b]+)", said)
+    return found[1].strip() if found else ""
 
 
 def check_gpu() -> Iterator[Finding]:
@@ -168,10 +181,13 @@ def check_torch() -> Iterator[Finding]:
             "torch", NOTE, "isn't installed: relighting works, training doesn't", f"{PIP} install 'relightgan[train]'"
         )
         return
-    answer, trouble = ask_python(TORCH_PROBE)
+    answer, said = ask_python(TORCH_PROBE)
     if answer is None:
         yield Finding(
-            "torch", PROBLEM, f"{version} can't be imported: {trouble}", f"{PIP} install --force-reinstall torch"
+            "torch",
+            PROBLEM,
+            f"{version} can't be imported: {last_line(said)}",
+            f"{PIP} install --force-reinstall torch",
         )
     elif answer["cuda"]:
         yield Finding("torch", OK, f"{version}, CUDA {answer['built']}, {answer['gpus']} GPU(s)")
@@ -200,10 +216,10 @@ print(json.dumps({"exr": bool(same), "formats": formats, "acescg": config.getCol
 
 def check_pictures() -> Iterator[Finding]:
     """OpenImageIO writes and reads back an EXR, and OpenColorIO has its built-in config."""
-    answer, trouble = ask_python(PICTURE_PROBE)
+    answer, said = ask_python(PICTURE_PROBE)
     again = f"{PIP} install --force-reinstall OpenImageIO opencolorio"
     if answer is None:
-        yield Finding("pictures", PROBLEM, f"OpenImageIO or OpenColorIO doesn't work: {trouble}", again)
+        yield Finding("pictures", PROBLEM, f"OpenImageIO or OpenColorIO doesn't work: {last_line(said)}", again)
         return
     if answer["exr"]:
         yield Finding("pictures", OK, "an EXR written by OpenImageIO comes back the same")
@@ -231,9 +247,9 @@ print(json.dumps({f"{name} {mode}": has(name, mode) for name, mode in wanted}))
 
 def check_codecs() -> Iterator[Finding]:
     """The movie codecs that PyAV's FFmpeg reads and writes."""
-    answer, trouble = ask_python(CODEC_PROBE)
+    answer, said = ask_python(CODEC_PROBE)
     if answer is None:
-        yield Finding("movies", PROBLEM, f"PyAV doesn't work: {trouble}", f"{PIP} install --force-reinstall av")
+        yield Finding("movies", PROBLEM, f"PyAV doesn't work: {last_line(said)}", f"{PIP} install --force-reinstall av")
         return
     verbs = {"r": "reads", "w": "writes"}
     have = [f"{verbs[key[-1]]} {key[:-2]}" for key, there in answer.items() if there]
@@ -287,7 +303,7 @@ def ask_python(program: str) -> tuple[dict | None, str]:
     """What a small program prints as JSON, run in a process of its own with this interpreter and its module path.
 
     Returns:
-        The object, or None where it failed; and the last line it wrote to stderr.
+        The object, or None where it failed; and what it wrote to stderr.
     """
     checkout = [str(ROOT)] if (ROOT / "relightgan.py").is_file() else []
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in [*checkout, *sys.path] if path)}
@@ -298,12 +314,10 @@ def ask_python(program: str) -> tuple[dict | None, str]:
         )  # fmt: skip
     except (OSError, subprocess.TimeoutExpired) as error:
         return None, str(error)
-    said = done.stderr.strip().splitlines()
-    last = said[-1].strip() if said else ""
     if done.returncode != 0 or not done.stdout.strip():
-        return None, last or f"it ended with code {done.returncode}"
+        return None, done.stderr.strip() or f"it ended with code {done.returncode}"
     answer: dict = json.loads(done.stdout.strip().splitlines()[-1])
-    return answer, last
+    return answer, done.stderr
 
 
 def nvidia_smi(fields: str) -> tuple[list[list[str]] | None, str | None]:
@@ -348,9 +362,10 @@ def numbers(version: str) -> tuple[int, ...]:
     return tuple(found)
 
 
-def join(reason: str, detail: str) -> str:
-    """A reason with what the library itself said, where it said something."""
-    return f"{reason}: {detail}" if detail else reason
+def last_line(text: str) -> str:
+    """The last line that says something; of a traceback, the exception."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1] if lines else "it says nothing"
 
 
 # In the order of the report.

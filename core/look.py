@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import onnx
+
 from relightgan.core.errors import LookError
 
 LOOK_FORMAT = 1
@@ -157,6 +158,11 @@ def build_facts(values: Mapping[str, Any], path: str | os.PathLike) -> LookFacts
         raise LookError(
             f"{path} predicts operators but takes value_range {facts.value_range}; operators act on unbounded plates.",
             "Export it with value_range unbounded.",
+        )
+    if facts.operators and facts.size_multiple != 1:
+        raise LookError(
+            f"{path} predicts operators but takes only multiples of {facts.size_multiple} px; its strips have any size.",
+            "Resize inside the model, and export it with size_multiple 1.",
         )
     return facts
 

@@ -6,11 +6,12 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from relightgan.core.errors import EXIT_DONE
-from relightgan.core.look import LOOK_FORMAT, Look, load_look
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+from relightgan.core.errors import EXIT_DONE
+from relightgan.core.look import LOOK_FORMAT, Look, load_look
+from relightgan.core.progress import console
 
 EXAMPLES = """examples:
   relightgan look day_to_dusk.onnx
@@ -42,7 +43,7 @@ def main(argv: Sequence[str]) -> int:
     if options.json:
         print(json.dumps(summary(look), indent=2, ensure_ascii=False))
     else:
-        Console(highlight=False).print(table_of(look))
+        console().print(table_of(look))
     return EXIT_DONE
 
 

@@ -19,14 +19,16 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any, TextIO
 
-from relightgan.core.errors import Cancelled, UsageError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 
+from relightgan.core.errors import Cancelled, UsageError
+
 STYLES = ("auto", "bar", "openjd", "none")
 LINE_EVERY_S = 5.0
 OPENJD_EVERY_S = 1.0
+PIPE_COLUMNS = 160
 
 
 class Progress:
@@ -135,6 +137,11 @@ def rich_bar(stream: TextIO, what: str) -> RichProgress:
         TimeRemainingColumn(),
         console=Console(file=stream),
     )
+
+
+def console() -> Console:
+    """A console for tables on stdout; in a file or pipe wide enough to keep paths and commands in one piece."""
+    return Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_COLUMNS)
 
 
 def rate_text(rate: float, what: str) -> str:

@@ -16,6 +16,7 @@ import numpy as np
 import onnx
 import onnx.utils
 import onnxruntime
+
 from relightgan.core.colour import linear_to_model, model_to_linear
 from relightgan.core.devices import (
     CPU,
@@ -217,7 +218,7 @@ class LookSession:
             except (OutOfMemoryError, MemoryError) as error:
                 smaller = (tile_px or max(height, width)) // 2
                 if smaller < least:
-                    raise self.memory_error(f"a frame of {width}x{height} in tiles of {tile_px} px") from error
+                    raise self.memory_error(f"a frame of {width}x{height} in the smallest tiles") from error
             self.report(f"Memory ran out on {self.choice.name}; going on with tiles of {smaller} px.")
             tile_px = smaller
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
+
 from relightgan.core.look import LookFacts, facts_to_metadata
 
 OPSET = 18
