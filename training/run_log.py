@@ -1,0 +1,89 @@
+"""What a run tells the person at the terminal, the farm and its own log file."""
+
+import math
+import shutil
+import sys
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from relightgan.core.progress import STYLES
+
+LINE_EVERY_S = 10.0  # between status lines where they can't be drawn over each other
+DRAW_EVERY_S = 0.2  # between status lines on a terminal
+
+
+class RunLog:
+    """Writes messages to stderr and to a file, and a status line to stderr alone.
+
+    Args:
+        path: the log file, appended to; None keeps no file.
+        style: how status shows, one of core.progress.STYLES. A fit with a time limit has no count to reach, so its
+            status is a line of text: drawn over and over on a terminal, printed now and then elsewhere.
+    """
+
+    def __init__(self, path: Path | None = None, style: str = "auto") -> None:
+        assert style in STYLES, style
+        self._file = path.open("a", encoding="utf-8") if path else None
+        self._style = style
+        self._draws = style == "bar" or (style == "auto" and sys.stderr.isatty())
+        self._shown_at = -math.inf
+        self._drawn = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._clear()
+        if self._file:
+            if value is not None:
+                self._file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} stopped: {value or kind}\n")
+            self._file.close()
+
+    def say(self, text: str) -> None:
+        """Shows and keeps one message."""
+        self._clear()
+        print(text, file=sys.stderr, flush=True)
+        if self._file:
+            self._file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
+            self._file.flush()
+
+    def status(self, text: str, fraction: float) -> None:
+        """Shows how far the work is, as often as is useful.
+
+        Args:
+            text: one line.
+            fraction: done, 0 to 1.
+        """
+        now = time.monotonic()
+        if self._style == "none" or now - self._shown_at < (DRAW_EVERY_S if self._draws else LINE_EVERY_S):
+            return
+        self._shown_at = now
+        if self._draws:
+            columns = shutil.get_terminal_size().columns
+            print(f"\r\033[K{text[: columns - 1]}", end="", file=sys.stderr, flush=True)
+            self._drawn = True
+        else:
+            print(text, file=sys.stderr, flush=True)
+        if self._style == "openjd":
+            print(f"openjd_progress: {fraction * 100:.1f}\nopenjd_status: {text}", flush=True)
+
+    def _clear(self) -> None:
+        if self._drawn:
+            print("\r\033[K", end="", file=sys.stderr, flush=True)
+            self._drawn = False
+
+
+def duration(seconds: float) -> str:
+    """Seconds in words: `41 s`, `2 min 05 s`, `3 h 10 min`."""
+    if not math.isfinite(seconds):
+        return "an unknown time"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
