@@ -161,7 +161,7 @@ def build_facts(values: Mapping[str, Any], path: str | os.PathLike) -> LookFacts
         )
     if facts.operators and facts.size_multiple != 1:
         raise LookError(
-            f"{path} predicts operators but takes only multiples of {facts.size_multiple} px; its strips have any size.",
+            f"{path} predicts operators but takes only multiples of {facts.size_multiple} px; strips have any size.",
             "Resize inside the model, and export it with size_multiple 1.",
         )
     return facts
@@ -214,11 +214,6 @@ def load_look(path: str | os.PathLike, overrides: Mapping[str, Any] | None = Non
             f"The look {place} can't be read: {error.strerror}.", "Check the path and its permissions."
         ) from error
     model = parse_model(model_bytes, place)
-    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in all_tensors(model.graph)):
-        raise LookError(
-            f"{place} keeps its weights in another file; a look is one file.",
-            f"Join them: onnx.save(onnx.load('{place}'), 'look.onnx').",
-        )
     facts = facts_from_metadata({entry.key: entry.value for entry in model.metadata_props}, place, overrides)
     plate_name, relit_name, takes_window = checked_ports(model.graph, facts, place)
     digest = hashlib.sha256(model_bytes).hexdigest()
@@ -226,20 +221,29 @@ def load_look(path: str | os.PathLike, overrides: Mapping[str, Any] | None = Non
 
 
 def parse_model(model_bytes: bytes, path: Path) -> onnx.ModelProto:
-    """The ONNX model in a file's bytes.
+    """The ONNX model in a file's bytes, whole and valid.
 
     Raises:
-        LookError: the bytes aren't a whole, valid ONNX model.
+        LookError: the bytes aren't a whole, valid ONNX model, or its weights lie in another file.
     """
-    # The checker parses for itself and, unlike protobuf's own parser, fails with an error that onnx names.
+    split = LookError(
+        f"{path} keeps its weights in another file; a look is one file.",
+        f"Join them: onnx.save(onnx.load('{path}'), 'look.onnx').",
+    )
+    # The checker parses for itself and, unlike protobuf's own parser, fails with errors that onnx names.
     try:
         onnx.checker.check_model(model_bytes)
     except (onnx.checker.ValidationError, ValueError) as error:
+        # It looks for outside weights in the current folder, and says this where they aren't.
+        if "should be stored in" in str(error):
+            raise split from error
         reason = " ".join(str(error).split())[:200]
-        raise LookError(
-            f"{path} isn't a valid ONNX model ({reason}).", "Export it again, or copy it again if it was cut short."
-        ) from error
-    return onnx.load_model_from_string(model_bytes)
+        fix = "Export it again, or copy it again if it was cut short."
+        raise LookError(f"{path} isn't a valid ONNX model ({reason}).", fix) from error
+    model = onnx.load_model_from_string(model_bytes)
+    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in all_tensors(model.graph)):
+        raise split
+    return model
 
 
 def all_tensors(graph: onnx.GraphProto) -> list[onnx.TensorProto]:

@@ -1,0 +1,299 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+
+from relightgan.core.colour import linear_to_model, model_to_linear
+from relightgan.core.devices import start_trouble
+from relightgan.core.errors import Cancelled, DeviceError, LookError, UsageError
+from relightgan.core.look import load_look
+from relightgan.core.session import GAIN_FLOOR, LookSession, apply_gain, choose_providers
+
+ROOT = Path(__file__).resolve().parents[2]
+HAS_CUDA = start_trouble("CUDAExecutionProvider") is None
+
+
+def picture(height, width, seed=0, top=1.0):
+    """Grain on a ramp, so that neighbouring pixels and far places both differ."""
+    rng = np.random.default_rng(seed)
+    ramp = np.linspace(0, 1, width, dtype=np.float32)[None, :, None] * np.linspace(0.2, 1, height)[:, None, None]
+    return np.ascontiguousarray((ramp * 0.8 + 0.2 * rng.random((height, width, 3))) * top, dtype=np.float32)
+
+
+def hdr_ramp():
+    """-0.1 to 100, with exact 0 and 1, as one row of a picture."""
+    values = np.concatenate([[-0.1, -1e-4, 0.0, 1e-6, 1e-3, 1.0], np.geomspace(1e-3, 100, 506)]).astype(np.float32)
+    return np.repeat(values.reshape(1, -1, 1), 3, axis=2).repeat(4, axis=0)
+
+
+def relit(session, plate):
+    return session.apply(plate, session.predict(plate))
+
+
+def whole_run(path, plate, encoding="linear"):
+    """What onnxruntime makes of the uncut look in one piece."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
+    encoded = np.ascontiguousarray(linear_to_model(plate, encoding).transpose(2, 0, 1)[None])
+    return model_to_linear(session.run(["relit"], {"plate": encoded})[0][0].transpose(1, 2, 0), encoding)
+
+
+def test_the_hdr_ramp_comes_back_from_identity_looks(identity_look, unit_identity_look, tiny_looks, tmp_path):
+    signed = tiny_looks.identity_look(tmp_path / "signed.onnx", encoding="srgb_log", value_range="signed")
+    logged = tiny_looks.identity_look(tmp_path / "logged.onnx", encoding="srgb_log")
+    ramp = hdr_ramp()
+    for path in (identity_look, unit_identity_look, signed, logged):
+        result = relit(LookSession(load_look(path), "cpu"), ramp)
+        assert result.dtype == np.float32
+        np.testing.assert_allclose(result, ramp, rtol=1e-3, atol=1e-7)
+
+
+def test_a_linear_identity_is_exact_to_the_bit(identity_look):
+    ramp = hdr_ramp()
+    np.testing.assert_array_equal(relit(LookSession(load_look(identity_look), "cpu"), ramp), ramp)
+
+
+@pytest.mark.parametrize("encoding", ["linear", "srgb_log"])
+@pytest.mark.parametrize("size", [(200, 333), (64, 65), (1, 7), (129, 40)])
+def test_strips_give_what_the_whole_look_gives(tiny_looks, tmp_path, encoding, size):
+    path = tiny_looks.darken_grid_look(tmp_path / "grid.onnx", encoding=encoding)
+    plate = picture(*size, top=4.0)
+    plate[0, 0] = -0.1
+    session = LookSession(load_look(path), "cpu")
+    operator = session.predict(plate)
+    assert operator["grid"].shape == (3, tiny_looks.GRID_HEIGHT, tiny_looks.GRID_WIDTH)
+    result = session.apply(plate, operator)
+    np.testing.assert_allclose(result, whole_run(path, plate, encoding), rtol=3e-6, atol=1e-6)
+    # The look does something that depends on the place, or strips with wrong windows would pass.
+    flat = relit(session, np.ones((200, 50, 3), np.float32))
+    assert flat[0].mean() > 1.2 * flat[-1].mean()
+
+
+def test_apply_follows_the_operator_it_is_given(darken_grid_look):
+    session = LookSession(load_look(darken_grid_look), "cpu")
+    plate = picture(100, 80)
+    grid = session.predict(plate)["grid"]
+    brighter = session.apply(plate, {"grid": grid + 1})
+    np.testing.assert_allclose(brighter, 2 * session.apply(plate, {"grid": grid}), rtol=1e-5)
+
+
+def test_inputs_are_left_as_they_were(darken_grid_look, conv_look, identity_look):
+    for path in (darken_grid_look, conv_look, identity_look):
+        session, plate = LookSession(load_look(path), "cpu"), picture(70, 50, top=2.0)
+        kept = plate.copy()
+        operator = session.predict(plate)
+        kept_operator = {name: array.copy() for name, array in operator.items()}
+        session.apply(plate, operator)
+        np.testing.assert_array_equal(plate, kept)
+        for name, array in operator.items():
+            assert array.dtype == np.float32
+            np.testing.assert_array_equal(array, kept_operator[name])
+
+
+def test_a_gain_in_linear_light_reaches_highlights(tiny_looks, tmp_path):
+    """A look of 0..1 that halves light turns 100 into 50, keeps the order above 1 and leaves negatives near."""
+    path = tiny_looks.gain_look(tmp_path / "half.onnx", 0.5, encoding="linear")
+    ramp = hdr_ramp()
+    session = LookSession(load_look(path), "cpu")
+    result = relit(session, ramp)
+    expected = np.where(ramp > 0, ramp * np.float32(0.5), ramp)
+    # Above 1 the gain is that of the plate's clipped value 1, floor included: 0.5 becomes (0.5+e)/(1+e).
+    np.testing.assert_allclose(result, expected, rtol=4e-3, atol=1e-6)
+    values = np.sort(ramp[0, :, 0])
+    assert (
+        np.diff(relit(LookSession(load_look(path), "cpu"), np.repeat(values[None, :, None], 3, 2))[0, :, 0]) >= 0
+    ).all()
+
+
+def test_apply_gain_is_the_stated_formula():
+    rng = np.random.default_rng(4)
+    plate = rng.uniform(-0.5, 8, (20, 20, 3)).astype(np.float32)
+    gain = rng.uniform(-3, 3, (20, 20, 3)).astype(np.float32)
+    x, g, floor = plate.astype(np.float64), gain.astype(np.float64), GAIN_FLOOR
+    inside = np.clip(x, 0, 1)
+    stated = (inside + floor) * 2**g - floor + (x - inside) * np.where(x > 1, 2**g, 1)
+    np.testing.assert_allclose(apply_gain(plate, gain), stated, rtol=2e-6, atol=2e-6)
+    np.testing.assert_array_equal(apply_gain(plate, np.zeros_like(gain)), plate)
+
+
+def test_an_image_look_gives_the_picture_its_network_gives(conv_look):
+    plate = picture(90, 120)
+    result = relit(LookSession(load_look(conv_look), "cpu"), plate)
+    np.testing.assert_allclose(result, whole_run(conv_look, plate, "srgb_log"), rtol=1e-4, atol=1e-5)
+
+
+def test_tiles_show_no_seam(conv_look, strided_conv_look):
+    plate = picture(301, 403, top=1.5)
+    for path in (conv_look, strided_conv_look):
+        look = load_look(path)
+        whole = LookSession(look, "cpu").predict(plate)["gain"]
+        tiled = LookSession(look, "cpu", tile_px=128).predict(plate)["gain"]
+        assert tiled.shape == whole.shape == (3, 301, 403)
+        assert np.abs(tiled - whole).max() < 2e-5  # stops
+
+
+def test_missing_context_is_seen_so_the_test_above_means_something(tiny_looks, tmp_path):
+    look = load_look(tiny_looks.conv_look(tmp_path / "short.onnx", overlap_px=1))
+    plate = picture(200, 200)
+    whole = LookSession(look, "cpu").predict(plate)["gain"]
+    assert np.abs(LookSession(look, "cpu", tile_px=128).predict(plate)["gain"] - whole).max() > 1e-3
+
+
+def test_each_run_and_each_session_gives_the_same_bits(darken_grid_look, conv_look, monkeypatch):
+    plate = picture(333, 257, top=3.0)
+    for path in (darken_grid_look, conv_look):
+        look, results = load_look(path), []
+        for threads in ("1", "2", "3", "2"):
+            monkeypatch.setenv("RELIGHTGAN_THREADS", threads)
+            session = LookSession(look, "cpu")
+            assert f"{threads} threads" in session.device_line
+            results += [relit(session, plate), relit(session, plate)]
+        for result in results[1:]:
+            np.testing.assert_array_equal(result, results[0])
+
+
+def test_a_frame_does_not_depend_on_the_ones_before(conv_look, darken_grid_look):
+    first, other = picture(100, 150, 1), picture(64, 80, 2, top=5.0)
+    for path in (conv_look, darken_grid_look):
+        session = LookSession(load_look(path), "cpu")
+        alone = relit(LookSession(load_look(path), "cpu"), first)
+        relit(session, other)
+        np.testing.assert_array_equal(relit(session, first), alone)
+
+
+def test_the_log_line_says_what_runs_and_why(identity_look):
+    asked = LookSession(load_look(identity_look), "cpu").device_line
+    assert asked.startswith("Running on CPU (onnxruntime ")
+    assert asked.endswith("as asked.")
+
+
+@pytest.mark.skipif(HAS_CUDA, reason="this machine has what the test misses")
+def test_without_cuda_auto_is_the_cpu_with_the_reason_and_cuda_is_an_error(identity_look):
+    choice = choose_providers("auto")
+    assert choice.name == "CPU"
+    assert "CUDA" in choice.why
+    for device in ("cuda", "cuda:1"):
+        with pytest.raises(DeviceError, match=f"--device {device} was asked for, but .*CUDA.*relightgan doctor"):
+            LookSession(load_look(identity_look), device)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not HAS_CUDA, reason="needs an NVIDIA GPU and onnxruntime-gpu")
+def test_cuda_gives_the_numbers_of_the_cpu(darken_grid_look, conv_look):
+    plate = picture(700, 500, top=4.0)
+    for path in (darken_grid_look, conv_look):
+        look = load_look(path)
+        gpu = LookSession(look, "cuda")
+        assert gpu.device_line.startswith("Running on CUDA 0 (")
+        np.testing.assert_allclose(relit(gpu, plate), relit(LookSession(look, "cpu"), plate), rtol=1e-4, atol=1e-5)
+        np.testing.assert_array_equal(relit(gpu, plate), relit(LookSession(look, "cuda"), plate))
+
+
+@pytest.mark.parametrize("device", ["gpu", "cpu:0", "cuda:x", "auto:1", ""])
+def test_an_unknown_device_is_a_usage_error(device):
+    with pytest.raises(UsageError, match="There is no device"):
+        choose_providers(device)
+
+
+def test_a_thread_count_that_makes_no_sense_is_a_usage_error(identity_look, monkeypatch):
+    monkeypatch.setenv("RELIGHTGAN_THREADS", "many")
+    with pytest.raises(UsageError, match="RELIGHTGAN_THREADS=many"):
+        LookSession(load_look(identity_look), "cpu")
+
+
+def test_cancelling_stops_between_strips_and_tiles(darken_grid_look, conv_look):
+    def stop():
+        raise Cancelled("Stopped as asked.")
+
+    plate = picture(300, 300)
+    for path, tile_px in ((darken_grid_look, None), (conv_look, 128)):
+        look = load_look(path)
+        operator = LookSession(look, "cpu", tile_px).predict(plate)
+        stopped = LookSession(look, "cpu", tile_px, check=stop)
+        with pytest.raises(Cancelled):
+            stopped.predict(plate)
+        with pytest.raises(Cancelled):
+            stopped.apply(plate, operator)
+
+
+def test_a_model_that_onnxruntime_cannot_load_is_a_look_error(identity_look, tmp_path):
+    model = onnx.load(identity_look)
+    model.graph.node[0].domain = "studio.private"
+    model.opset_import.append(onnx.helper.make_opsetid("studio.private", 1))
+    path = tmp_path / "private.onnx"
+    onnx.save(model, path)
+    with pytest.raises(LookError, match=r"can't load .*private\.onnx .*studio\.private"):
+        LookSession(load_look(path), "cpu")
+
+
+def test_a_look_whose_operators_depend_on_the_window_is_refused(darken_grid_look, tmp_path):
+    model = onnx.load(darken_grid_look)
+    for node in model.graph.node:
+        if node.output[0] == "scaled":
+            node.input[1] = "x0"  # part of the window
+    model.graph.node.sort(key=lambda node: "window" not in node.input)
+    path = tmp_path / "wrong.onnx"
+    onnx.save(model, path)
+    with pytest.raises(LookError, match="depend on 'window'"):
+        LookSession(load_look(path), "cpu")
+
+
+def test_a_wrong_size_multiple_is_named(tiny_looks, tmp_path):
+    look = load_look(tiny_looks.strided_conv_look(tmp_path / "odd.onnx", size_multiple=1))
+    with pytest.raises(LookError, match=r"turned 33x31 pixels into 34x32.*size multiple"):
+        LookSession(look, "cpu").predict(picture(31, 33))
+
+
+SHORT_OF_MEMORY = """
+import resource, sys
+from pathlib import Path
+import numpy as np
+from relightgan.core.look import load_look
+from relightgan.core.session import LookSession
+session = LookSession(load_look(sys.argv[1]), "cpu")
+plate = np.full((1400, 1500, 3), 0.5, np.float32)
+session.predict(plate[:64, :64])
+used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + int(sys.argv[2]) * 2**20,) * 2)
+print(session.predict(plate)["gain"].shape)
+"""
+
+
+def short_of_memory(look, megabytes):
+    command = [sys.executable, "-c", SHORT_OF_MEMORY, str(look), str(megabytes)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits memory the Linux way")
+def test_short_of_memory_an_image_look_goes_on_in_smaller_tiles_and_then_gives_up_clearly(conv_look):
+    done = short_of_memory(conv_look, 120)
+    assert done.stdout == "(3, 1400, 1500)\n", done.stderr
+    assert "Memory ran out on CPU; going on with tiles of 750 px." in done.stderr
+    assert "onnxruntime" not in done.stderr
+    done = short_of_memory(conv_look, 20)
+    assert "OutOfMemoryError: CPU ran out of memory over a frame of 1500x1400" in done.stderr
+
+
+UHD = """
+import resource, sys
+import numpy as np
+from relightgan.core.look import load_look
+from relightgan.core.session import LookSession
+session = LookSession(load_look(sys.argv[1]), "cpu")
+plate = np.full((2160, 3840, 3), 0.5, np.float32)
+session.apply(plate, session.predict(plate))
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss counts kilobytes on Linux")
+def test_a_uhd_frame_of_an_operator_look_stays_small(darken_grid_look):
+    """Plate, network input and result are 100 MB each; the whole process may not take more than twice that again."""
+    command = [sys.executable, "-c", UHD, str(darken_grid_look)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
+    assert int(done.stdout) * 1024 < 650e6
