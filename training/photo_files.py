@@ -17,7 +17,7 @@ from typing import Any
 
 import cv2
 import numpy as np
-import OpenImageIO as oiio
+import OpenImageIO
 from PIL import Image
 
 from relightgan.core.colour import linear_to_model
@@ -222,17 +222,19 @@ def _exif_of_jpeg(image: Image.Image) -> dict[str, Any]:
 
 def _decode_oiio(path: Path, max_side: int) -> Decoded:
     _refuse_unreadable_kind(path)
-    config = oiio.ImageSpec()
+    config = OpenImageIO.ImageSpec()
     config.attribute("oiio:UnassociatedAlpha", 1)  # the colours as stored, not multiplied by alpha
-    source = oiio.ImageInput.open(str(path), config)
+    source = OpenImageIO.ImageInput.open(str(path), config)
     if source is None:
-        raise PhotoError(f"{path.name} is no picture: {_one_line(oiio.geterror())}.", "Copy it again, or take it away.")
+        raise PhotoError(
+            f"{path.name} is no picture: {_one_line(OpenImageIO.geterror())}.", "Copy it again, or take it away."
+        )
     try:
         spec = source.spec()
         _check_size(spec.width, spec.height)
         first, picks = _colour_channels(path, spec)
         kind = spec.format.basetype
-        as_type = {oiio.UINT8: "uint8", oiio.UINT16: "uint16"}.get(kind, "float")
+        as_type = {OpenImageIO.UINT8: "uint8", OpenImageIO.UINT16: "uint16"}.get(kind, "float")
         pixels = source.read_image(0, 0, first, first + max(picks) + 1, as_type)
         problem = source.geterror()
         if pixels is None or problem:
@@ -240,7 +242,7 @@ def _decode_oiio(path: Path, max_side: int) -> Decoded:
                 f"{path.name} is damaged or cut short: {_one_line(problem)}.", "Copy it again, or take it away."
             )
         pixels = np.asarray(pixels)[..., picks]
-        is_linear = kind in (oiio.HALF, oiio.FLOAT, oiio.DOUBLE)
+        is_linear = kind in (OpenImageIO.HALF, OpenImageIO.FLOAT, OpenImageIO.DOUBLE)
         rgb, profile = (_linear_to_display if is_linear else _integers_to_display)(pixels, spec, max_side)
         return _finish(rgb, is_linear, spec.width, spec.height, profile, _exif_of_spec(spec))
     finally:
@@ -263,7 +265,7 @@ def _refuse_unreadable_kind(path: Path) -> None:
 
 @functools.cache
 def _oiio_readers() -> frozenset[str]:
-    return frozenset(oiio.get_string_attribute("input_format_list").split(","))
+    return frozenset(OpenImageIO.get_string_attribute("input_format_list").split(","))
 
 
 def _colour_channels(path: Path, spec: Any) -> tuple[int, list[int]]:

@@ -5,7 +5,7 @@ import struct
 
 import cv2
 import numpy as np
-import OpenImageIO as oiio
+import OpenImageIO
 import pytest
 from PIL import Image, ImageOps
 
@@ -24,11 +24,11 @@ def picture(height=96, width=128, seed=0):
 
 
 def write_exr(path, rgb, channels=("R", "G", "B"), **attributes):
-    spec = oiio.ImageSpec(rgb.shape[1], rgb.shape[0], rgb.shape[2], "half")
+    spec = OpenImageIO.ImageSpec(rgb.shape[1], rgb.shape[0], rgb.shape[2], "half")
     spec.channelnames = channels
     for name, (kind, value) in attributes.items():
         spec.attribute(name, kind, value)
-    out = oiio.ImageOutput.create(str(path))
+    out = OpenImageIO.ImageOutput.create(str(path))
     assert out.open(str(path), spec)
     assert out.write_image(np.ascontiguousarray(rgb, np.float32))
     out.close()
@@ -150,10 +150,10 @@ def test_time_and_lens_come_from_the_exif(tmp_path):
 
 
 def test_time_and_lens_come_from_a_tiff_too(tmp_path):
-    spec = oiio.ImageSpec(128, 96, 3, "uint8")
+    spec = OpenImageIO.ImageSpec(128, 96, 3, "uint8")
     spec.attribute("Exif:DateTimeOriginal", "2024:05:01 09:08:07")
     spec.attribute("Exif:FocalLengthIn35mmFilm", 28)
-    out = oiio.ImageOutput.create(str(tmp_path / "p.tif"))
+    out = OpenImageIO.ImageOutput.create(str(tmp_path / "p.tif"))
     assert out.open(str(tmp_path / "p.tif"), spec)
     assert out.write_image(picture())
     out.close()
@@ -298,7 +298,9 @@ def test_a_size_beyond_any_photo_is_refused_from_the_header(tmp_path, monkeypatc
         decode_photo(saved(tmp_path / name, picture()), 64)
 
 
-@pytest.mark.skipif("raw" in oiio.get_string_attribute("input_format_list"), reason="this OpenImageIO reads camera raw")
+@pytest.mark.skipif(
+    "raw" in OpenImageIO.get_string_attribute("input_format_list"), reason="this OpenImageIO reads camera raw"
+)
 def test_of_a_raw_file_nobody_can_read_we_do_not_take_the_thumbnail(tmp_path):
     saved(tmp_path / "p.tif", picture())
     (tmp_path / "p.tif").rename(tmp_path / "p.dng")
