@@ -244,8 +244,6 @@ def _measure_movie(path: Path, wanted: int, seed: int) -> list[Measured]:
 
 
 def _read_frame(movie: MovieReader, frame: int) -> np.ndarray:
-    # Closed, a reader seeks to the frame; open, it would decode everything since the last one.
-    movie.close()
     return np.round(movie.read(frame) * 255).astype(np.uint8)
 
 
