@@ -5,6 +5,7 @@ name and then put in place, so a file of the right name is always whole. The ran
 (seed, images seen), so no generator's state needs keeping.
 """
 
+import contextlib
 import dataclasses
 import os
 import pickle
@@ -93,13 +94,15 @@ def save_checkpoint(
             f"The checkpoint {path} can't be written: {error}.", "Free some space, or choose another --run-dir."
         ) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
     return path
 
 
 def newest_checkpoint(folder: Path) -> Path | None:
     """The checkpoint with the most images in a folder, or None where there is none."""
-    return (_checkpoints(folder) or [None])[-1]
+    found = _checkpoints(folder)
+    return found[-1] if found else None
 
 
 def read_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:

@@ -27,6 +27,7 @@ from relightgan.training.checkpoint import (
     restore,
     save_checkpoint,
 )
+from relightgan.training.kept import placing
 from relightgan.training.preview import PreviewPhotos, write_preview
 from relightgan.training.recipe import Recipe
 from relightgan.training.run_log import RunLog, duration
@@ -135,7 +136,8 @@ def fit(
                     f"Stopped after {progress.images:,} images ({progress.fraction:.0%}); all of it is in {path}.",
                     "Run the same command again to go on.",
                 )
-            if done or time.monotonic() - last_checkpoint > settings.checkpoint_minutes * 60:
+            is_new = progress.images > images_at_start or not images_at_start
+            if (done and is_new) or time.monotonic() - last_checkpoint > settings.checkpoint_minutes * 60:
                 checkpoint()
                 last_checkpoint = time.monotonic()
             if done:
@@ -165,7 +167,8 @@ def fit(
                 f"{duration(left_s)} left; " + ", ".join(f"{name} {value:.3g}" for name, value in losses.items()),
                 progress.fraction,
             )
-    log.say(f"Fitted {progress.images:,} images in {duration(progress.seconds)}.")
+    word = "Fitted" if progress.images > images_at_start else "The fit was finished before:"
+    log.say(f"{word} {progress.images:,} images in {duration(progress.seconds)}.")
     return progress
 
 
@@ -214,8 +217,8 @@ def update_ema(ema: Mapping[str, torch.nn.Module], networks: Mapping[str, torch.
     for name, average in ema.items():
         for mean, now in zip(average.parameters(), networks[name].parameters(), strict=True):
             mean.lerp_(now, 1 - keep)
-        for old, now in zip(average.buffers(), networks[name].buffers(), strict=True):
-            old.copy_(now)
+        for old, new in zip(average.buffers(), networks[name].buffers(), strict=True):
+            old.copy_(new)
 
 
 def write_metrics(file: TextIO, progress: Progress, images_per_s: float) -> None:
@@ -249,7 +252,7 @@ def check_losses(losses: Mapping[str, float], images: int, checkpoints: Path) ->
         kept = f"The last checkpoint before that is {newest}." if newest else "No checkpoint had been written yet."
         raise TrainingError(
             f"The fit has diverged after {images:,} images: {', '.join(wrong)}. {kept}",
-            "The same command would meet the same numbers: give a lower learning rate or another --seed, and a new --run-dir.",
+            "The same command would end the same: give a lower learning rate or another --seed, and a new --run-dir.",
         )
 
 
@@ -259,9 +262,9 @@ def forget_after(run_dir: Path, images: int) -> None:
     if metrics.exists():
         lines = metrics.read_text(encoding="utf-8").splitlines(keepends=True)
         kept = [line for line in lines if line.endswith("\n") and json.loads(line)["images"] <= images]
-        temporary = metrics.with_suffix(".part")
-        temporary.write_text("".join(kept), encoding="utf-8")
-        temporary.replace(metrics)
+        if kept != lines:
+            with placing(metrics) as temporary:
+                temporary.write_text("".join(kept), encoding="utf-8")
     for preview in (run_dir / "previews").glob("preview-*.jpg"):
         if int(preview.stem.rpartition("-")[2]) > images:
             preview.unlink()

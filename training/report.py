@@ -8,7 +8,6 @@ import base64
 import dataclasses
 import html
 import io
-import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from PIL import Image
 
 from relightgan.core.errors import TrainingError
 from relightgan.training.curves import Curve, curve_svg
+from relightgan.training.kept import placing
 from relightgan.training.report_style import STYLE
 
 PICTURE_WIDTH_PX = 1600  # wider pictures are made smaller before they go in
@@ -119,17 +119,8 @@ def write_report(path: Path, title: str, lead: str, sections: Sequence[Section])
         TrainingError: a picture can't be read, or the file can't be written.
     """
     page = report_html(title, lead, sections)
-    temporary = path.with_suffix(f".part{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with placing(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
-        temporary.replace(path)
-    except OSError as error:
-        raise TrainingError(
-            f"The report {path} can't be written: {error.strerror}.", "Free some space, or choose another folder."
-        ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
     return path
 
 

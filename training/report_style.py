@@ -33,8 +33,9 @@ tr.strong td { font-weight: 650; background: #fdf5ef; }
 figure { margin: 0 0 16px; }
 figcaption { margin: 6px 0; }
 img { display: block; max-width: 100%; height: auto; border-radius: 4px; }
-.gallery { display: grid; grid-template-columns: repeat(auto-fit, minmax(300px, 1fr)); gap: 16px; align-items: start; }
-.curves { display: grid; grid-template-columns: repeat(auto-fit, minmax(290px, 1fr)); gap: 10px 24px; }
+.gallery, .curves { display: flex; flex-wrap: wrap; gap: 12px 20px; align-items: flex-start; }
+.gallery figure { flex: 1 1 300px; max-width: 520px; }
+.curves figure { flex: 0 1 340px; }
 .curves svg { width: 100%; height: auto; display: block; }
 details { border-top: 1px solid var(--line); padding: 10px 0 2px; }
 summary { cursor: pointer; color: var(--accent); margin-bottom: 10px; }

@@ -10,11 +10,13 @@ import dataclasses
 import difflib
 import functools
 import inspect
+import io
 import math
 import textwrap
+import tokenize
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Literal, TypeVar
 
 import yaml
@@ -74,7 +76,8 @@ def from_dict(cls: type[Settings], values: Mapping[str, Any], where: str, prefix
         raise ConfigError(
             f"{where}: '{prefix.rstrip('.')}' must hold settings, not {values!r}.", "Write `key: value` lines."
         )
-    hints, given = typing.get_type_hints(cls), {}
+    hints = typing.get_type_hints(cls)
+    given: dict[str, Any] = {}
     for name, value in values.items():
         key = f"{prefix}{name}"
         if name not in hints:
@@ -183,9 +186,15 @@ def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[tupl
     ]
 
 
-def to_yaml(settings: Any) -> str:
-    """The settings as YAML with each field's explanation above it; `yaml.safe_load` gives `to_dict` back."""
-    return "\n".join(_yaml_lines(settings, to_dict(settings), "")) + "\n"
+def to_yaml(settings: Any, leave_out: Collection[str] = ()) -> str:
+    """The settings as YAML with each field's explanation above it; `yaml.safe_load` gives `to_dict` back.
+
+    Args:
+        settings: of any settings class.
+        leave_out: names of its fields that are not written.
+    """
+    shown = {name: value for name, value in to_dict(settings).items() if name not in leave_out}
+    return "\n".join(_yaml_lines(settings, shown, "")) + "\n"
 
 
 def add_options(parser: argparse.ArgumentParser, cls: type, short: Mapping[str, str]) -> None:
@@ -289,7 +298,8 @@ def _flow(value: Any) -> str:
 
 def _yaml_lines(settings: Any, shown: Mapping[str, Any], indent: str) -> list[str]:
     lines, helps = [], _explanations(type(settings))
-    for name in shown:
+    # Single values first: after an inner section they would be read as part of it, by eye if not by YAML.
+    for name in sorted(shown, key=lambda name: dataclasses.is_dataclass(getattr(settings, name))):
         value = getattr(settings, name)
         if dataclasses.is_dataclass(value):
             lines += ["", f"{indent}{name}:", *_yaml_lines(value, to_dict(value), indent + "  ")]
@@ -301,13 +311,15 @@ def _yaml_lines(settings: Any, shown: Mapping[str, Any], indent: str) -> list[st
     return lines
 
 
-@functools.cache
 def _explanations(cls: type) -> dict[str, str]:
     try:
         source = textwrap.dedent(inspect.getsource(cls))
     except OSError:  # a class typed into an interpreter has no source; its fields go without explanation
         return {}
-    lines, found = source.splitlines(), {}
+    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+    comments = {token.start: token.string.lstrip("#").strip() for token in tokens if token.type == tokenize.COMMENT}
+    code_rows = {number for number, line in enumerate(source.splitlines(), 1) if not line.lstrip().startswith("#")}
+    found = {}
     body = typing.cast(ast.ClassDef, ast.parse(source).body[0]).body
     for statement, following in zip(body, [*body[1:], None], strict=True):
         if not isinstance(statement, ast.AnnAssign) or not isinstance(statement.target, ast.Name):
@@ -316,19 +328,16 @@ def _explanations(cls: type) -> dict[str, str]:
         if isinstance(below, ast.Constant) and isinstance(below.value, str):
             text = below.value
         else:
-            text = _comment_beside(lines, statement) or _comment_above(lines, statement.lineno - 1)
+            rows = range(statement.lineno, (statement.end_lineno or statement.lineno) + 1)
+            text = _comments_in(comments, rows)
+            if not text:
+                first = statement.lineno
+                while first > 1 and first - 1 not in code_rows:
+                    first -= 1
+                text = _comments_in(comments, range(first, statement.lineno))
         found[statement.target.id] = " ".join(text.split())
     return found
 
 
-def _comment_beside(lines: list[str], statement: ast.AnnAssign) -> str:
-    rest = lines[(statement.end_lineno or statement.lineno) - 1].encode()[statement.end_col_offset :].decode().strip()
-    return rest.removeprefix("#").strip() if rest.startswith("#") else ""
-
-
-def _comment_above(lines: list[str], row: int) -> str:
-    block: list[str] = []
-    while row > 0 and lines[row - 1].lstrip().startswith("#"):
-        row -= 1
-        block.insert(0, lines[row].lstrip().removeprefix("#").strip())
-    return " ".join(block)
+def _comments_in(comments: Mapping[tuple[int, int], str], rows: range) -> str:
+    return " ".join(text for (row, _), text in sorted(comments.items()) if row in rows)

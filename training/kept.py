@@ -1,0 +1,90 @@
+"""What the stages of a run keep for the next one: notes, and arrays with a key that says what they were made from."""
+
+import contextlib
+import hashlib
+import json
+import os
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from relightgan.core.errors import TrainingError
+
+
+def digest(values: Any) -> str:
+    """A short hash of plain values."""
+    return hashlib.sha256(json.dumps(values).encode()).hexdigest()[:32]
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's bytes, as hexadecimal digits; empty where there is no such file."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return ""
+
+
+def read_notes(path: Path) -> dict[str, Any]:
+    """What a stage noted; {} where it noted nothing that can be read."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def write_notes(path: Path, content: dict[str, Any]) -> None:
+    """Notes plain values for the next run, whole or not at all; the folder is made.
+
+    Raises:
+        TrainingError: the file can't be written.
+    """
+    with placing(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def read_arrays(path: Path, key: str) -> dict[str, np.ndarray] | None:
+    """The arrays that were kept under this key; None where they are absent, damaged or made from something else."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files} if str(file["key"]) == key else None
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None
+
+
+def write_arrays(path: Path, key: str, arrays: dict[str, np.ndarray]) -> None:
+    """Keeps arrays under a key, whole or not at all; the folder is made.
+
+    Raises:
+        TrainingError: the file can't be written.
+    """
+    with placing(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, allow_pickle=False, **{**arrays, "key": np.array(key)})
+
+
+@contextlib.contextmanager
+def placing(path: Path) -> Iterator[Path]:
+    """Gives a temporary name to write a file under, and puts it in place where the block ends well.
+
+    Args:
+        path: the file; its folder is made.
+
+    Raises:
+        TrainingError: it can't be written.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        temporary.replace(path)
+    except OSError as error:
+        raise TrainingError(
+            f"{path} can't be written: {error.strerror}.", "Free some space, or choose another --run-dir."
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):  # what went wrong before matters more
+            temporary.unlink(missing_ok=True)
