@@ -6,6 +6,7 @@ pictures of the plates (*flow pictures*): the corrections it carries are smooth,
 
 import cv2
 import numpy as np
+
 from relightgan.core.colour import luminance
 
 FLOW_SIDE_PX = 960
@@ -58,7 +59,7 @@ def measure_flow(here: np.ndarray, there: np.ndarray) -> np.ndarray:
         for picture in (here, there)
     ]
     # A fresh object each time: it keeps buffers between calls.
-    search = cv2.DISOpticalFlow_create(cv2.DISOpticalFlow_PRESET_MEDIUM)
+    search = cv2.DISOpticalFlow.create(cv2.DISOpticalFlow_PRESET_MEDIUM)
     flow: np.ndarray = search.calc(eight_bit[0], eight_bit[1], None)
     return np.ascontiguousarray(flow[:height, :width])
 

@@ -11,6 +11,7 @@ from math import exp
 
 import cv2
 import numpy as np
+
 from relightgan.core.session import Operator
 
 Box = tuple[int, int, int, int]  # x0, y0, x1, y1 in pixels of the frame, ends exclusive

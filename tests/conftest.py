@@ -56,3 +56,9 @@ def conv_look(tiny_looks, look_folder) -> Path:
 def strided_conv_look(tiny_looks, look_folder) -> Path:
     """An image look that needs even sizes."""
     return tiny_looks.strided_conv_look(look_folder / "strided_conv.onnx")
+
+
+@pytest.fixture(scope="session")
+def tiny_plates() -> ModuleType:
+    """The writers and readers of tests/tiny_plates.py, for EXR frames made without our own code."""
+    return load_helper("tiny_plates")

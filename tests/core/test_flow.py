@@ -3,6 +3,7 @@
 import cv2
 import numpy as np
 import pytest
+
 from relightgan.core.flow import flow_confidence, flow_picture, follow, measure_flow
 
 

@@ -1,0 +1,247 @@
+"""The order of the steps from a plate to a relit frame; each step's mathematics lives in its own module.
+
+    unpremultiply → model primaries → exposure → predict (this frame and its neighbours) → blend → apply
+    → exposure back → working space → premultiply → strength and mask → NaN and infinity as they came in
+
+A result depends on the look, the settings and the plates of the window, and on nothing else.
+"""
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+
+import numpy as np
+
+from relightgan.core.colour import DEFAULT_WORKING_SPACE, WorkingSpace, working_space
+from relightgan.core.errors import LookError, PlateError, UsageError
+from relightgan.core.flow import flow_picture
+from relightgan.core.plate import Plate, window_size
+from relightgan.core.session import LookSession, Operator
+from relightgan.core.window import Observation, WindowCache, blend_window
+
+__all__ = ["RelitFrame", "Settings", "WindowCache", "relight_frame"]
+
+FAINTEST_ALPHA = 1e-8  # below half's smallest step: such pixels are light without cover and are taken as they are
+LARGEST = float(np.finfo(np.float32).max)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the user chose; the same for every frame.
+
+    Raises:
+        UsageError: a value out of its range.
+    """
+
+    strength: float = 1.0  # 0 the plate, 1 relit; a mix in linear light
+    exposure: float = 0.0  # stops; brings the plate to the photos' brightness and is taken back after
+    temporal_blend: float = 0.0  # 0 each frame alone, 1 neighbours count fully
+    temporal_window: int = 2  # frames to either side
+    working_space: str = DEFAULT_WORKING_SPACE  # of the plates, in and out
+    premultiplied: bool = True  # rgb was multiplied by alpha, and is again in the result
+
+    def __post_init__(self) -> None:
+        checks = {
+            "strength": (self.strength, 0.0, 1.0),
+            "exposure": (self.exposure, -30.0, 30.0),
+            "temporal blend": (self.temporal_blend, 0.0, 1.0),
+            "temporal window": (self.temporal_window, 0, 32),
+        }
+        for name, (value, least, most) in checks.items():
+            if not least <= value <= most:
+                raise UsageError(f"The {name} {value:g} is out of range.", f"Give {least:g} to {most:g}.")
+
+    @property
+    def radius(self) -> int:
+        """Frames to either side that a result depends on."""
+        return self.temporal_window if self.temporal_blend > 0.0 and self.strength > 0.0 else 0
+
+
+@dataclass(frozen=True)
+class RelitFrame:
+    """One relit frame.
+
+    Args:
+        rgb: (H, W, 3) float32 over the plate's data window, in the working space, premultiplied as the plate was.
+        nonfinite: values of the plate that are NaN or infinite and were passed through.
+        held: values that would have overflowed float32 and are held at its end.
+    """
+
+    rgb: np.ndarray
+    nonfinite: int
+    held: int
+
+
+def relight_frame(
+    frame: int,
+    plates: Callable[[int], Plate],
+    frames_available: Collection[int],
+    session: LookSession,
+    settings: Settings,
+    mask: np.ndarray | None = None,
+    cache: WindowCache | None = None,
+) -> RelitFrame:
+    """One frame of a clip, relit.
+
+    Args:
+        frame: its number.
+        plates: gives the plate of a frame number; called for frames of the window only.
+        frames_available: the frames the clip has; its first and last shrink the window.
+        session: the look, ready to run.
+        settings: what the user chose.
+        mask: (H, W) float32 over the plate's data window, 0 keeps the plate; None relights everywhere.
+        cache: speeds up neighbouring frames; the result is the same to the bit without it.
+
+    Returns:
+        the relit frame; where strength or mask is 0, it has the plate's own bits.
+
+    Raises:
+        SequenceError: the clip has a gap inside the window.
+        PlateError: the window's frames differ in size, or the mask does.
+        LookError: the look gives NaN, in its corrections or its result.
+        DeviceError: the device ran out of memory.
+    """
+    plate = plates(frame)
+    amount = mix_amount(plate, settings.strength, mask)
+    finite = np.isfinite(plate.rgb)
+    nonfinite = int(finite.size - np.count_nonzero(finite))
+    if not np.any(amount):
+        return RelitFrame(plate.rgb, nonfinite, 0)
+    space = working_space(settings.working_space, session.look.facts.primaries)
+    light = model_light(plate, settings, space)
+    operator = window_operator(frame, plate, light, plates, frames_available, session, settings, space, cache)
+    relit = session.apply(light, operator)
+    del light
+    if settings.exposure != 0.0:
+        relit *= np.float32(2.0**-settings.exposure)
+    relit = space.from_model_primaries(relit)
+    if settings.premultiplied and (cover := cover_of(plate.alpha)) is not None:
+        relit *= cover[..., None]
+    held = hold(relit, finite, session, frame)
+    with np.errstate(invalid="ignore"):  # where the plate isn't finite the mix is of no use, and is replaced below
+        rgb = mix(plate.rgb, relit, amount)
+    if nonfinite:
+        rgb[~finite] = plate.rgb[~finite]
+    return RelitFrame(rgb, nonfinite, held)
+
+
+def mix_amount(plate: Plate, strength: float, mask: np.ndarray | None) -> np.ndarray:
+    """How much of the relit frame counts at each pixel: strength times mask, held in 0..1; NaN in a mask is 0.
+
+    Raises:
+        PlateError: the mask isn't the size of the plate's data window.
+    """
+    if mask is None:
+        return np.full((1, 1), strength, np.float32)
+    if mask.shape != plate.rgb.shape[:2]:
+        raise PlateError(
+            f"The mask is {mask.shape[1]}x{mask.shape[0]}, the data window of {plate.path} is "
+            f"{plate.rgb.shape[1]}x{plate.rgb.shape[0]}.",
+            "Give a mask made for this plate.",
+        )
+    amount: np.ndarray = np.clip(np.nan_to_num(mask, nan=0.0), 0.0, 1.0) * np.float32(strength)
+    return amount
+
+
+def mix(plate_rgb: np.ndarray, relit: np.ndarray, amount: np.ndarray) -> np.ndarray:
+    """plate * (1 - amount) + relit * amount: exactly the plate at 0 and exactly the relit frame at 1.
+
+    Args:
+        plate_rgb: (H, W, 3) float32.
+        relit: (H, W, 3) float32; overwritten.
+        amount: (H, W) or (1, 1) float32 from 0 to 1.
+    """
+    if np.all(amount == 1.0):
+        return relit
+    relit *= amount[..., None]
+    relit += plate_rgb * (np.float32(1.0) - amount)[..., None]
+    # By assignment, because -0 + 0 is +0 and a plate's bits are its own.
+    return np.where((amount == 0.0)[..., None], plate_rgb, relit)
+
+
+def cover_of(alpha: np.ndarray | None) -> np.ndarray | None:
+    """What premultiplied rgb was multiplied by: alpha, but 1 where there is none to speak of, so that glows survive.
+
+    Args:
+        alpha: (H, W) float32 or None.
+
+    Returns:
+        (H, W) float32, finite and above 0; None where nothing need be divided.
+    """
+    if alpha is None or bool(np.all(alpha == 1.0)):
+        return None
+    return np.where(np.isfinite(alpha) & (alpha > FAINTEST_ALPHA), alpha, np.float32(1.0))
+
+
+def model_light(plate: Plate, settings: Settings, space: WorkingSpace) -> np.ndarray:
+    """The plate as the look is to see it.
+
+    Returns:
+        (H, W, 3) float32, scene-linear in the model's primaries, unpremultiplied, finite (NaN and infinity are 0); the
+        plate's own array where there is nothing to do, so not to be written to.
+    """
+    rgb = plate.rgb
+    if not np.isfinite(rgb).all():
+        rgb = np.nan_to_num(rgb, nan=0.0, posinf=0.0, neginf=0.0)
+    if settings.premultiplied and (cover := cover_of(plate.alpha)) is not None:
+        rgb = rgb / cover[..., None]
+    rgb = space.to_model_primaries(rgb)
+    if settings.exposure != 0.0:
+        rgb = rgb * np.float32(2.0**settings.exposure)
+    return np.ascontiguousarray(rgb)
+
+
+def window_operator(
+    frame: int,
+    plate: Plate,
+    light: np.ndarray,
+    plates: Callable[[int], Plate],
+    frames_available: Collection[int],
+    session: LookSession,
+    settings: Settings,
+    space: WorkingSpace,
+    cache: WindowCache | None,
+) -> Operator:
+    """The correction of a frame, blended over its window where that is asked for."""
+    if settings.radius == 0:
+        return predict(light, session, frame)
+
+    def observe(other: int) -> Observation:
+        its_plate = plate if other == frame else plates(other)
+        its_light = light if other == frame else model_light(its_plate, settings, space)
+        operator = predict(its_light, session, other)
+        size = window_size(its_plate.display_window)
+        return Observation(operator, flow_picture(its_light), its_plate.data_window, size)
+
+    cache = cache if cache is not None else WindowCache()
+    cache.move_to(frame, settings.radius, (session, settings.exposure, space, settings.premultiplied))
+    return blend_window(frame, observe, frames_available, settings.temporal_blend, settings.radius, cache)
+
+
+def predict(light: np.ndarray, session: LookSession, frame: int) -> Operator:
+    """A frame's own correction.
+
+    Raises:
+        LookError: there is NaN or infinity in it.
+    """
+    operator: Operator = session.predict(light)
+    if not all(bool(np.isfinite(array).all()) for array in operator.values()):
+        raise LookError(f"{session.look.path} gives NaN or infinity for frame {frame}.", "Train or export it again.")
+    return operator
+
+
+def hold(relit: np.ndarray, finite: np.ndarray, session: LookSession, frame: int) -> int:
+    """Holds values that overflowed at the ends of float32, in place; pixels that weren't finite before don't matter.
+
+    Returns:
+        how many values were held.
+
+    Raises:
+        LookError: a value became NaN.
+    """
+    bad = ~np.isfinite(relit) & finite
+    if not bad.any():
+        return 0
+    if np.isnan(relit[bad]).any():
+        raise LookError(f"{session.look.path} gives NaN for frame {frame}.", "Train or export it again.")
+    relit[bad] = np.copysign(np.float32(LARGEST), relit[bad])
+    return int(np.count_nonzero(bad))
