@@ -1,15 +1,15 @@
-"""What every test may ask for by name: small looks that are real files."""
+"""What every test may ask for by name: small looks that are real files, and a small set in two lights."""
 
 import importlib.util
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import pytest
 
 
 def load_helper(name: str) -> ModuleType:
     """A helper module beside this file; tests have no packages, so it is loaded by its path."""
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).parent / f"{name}.py")
+    spec = importlib.util.spec_from_file_location(Path(name).name, Path(__file__).parent / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -56,6 +56,28 @@ def conv_look(tiny_looks, look_folder) -> Path:
 def strided_conv_look(tiny_looks, look_folder) -> Path:
     """An image look that needs even sizes."""
     return tiny_looks.strided_conv_look(look_folder / "strided_conv.onnx")
+
+
+@pytest.fixture(scope="session")
+def painted_set() -> ModuleType:
+    """The builders of tests/training/painted_set.py: a made-up set in two lights whose true change is known."""
+    return load_helper("training/painted_set")
+
+
+@pytest.fixture(scope="session")
+def measured_days(painted_set) -> SimpleNamespace:
+    """Six painted views photographed on two days, paired and measured by the real backbone and matcher."""
+    from relightgan.training import backbones, matching, pairing, targets
+
+    first, second, skies = painted_set.painted_days()
+    backbone = backbones.load_backbone()
+    features = [backbones.embed_photos(backbone, bank.photos) for bank in (first, second)]
+    pairs = pairing.pair_photos(*features, pairing.PairingSettings())
+    steps: list[int] = []
+    gains = targets.measure_gains(
+        first, second, pairs, matching.MatchingSettings(), backbone, "cpu", threads=2, advance=steps.append
+    )
+    return SimpleNamespace(first=first, second=second, skies=skies, pairs=pairs, gains=gains, steps=sum(steps))
 
 
 @pytest.fixture(scope="session")

@@ -31,6 +31,9 @@ class Backbone(nn.Module):
         patch_px: pixels one patch covers.
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, name: str, stages: Sequence[nn.Module], patch_stages: Sequence[int], patch_px: int) -> None:
         super().__init__()
         self.name = name
@@ -102,14 +105,15 @@ def resnet34(weights: str) -> Backbone:
     else:
         try:
             state = torch.hub.load_state_dict_from_url(RESNET34_URL, progress=True, check_hash=True, weights_only=True)
-        except OSError as error:
+        except (OSError, RuntimeError) as error:  # no network, or not what was promised
             raise TrainingError(
                 f"The weights of resnet34 could not be fetched from {RESNET34_URL} ({error}).",
-                "Fetch the file elsewhere and give its path (--pairing.weights), or use --pairing.backbone efficientnet-lite0.",
+                "Give a local copy of the file (--pairing.weights), or use --pairing.backbone efficientnet-lite0.",
             ) from error
         net.load_state_dict(state)
-    stem = nn.Sequential(net.conv1, net.bn1, nn.ReLU(), nn.MaxPool2d(3, 2, 1), net.layer1)
-    return Backbone("resnet34", [stem, net.layer2, net.layer3, net.layer4], patch_stages=(2, 3), patch_px=16)
+    first, *others = (net.get_submodule(f"layer{number}") for number in range(1, 5))
+    stem = nn.Sequential(net.conv1, net.bn1, nn.ReLU(), nn.MaxPool2d(3, 2, 1), first)
+    return Backbone("resnet34", [stem, *others], patch_stages=(2, 3), patch_px=16)
 
 
 def load_weights(net: nn.Module, path: str) -> None:
@@ -120,19 +124,27 @@ def load_weights(net: nn.Module, path: str) -> None:
     """
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-        net.load_state_dict(state)
     except FileNotFoundError as error:
         raise TrainingError(f"The weights {path} are not there.", "Check --pairing.weights.") from error
-    except Exception as error:  # torch raises many kinds for a file that isn't what it should be
-        reason = str(error).splitlines()[0]
-        raise TrainingError(f"The weights {path} can't be used: {reason}", "Give the file of this backbone.") from error
+    except OSError as error:
+        raise TrainingError(f"The weights {path} can't be read: {error.strerror}.", "Check the path.") from error
+    except Exception as error:  # torch raises many kinds here, some with advice to load the file unsafely
+        raise TrainingError(
+            f"The weights {path} are damaged, or no file of tensors.", "Fetch them again, or check --pairing.weights."
+        ) from error
+    try:
+        net.load_state_dict(state)
+    except (RuntimeError, TypeError) as error:
+        raise TrainingError(
+            f"The weights {path} don't fit {type(net).__name__}.", "Give --pairing.weights the file of this backbone."
+        ) from error
 
 
 @torch.no_grad()
 def embed_photos(backbone: Backbone, images: Sequence[np.ndarray], device: str = "cpu", batch: int = 16) -> np.ndarray:
     """One feature vector a photo.
 
-    The long side is reduced to 256 px and the whole picture is seen at its own aspect, so nothing at the sides is lost.
+    The whole picture is seen at about its own aspect, its short side at 224 px, so nothing at the sides is lost.
 
     Args:
         backbone: from `load_backbone`.

@@ -1,12 +1,14 @@
 """Writes a look: one ONNX file, proved equal to torch before it takes its final name."""
 
+import contextlib
 import dataclasses
 import datetime
+import functools
 import logging
 import os
 import platform
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ import onnxruntime
 import torch
 from torch.export import Dim
 
+from relightgan.core.devices import ORT_ERRORS, first_line
 from relightgan.core.errors import LookError
 from relightgan.core.look import PLATE, RELIT, WINDOW, LookFacts, build_facts, facts_to_metadata, load_look
 from relightgan.core.version import VERSION
@@ -71,7 +74,8 @@ def export_look(spec: ExportSpec, path: Path, facts: Mapping[str, Any]) -> Proof
             f"The look {path} can't be written: {error.strerror}.", "Check the folder and its space."
         ) from error
     finally:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # what went wrong above is what the user should hear of
+            partial.unlink(missing_ok=True)
     return proof
 
 
@@ -137,6 +141,9 @@ def joined(first: onnx.ModelProto, second: onnx.ModelProto, operators: list[str]
     inputs = {port.name: port for port in model.graph.input}  # the plate stands there twice
     del model.graph.input[:]
     model.graph.input.extend(inputs.values())
+    outputs = {port.name: port for port in model.graph.output}
+    del model.graph.output[:]
+    model.graph.output.extend(outputs[name] for name in (RELIT, *operators))  # plain hosts take the first
     return model
 
 
@@ -156,23 +163,26 @@ def prove(spec: ExportSpec, model: bytes, facts: LookFacts) -> Proof:
     """Compares onnxruntime with torch on plates of two sizes, with values far above 1 where the look takes them.
 
     Raises:
-        LookError: an output differs by more than `PROOF_TOLERANCE`.
+        LookError: onnxruntime can't run it, or an output differs by more than `PROOF_TOLERANCE`.
     """
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # it warns that `window` has a default, which is what we want
-    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    session = run_or_refuse(
+        lambda: onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"]), "load"
+    )
     rng = np.random.default_rng(0)
+    sizes = tuple((h - h % facts.size_multiple, w - w % facts.size_multiple) for h, w in PROOF_SIZES)
     differences = []
-    for height, width in PROOF_SIZES:
-        height, width = (side - side % facts.size_multiple for side in (height, width))
+    for height, width in sizes:
         plate = rng.random((1, 3, height, width), np.float32)
         if facts.value_range == "unbounded":
             plate = plate**4 * 40 - 0.05
         with torch.no_grad():
             expected = spec.module(torch.from_numpy(plate), *spec.inputs[1:])
         expected = [expected] if isinstance(expected, torch.Tensor) else list(expected)
-        found = session.run(list(spec.output_names), {PLATE: plate})
-        worst = max(relative_difference(e.numpy(), f) for e, f in zip(expected, found, strict=True))
+        found = run_or_refuse(functools.partial(session.run, list(spec.output_names), {PLATE: plate}), "run")
+        # numpy's max, because a NaN must not be passed over
+        worst = float(np.max([relative_difference(e.numpy(), f) for e, f in zip(expected, found, strict=True)]))
         if not worst <= PROOF_TOLERANCE:
             raise LookError(
                 f"onnxruntime {onnxruntime.__version__} differs from torch by {worst:.2g} at {width}x{height} "
@@ -180,7 +190,22 @@ def prove(spec: ExportSpec, model: bytes, facts: LookFacts) -> Proof:
                 "Update onnxruntime and torch to the versions in requirements.lock.",
             )
         differences.append(worst)
-    return Proof(PROOF_SIZES, tuple(differences), PROOF_TOLERANCE)
+    return Proof(sizes, tuple(differences), PROOF_TOLERANCE)
+
+
+def run_or_refuse(call: Callable[[], Any], what: str) -> Any:
+    """What a call of onnxruntime gives.
+
+    Raises:
+        LookError: it fails.
+    """
+    try:
+        return call()
+    except ORT_ERRORS as error:
+        raise LookError(
+            f"onnxruntime {onnxruntime.__version__} can't {what} the exported look ({first_line(error)}).",
+            "Update onnxruntime and torch to the versions in requirements.lock.",
+        ) from error
 
 
 def relative_difference(expected: np.ndarray, found: np.ndarray) -> float:

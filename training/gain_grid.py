@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from relightgan.core.errors import ConfigError
+
 LUMA_WEIGHTS = (0.2126, 0.7152, 0.0722)  # Rec. 709
 DARKEST_LINEAR = 2.0**-12  # what the guide and the proxy take for black: below it there is no light left to measure
 UNSHUFFLE = 4  # proxy pixels folded into channels at the entrance, either way
@@ -23,12 +25,23 @@ GUIDE_STOPS = (-6.0, 4.0)  # the brightness axis, in stops around the frame's ow
 
 @dataclass(frozen=True)
 class GainGridSettings:
-    """The shape of the gain-grid network."""
+    """The shape of the gain-grid network.
+
+    Raises:
+        ConfigError: a value makes no sense.
+    """
 
     proxy_px: int = 256  # long side of the low-resolution proxy the network sees
     depth: int = 8  # brightness steps of the grid
     width: int = 16  # channels of the first stage; the later ones are multiples of it
     max_stops: float = 6.0  # largest gain, in stops, either way
+
+    def __post_init__(self) -> None:
+        for name, least in (("proxy_px", 16), ("depth", 2), ("width", 1)):
+            if getattr(self, name) < least:
+                raise ConfigError(f"{name} is {getattr(self, name)}.", f"Give at least {least}.")
+        if self.max_stops <= 0:
+            raise ConfigError(f"max_stops is {self.max_stops}.", "Give a number of stops above 0.")
 
 
 def log2(x: Tensor) -> Tensor:
@@ -137,8 +150,8 @@ class GainGridNet(nn.Module):
     """Predicts a frame's gain grid from the plate.
 
     A small U-Net at proxy resolution with a global branch. No normalisation layer: those would erase exposure and make
-    a pixel's gain depend on the batch. Exposure is anchored instead: the network sees stops around the frame's own mean,
-    so a plate exposed four times brighter gets the same gains.
+    a pixel's gain depend on the batch. Exposure is anchored instead: the network sees stops around the frame's own
+    mean, so a plate exposed four times brighter gets the same gains.
     """
 
     def __init__(self, settings: GainGridSettings) -> None:
@@ -151,8 +164,8 @@ class GainGridNet(nn.Module):
         self.whole = nn.Sequential(nn.Linear(6 * w, 6 * w), nn.SiLU(), nn.Linear(6 * w, 6 * w))
         self.merge = nn.Sequential(conv(10 * w, 5 * w), nn.SiLU(), conv(5 * w, 5 * w), nn.SiLU())
         self.leave = nn.Conv2d(5 * w, 3 * settings.depth, 1)
-        nn.init.zeros_(self.leave.weight)
-        nn.init.zeros_(self.leave.bias)  # starts as the identity: no gain anywhere
+        for parameter in self.leave.parameters():
+            nn.init.zeros_(parameter)  # starts as the identity: no gain anywhere
 
     def proxy(self, plate: Tensor) -> Tensor:
         """The plate averaged down to the proxy raster, sides multiples of 16; (N, 3, H, W) to (N, 3, h, w) linear."""

@@ -1,8 +1,8 @@
 """Content pairing: which source and target photos show the same view, whatever the light.
 
-After the NeuralVFX lighting swap: pretrained features, cosine similarity, nearest photos both ways. Added here: features
-are centred per folder, so that the light common to a whole day drops out; a similarity threshold beside the rank; and
-sampling balanced in both folders, so that one popular view doesn't dominate the fit.
+After the NeuralVFX lighting swap: pretrained features, cosine similarity, nearest photos both ways. Added here:
+features are centred per folder, so that the light common to a whole day drops out; a similarity threshold beside the
+rank; and sampling balanced in both folders, so that one popular view doesn't dominate the fit.
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from relightgan.core.errors import TrainingError
+from relightgan.core.errors import ConfigError, TrainingError
 
 BLOCK_ROWS = 1024  # photos compared at a time, so that 12,000 against 12,000 never lie in memory at once
 SINKHORN_ROUNDS = 50
@@ -18,13 +18,24 @@ SINKHORN_ROUNDS = 50
 
 @dataclass(frozen=True)
 class PairingSettings:
-    """How photos of the two folders are paired by content."""
+    """How photos of the two folders are paired by content.
+
+    Raises:
+        ConfigError: a value makes no sense.
+    """
 
     backbone: str = "efficientnet-lite0"  # features: efficientnet-lite0 (comes along) or resnet34
     weights: str = ""  # local file of backbone weights; empty for the backbone's own
     top_k: int = 12  # partners a photo may have on the other side, nearest first
     threshold: float = 0.15  # least cosine similarity of centred features; below it photos show different things
     same_view: float = 0.75  # photos of one folder more similar than this count as one view when balancing
+
+    def __post_init__(self) -> None:
+        if self.top_k < 1:
+            raise ConfigError(f"top_k is {self.top_k}.", "Give at least 1.")
+        for name in ("threshold", "same_view"):
+            if not -1.0 <= getattr(self, name) <= 1.0:
+                raise ConfigError(f"{name} is {getattr(self, name)}.", "A cosine similarity lies from -1 to 1.")
 
 
 @dataclass(frozen=True)

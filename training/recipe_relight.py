@@ -1,7 +1,7 @@
 """The `relight` recipe: a gain grid fitted to what the photos of both days say about each place.
 
-Most of the run is plain regression on measured gains (see `targets`); a patch critic joins late and for a short time, as
-in DeOldify's NoGAN schedule, to decide what measurements leave open.
+Most of the run is plain regression on measured gains (see `targets`); a patch critic joins late and for a short time,
+as in DeOldify's NoGAN schedule, to decide what measurements leave open.
 """
 
 import copy
@@ -63,6 +63,12 @@ class RelightSettings:
         for name in ("points_per_photo", "patches_per_photo", "critic_filters", "batch_size"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}.", "Give at least 1.")
+        for name in ("patch_weight", "smooth_weight", "adversarial_weight", "unclip_stops"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"{name} is {getattr(self, name)}.", "Give 0 or more.")
+        # Above 1 an error in the dark would count less than nothing, and so be sought.
+        if not 0.0 <= self.bright_weight <= 1.0:
+            raise ConfigError(f"bright_weight is {self.bright_weight}.", "Give a value from 0 to 1.")
         if not 0.0 <= self.adversarial_from <= 1.0:
             raise ConfigError(f"adversarial_from is {self.adversarial_from}.", "Give a value from 0 to 1.")
         if self.learning_rate <= 0 or self.critic_learning_rate <= 0:

@@ -237,8 +237,8 @@ def measure_gains(
     """
     order = np.argsort(-pairs.similarity, kind="stable")
     candidates = np.stack([pairs.a[order], pairs.b[order]], axis=1) if matching.enabled else np.zeros((0, 2), np.int64)
-    images = (LazyImages(a), LazyImages(b)) if matching.enabled else ((), ())
-    matches = match_photos(*images, candidates, matching, threads, advance)
+    images: list[Sequence[np.ndarray]] = [LazyImages(a), LazyImages(b)] if matching.enabled else [(), ()]
+    matches = match_photos(images[0], images[1], candidates, matching, threads, advance)
     points = point_samples(a, b, matches)
     table_a = patch_table(backbone, a, device, advance)
     table_b = patch_table(backbone, b, device, advance)

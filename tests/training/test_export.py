@@ -1,0 +1,321 @@
+import dataclasses
+import datetime
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from relightgan.core.colour import linear_to_srgb, srgb_to_linear
+from relightgan.core.errors import LookError
+from relightgan.core.look import load_look
+from relightgan.core.session import LookSession
+from relightgan.core.version import VERSION
+from relightgan.training import recipe_cyclegan, recipe_relight
+from relightgan.training.batches import TrainingData
+from relightgan.training.export import PROOF_TOLERANCE, export_look, prove, relative_difference
+from relightgan.training.gain_grid import GainGridSettings
+from relightgan.training.recipe import ExportSpec
+
+STATED = {
+    "name": "courtyard", "licence": "Apache-2.0", "dataset": {"photos": 12}, "config": {"seed": 3},
+    "evaluation": {"psnr_db": 27.5},
+}  # fmt: skip
+WHOLE = np.float32([0, 0, 1, 1])
+
+
+@dataclasses.dataclass(frozen=True)
+class Exported:
+    """A look on disk, the recipe's spec that it came from, and a plain onnxruntime session on it."""
+
+    path: object
+    recipe: object
+    spec: ExportSpec
+    proof: object
+    session: onnxruntime.InferenceSession
+
+
+def exported(recipe, path):
+    spec = recipe.export("ab")
+    proof = export_look(spec, path, STATED)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    return Exported(path, recipe, spec, proof, onnxruntime.InferenceSession(path, options, ["CPUExecutionProvider"]))
+
+
+@pytest.fixture(scope="module")
+def relight(tmp_path_factory, measured_days):
+    """A look of the relight recipe, with gains of up to a few stops that vary over the frame and with brightness."""
+    days = measured_days
+    data = TrainingData(days.first, days.second, days.pairs, (days.gains.points, days.gains.patches))
+    settings = recipe_relight.RelightSettings(net=GainGridSettings(proxy_px=64, depth=4, width=4), critic_filters=4)
+    torch.manual_seed(0)
+    recipe = recipe_relight.build(settings, data, torch.device("cpu"))
+    nn.init.normal_(recipe.averaged.leave.weight, std=8.0)
+    return exported(recipe, tmp_path_factory.mktemp("relight") / "new folder" / "look.onnx")
+
+
+@pytest.fixture(scope="module")
+def cyclegan(tmp_path_factory):
+    """A look of the cyclegan recipe, untrained."""
+    settings = recipe_cyclegan.CycleGanSettings(base_filters=4, blocks=1, down_steps=1, critic_filters=4, size_px=32)
+    torch.manual_seed(0)
+    recipe = recipe_cyclegan.build(settings, None, torch.device("cpu"))
+    return exported(recipe, tmp_path_factory.mktemp("cyclegan") / "look.onnx")
+
+
+def plates(height, width, count=1, seed=0):
+    """(N, 3, H, W) scene-linear, from a little below 0 to 40, smooth with grain."""
+    rng = np.random.default_rng(seed)
+    small = torch.from_numpy(rng.random((count, 3, 5, 7), dtype=np.float32))
+    smooth = F.interpolate(small, size=(height, width), mode="bicubic").clamp(0, 1).numpy()
+    grain = rng.random((count, 3, height, width), dtype=np.float32)
+    return np.float32(40 * (0.8 * smooth + 0.2 * grain) ** 4 - 0.02)
+
+
+def by_torch(spec, plate, *more):
+    with torch.no_grad():
+        found = spec.module(torch.from_numpy(plate), *(torch.from_numpy(array) for array in more))
+    return [array.numpy() for array in ((found,) if isinstance(found, torch.Tensor) else found)]
+
+
+def assert_same_numbers(found, expected):
+    assert [array.shape for array in found] == [array.shape for array in expected]
+    assert max(relative_difference(e, f) for e, f in zip(expected, found, strict=True)) < PROOF_TOLERANCE
+
+
+# The flagship
+
+
+@pytest.mark.parametrize(
+    "size", [(96, 128), (20, 33), (33, 20), (135, 240), (157, 211), (320, 180), (107, 256), (16, 16), (1, 1)]
+)
+def test_a_relight_look_gives_torchs_numbers_at_any_size(relight, size):
+    plate = plates(*size)
+    found = relight.session.run(["relit", "grid", "anchor"], {"plate": plate, "window": WHOLE})
+    expected = by_torch(relight.spec, plate, WHOLE)
+    assert_same_numbers(found, expected)
+    assert np.abs(np.log2(np.abs(found[0] / plate))).max() > 0.1  # it does change the plate
+
+
+def test_a_relight_look_takes_several_plates_at_once(relight):
+    plate = np.concatenate([plates(60, 90), 0.1 * plates(60, 90, seed=4)])
+    found = relight.session.run(["relit", "grid", "anchor"], {"plate": plate})
+    assert_same_numbers(found, by_torch(relight.spec, plate, WHOLE))
+    for n in range(2):
+        alone = relight.session.run(["relit", "grid", "anchor"], {"plate": plate[n : n + 1]})
+        assert_same_numbers([array[n : n + 1] for array in found], alone)
+
+
+def test_a_plain_host_gives_the_plate_only(relight):
+    graph = onnx.load(relight.path).graph
+    stored = {tensor.name for tensor in graph.initializer}
+    assert [port.name for port in graph.input if port.name not in stored] == ["plate"]
+    assert [port.name for port in graph.output] == ["relit", "grid", "anchor"]
+    plate = plates(50, 80)
+    alone, whole, other = (
+        relight.session.run(["relit"], {"plate": plate, **more})[0]
+        for more in ({}, {"window": WHOLE}, {"window": np.float32([0.5, 0, 1, 0.5])})
+    )
+    np.testing.assert_array_equal(alone, whole)
+    assert np.abs(other - whole).max() > 0.01
+    assert_same_numbers([other], by_torch(relight.spec, plate, np.float32([0.5, 0, 1, 0.5]))[:1])
+
+
+def test_a_relight_look_cut_in_halves_by_the_runtime_equals_torch_end_to_end(relight):
+    look = load_look(relight.path)
+    assert look.takes_window
+    session = LookSession(look, device="cpu")
+    for height, width in ((200, 150), (64, 153), (31, 20)):  # several strips, one, and less than one
+        plate = plates(height, width)
+        rgb = np.ascontiguousarray(plate[0].transpose(1, 2, 0))
+        operator = session.predict(rgb)
+        expected = by_torch(relight.spec, plate, WHOLE)
+        assert list(operator) == ["grid", "anchor"]
+        assert_same_numbers([operator["grid"][None], operator["anchor"][None]], expected[1:])
+        relit = session.apply(rgb, operator)
+        assert_same_numbers([relit.transpose(2, 0, 1)[None]], expected[:1])
+
+
+def test_the_runtime_takes_operators_of_another_frame_and_raster(relight):
+    # Blending over time hands the second half operators that the first didn't just make.
+    session = LookSession(load_look(relight.path), device="cpu")
+    rgb = np.ascontiguousarray(plates(70, 100)[0].transpose(1, 2, 0))
+    operator = {"grid": np.full((12, 3, 17), -1.0, np.float32), "anchor": np.zeros((1, 1, 1), np.float32)}
+    np.testing.assert_allclose(session.apply(rgb, operator), rgb / 2, rtol=1e-5)
+
+
+def test_a_relight_look_matches_the_recipes_own_previews(relight, measured_days):
+    session = LookSession(load_look(relight.path), device="cpu")
+    photo = measured_days.first.image(2)
+    linear = srgb_to_linear(photo)
+    relit = linear_to_srgb(session.apply(linear, session.predict(linear)).clip(0, 1))
+    preview = relight.recipe.relight(torch.from_numpy(photo).permute(2, 0, 1)[None], "ab")
+    np.testing.assert_allclose(relit, preview[0].permute(1, 2, 0).numpy(), atol=2e-4)
+
+
+def test_a_look_says_everything_about_itself(relight):
+    facts = load_look(relight.path).facts
+    assert (facts.name, facts.licence, facts.direction, facts.translator) == (
+        "courtyard",
+        "Apache-2.0",
+        "ab",
+        "relight",
+    )
+    assert (facts.encoding, facts.primaries, facts.value_range) == ("linear", "lin_rec709", "unbounded")
+    assert facts.operators == ("grid", "anchor")
+    assert (facts.size_multiple, facts.overlap_px) == (1, 0)
+    assert (facts.dataset, facts.config) == ({"photos": 12}, {"seed": 3})
+    assert facts.evaluation["psnr_db"] == 27.5
+    proof = facts.evaluation["export"]
+    assert [tuple(size) for size in proof["sizes"]] == list(relight.proof.sizes)
+    assert proof["differences"] == list(relight.proof.differences)
+    assert len(proof["differences"]) == 2
+    assert 0 < max(proof["differences"]) < proof["tolerance"] == PROOF_TOLERANCE
+    assert facts.versions["relightgan"] == VERSION
+    assert {"torch", "onnx", "onnxruntime", "python"} < set(facts.versions)
+    made = datetime.datetime.fromisoformat(facts.created)
+    assert abs(datetime.datetime.now(datetime.UTC) - made) < datetime.timedelta(hours=1)
+    model = onnx.load(relight.path)
+    assert (model.producer_name, model.producer_version) == ("relightgan", VERSION)
+    assert sorted(path.name for path in relight.path.parent.iterdir()) == ["look.onnx"]
+
+
+# The cyclegan
+
+
+@pytest.mark.parametrize("size", [(96, 128), (20, 34), (158, 210), (108, 256)])
+def test_a_cyclegan_look_gives_torchs_numbers(cyclegan, size):
+    plate = np.clip(plates(*size, count=2), 0, 1)
+    assert_same_numbers(cyclegan.session.run(["relit"], {"plate": plate}), by_torch(cyclegan.spec, plate))
+
+
+def test_a_cyclegan_look_is_an_image_look_in_display_values(cyclegan):
+    look = load_look(cyclegan.path)
+    assert (look.facts.translator, look.facts.operators, look.takes_window) == ("cyclegan", (), False)
+    assert (look.facts.encoding, look.facts.value_range) == ("srgb_log", "unit")
+    assert look.facts.size_multiple == cyclegan.spec.module.size_multiple
+    # The sizes it says it was proved at are those it was proved at.
+    assert all(side % look.facts.size_multiple == 0 for size in cyclegan.proof.sizes for side in size)
+
+
+def test_the_runtime_relights_odd_sizes_as_the_cyclegan_recipe_does(cyclegan):
+    session = LookSession(load_look(cyclegan.path), device="cpu")
+    linear = np.ascontiguousarray(np.clip(plates(57, 83), 0, 1)[0].transpose(1, 2, 0))
+    relit = session.apply(linear, session.predict(linear))
+    photos = torch.from_numpy(linear_to_srgb(linear)).permute(2, 0, 1)[None]
+    expected = srgb_to_linear(cyclegan.recipe.relight(photos, "ab")[0].permute(1, 2, 0).numpy())
+    np.testing.assert_allclose(relit, expected, atol=1e-4)
+
+
+# What goes wrong
+
+
+class Mean(nn.Module):
+    """Half a look: the frame's mean colour as a gain."""
+
+    def forward(self, plate):
+        return (plate.mean((2, 3), keepdim=True),)
+
+
+class Times(nn.Module):
+    """The other half: plate times gain."""
+
+    def forward(self, plate, window, gain):
+        return plate * gain
+
+
+class Whole(nn.Module):
+    """Both halves, with a gain that is off by a factor, or that isn't a number."""
+
+    def __init__(self, factor=1.0, operator_factor=1.0):
+        super().__init__()
+        self.factor, self.operator_factor = factor, operator_factor
+
+    def forward(self, plate, window):
+        gain = plate.mean((2, 3), keepdim=True)
+        return plate * gain * self.factor, gain * self.operator_factor
+
+
+def tiny_spec(**changes):
+    facts = {
+        "direction": "ab", "translator": "tiny", "encoding": "linear", "primaries": "lin_rec709",
+        "value_range": "unbounded", "operators": ("gain",), "size_multiple": 1, "overlap_px": 0,
+    }  # fmt: skip
+    inputs = (torch.full((1, 3, 16, 24), 0.5), torch.from_numpy(WHOLE))
+    return ExportSpec(Whole(**changes), inputs, ("relit", "gain"), facts, (Mean(), Times()))
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    """The path of a sound tiny look that took the place of another file."""
+    path = tmp_path_factory.mktemp("tiny") / "look.onnx"
+    path.write_bytes(b"an older look")
+    export_look(tiny_spec(), path, STATED)
+    return path
+
+
+def test_a_sound_look_takes_the_place_of_an_older_one(tiny):
+    assert load_look(tiny).facts.translator == "tiny"
+    assert [found.name for found in tiny.parent.iterdir()] == ["look.onnx"]
+
+
+def test_a_look_that_onnxruntime_gets_wrong_is_refused_and_the_one_in_its_place_kept(tiny):
+    before = tiny.read_bytes()
+    with pytest.raises(LookError, match=r"differs from torch by 0\.0\d+ at 240x136 \(allowed: 0\.0002\)"):
+        export_look(tiny_spec(factor=1.01), tiny, STATED)
+    assert tiny.read_bytes() == before
+    assert [found.name for found in tiny.parent.iterdir()] == ["look.onnx"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "difference"),
+    [
+        ({"operator_factor": 0.99}, r"0\.0\d+"),
+        ({"factor": float("nan")}, "nan"),
+        ({"operator_factor": float("nan")}, "nan"),
+    ],
+)
+def test_every_output_must_be_right_and_a_number(tiny, changes, difference):
+    look = load_look(tiny)
+    assert max(prove(tiny_spec(), look.model, look.facts).differences) < PROOF_TOLERANCE
+    with pytest.raises(LookError, match=f"differs from torch by {difference}"):
+        prove(tiny_spec(**changes), look.model, look.facts)
+
+
+def test_a_model_that_onnxruntime_cannot_load_or_run_is_one_clear_error(tiny):
+    facts = load_look(tiny).facts
+    broken = onnx.load(tiny)
+    broken.graph.node[-1].op_type = "NoSuchOperator"
+    with pytest.raises(LookError, match=r"can't load the exported look \(.*NoSuchOperator"):
+        prove(tiny_spec(), broken.SerializeToString(), facts)
+    fixed = onnx.load(tiny)
+    for axis, side in ((2, 16), (3, 24)):
+        fixed.graph.input[0].type.tensor_type.shape.dim[axis].dim_value = side
+    with pytest.raises(LookError, match="can't run the exported look"):
+        prove(tiny_spec(), fixed.SerializeToString(), facts)
+
+
+def test_a_place_that_cannot_be_written_is_named_before_the_work(tmp_path):
+    blocked = tmp_path / "a file"
+    blocked.write_text("not a folder")
+    with pytest.raises(LookError, match=r"a file/look\.onnx can't be written: (Not a directory|File exists)"):
+        export_look(tiny_spec(), blocked / "look.onnx", STATED)
+    assert blocked.read_text() == "not a folder"
+
+
+def test_facts_without_sense_are_refused_before_the_work(tmp_path):
+    with pytest.raises(LookError, match="encoding"):
+        export_look(tiny_spec(), tmp_path / "look.onnx", {**STATED, "encoding": "rec709"})
+    with pytest.raises(LookError, match="name"):
+        export_look(tiny_spec(), tmp_path / "look.onnx", {"licence": "none"})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_difference_is_relative_above_1_and_absolute_below():
+    assert relative_difference(np.float32([100.0, 0.0]), np.float32([101.0, 0.005])) == pytest.approx(0.01)
+    assert relative_difference(np.float32([0.5, -8.0]), np.float32([0.25, -8.0])) == 0.25
+    assert np.isnan(relative_difference(np.float32([1.0, 2.0]), np.float32([1.0, np.nan])))

@@ -1,0 +1,244 @@
+import numpy as np
+import pytest
+import torch
+
+from relightgan.core.errors import ConfigError
+from relightgan.training.gain_grid import (
+    GUIDE_STOPS,
+    GainGridLook,
+    GainGridNet,
+    GainGridSettings,
+    apply_grid,
+    gain_at,
+    log_luminance,
+    pixel_positions,
+    proxy_size,
+    slice_grid,
+)
+
+SMALL = GainGridSettings(proxy_px=64, depth=4, width=4)
+WHOLE = torch.tensor([0.0, 0.0, 1.0, 1.0])
+
+
+@pytest.fixture(scope="module")
+def look():
+    """A look whose gains vary over the frame and with brightness by several stops."""
+    torch.manual_seed(0)
+    net = GainGridNet(SMALL)
+    torch.nn.init.normal_(net.leave.weight, std=8.0)
+    return GainGridLook(net).eval().requires_grad_(False)
+
+
+def plates(height, width, count=1, seed=0):
+    """Scene-linear plates of about ten stops, well above black."""
+    small = torch.rand((count, 3, 6, 8), generator=torch.Generator().manual_seed(seed))
+    smooth = torch.nn.functional.interpolate(small, size=(height, width), mode="bicubic").clamp(0, 1)
+    grain = torch.rand((count, 3, height, width), generator=torch.Generator().manual_seed(seed + 1))
+    return torch.exp2(10.0 * (0.8 * smooth + 0.2 * grain) - 6.0)
+
+
+def sliced_by_hand(grid, x, y, brightness, depth):
+    """Plain trilinear lookup of one pixel's gain: cells have their centres at (i + 0.5) / n, ends are held."""
+    planes = grid.reshape(3, depth, *grid.shape[1:])
+    rows, columns = grid.shape[1:]
+    found = np.zeros(3)
+    for place_z in corners(brightness, depth):
+        for place_y in corners(y * rows - 0.5, rows):
+            for place_x in corners(x * columns - 0.5, columns):
+                weight = place_z[1] * place_y[1] * place_x[1]
+                found += weight * planes[:, place_z[0], place_y[0], place_x[0]]
+    return found
+
+
+def corners(place, count):
+    place = min(max(place, 0.0), count - 1.0)
+    low = min(int(np.floor(place)), count - 1)
+    return [(low, 1 - (place - low)), (min(low + 1, count - 1), place - low)]
+
+
+@pytest.mark.parametrize(("depth", "rows", "columns"), [(8, 6, 10), (4, 9, 5), (2, 1, 1), (3, 2, 32)])
+def test_slicing_is_plain_trilinear_lookup(depth, rows, columns):
+    rng = np.random.default_rng(0)
+    grid = rng.normal(0, 2, (2, 3 * depth, rows, columns)).astype(np.float32)
+    position = rng.random((2, 5, 7, 2)).astype(np.float32)
+    position[0, 0, :4] = [[0, 0], [1, 1], [0, 1], [1, 0]]  # the frame's corners
+    brightness = rng.uniform(-0.5, depth - 0.5, (2, 1, 5, 7)).astype(np.float32)
+    brightness[1, 0, 0, :4] = [0, depth - 1, depth - 2, 1]
+    found = slice_grid(*(torch.from_numpy(x) for x in (grid, position, brightness)), depth).numpy()
+    for n, row, column in np.ndindex(2, 5, 7):
+        x, y = position[n, row, column].astype(np.float64)
+        expected = sliced_by_hand(grid[n].astype(np.float64), x, y, float(brightness[n, 0, row, column]), depth)
+        np.testing.assert_allclose(found[n, :, row, column], expected, atol=2e-4)
+
+
+def test_each_pixel_is_looked_up_at_its_own_place_and_brightness():
+    depth = 4
+    low, high = GUIDE_STOPS
+    planes = torch.arange(12.0).reshape(1, 12, 1, 1) / 10  # red 0..0.3, green 0.4..0.7, blue 0.8..1.1
+    anchor = torch.full((1, 1, 1, 1), -3.0)
+    stops = torch.tensor([low - 2, low, low + (high - low) / 3, high, high + 5]) - 3.0  # around the anchor
+    grey = torch.exp2(stops).view(1, 1, 1, 5).expand(1, 3, 1, 5)
+    gain = gain_at(planes, anchor, grey, torch.full((1, 1, 5, 2), 0.5), depth)
+    step = torch.tensor([0.0, 0.0, 0.1, 0.3, 0.3])
+    torch.testing.assert_close(gain[0, :, 0], torch.tensor([[0.0], [0.4], [0.8]]) + step, atol=1e-5, rtol=0)
+    lit = torch.zeros(1, 12, 2, 2)
+    lit[:, :4, 0, 1] = 1.0  # red planes, top right
+    lit[:, 8:, 1, 0] = -1.0  # blue planes, bottom left
+    relit = apply_grid(torch.full((1, 3, 8, 8), 0.5), WHOLE, lit, anchor, depth)
+    torch.testing.assert_close(relit[0, :, 0, 7], torch.tensor([1.0, 0.5, 0.5]))
+    torch.testing.assert_close(relit[0, :, 7, 0], torch.tensor([0.5, 0.5, 0.25]))
+    torch.testing.assert_close(relit[0, :, 0, 0], torch.tensor([0.5, 0.5, 0.5]))
+
+
+def test_a_fresh_network_changes_no_bit():
+    torch.manual_seed(0)
+    look = GainGridLook(GainGridNet(SMALL)).eval()
+    plate = plates(45, 61)
+    plate[0, :, 0, :6] = torch.tensor([0.0, -0.0, -3.5, 1e-30, 65504.0, 3.3333e-5])
+    relit, grid, _ = look(plate, WHOLE)
+    assert relit.detach().numpy().tobytes() == plate.numpy().tobytes()
+    assert not grid.any()
+
+
+def test_a_frame_four_times_brighter_gets_the_same_gains(look):
+    plate = plates(90, 160)
+    relit, grid, anchor = look(plate, WHOLE)
+    brighter, same_grid, higher = look(4 * plate, WHOLE)
+    assert grid.std() > 0.5
+    torch.testing.assert_close(same_grid, grid, rtol=0, atol=1e-4)
+    torch.testing.assert_close(higher, anchor + 2.0, rtol=0, atol=1e-4)
+    torch.testing.assert_close(brighter, 4 * relit, rtol=1e-3, atol=0)
+
+
+def test_highlights_negatives_and_zero_keep_what_they_are(look):
+    plate = plates(64, 96)
+    plate[0, :, 10, 10] = 300.0
+    plate[0, :, 20, 20] = torch.tensor([-0.02, 0.4, 0.0])
+    plate[0, :, 30, 30] = -1.0
+    relit, _, _ = look(plate, WHOLE)
+    gain = torch.log2(relit / plate)
+    assert relit[0, :, 10, 10].min() > 300.0 / 2**SMALL.max_stops
+    assert relit[0, :, 20, 20].sign().tolist() == [-1, 1, 0]
+    assert (relit[0, :, 30, 30] < 0).all()
+    assert gain[plate != 0].abs().max() <= SMALL.max_stops + 1e-4
+    # Above the brightest step all get the same gain: nothing is rolled off.
+    operators = look.net(plate)
+    once, twice = (look.apply_operators(plate * times, WHOLE, *operators)[0, :, 10, 10] for times in (1, 2))
+    torch.testing.assert_close(twice, 2 * once)
+
+
+def test_a_frame_without_light_stays_without(look):
+    for level in (0.0, -0.25):
+        plate = torch.full((1, 3, 32, 48), level)
+        relit, grid, anchor = look(plate, WHOLE)
+        assert torch.isfinite(grid).all()
+        assert anchor.item() == -12.0
+        assert (relit.sign() == plate.sign()).all()
+
+
+@pytest.mark.parametrize("rows", [64, 7, 1])
+def test_strips_put_together_are_the_whole(look, rows):
+    plate = plates(131, 97)
+    relit, grid, anchor = look(plate, WHOLE)
+    strips = []
+    for top in range(0, 131, rows):
+        bottom = min(top + rows, 131)
+        window = torch.tensor([0.0, top / 131, 1.0, bottom / 131])
+        strips.append(look.apply_operators(plate[:, :, top:bottom], window, grid, anchor))
+    torch.testing.assert_close(torch.cat(strips, dim=2), relit, rtol=3e-5, atol=0)
+    left, right = (
+        look.apply_operators(plate[..., x0:x1], torch.tensor([x0 / 97, 0.0, x1 / 97, 1.0]), grid, anchor)
+        for x0, x1 in ((0, 40), (40, 97))
+    )
+    torch.testing.assert_close(torch.cat([left, right], dim=3), relit, rtol=3e-5, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("height", "width"), [(20, 33), (33, 20), (1, 1), (3, 500), (211, 157), (108, 258), (360, 203), (64, 64)]
+)
+def test_any_size_will_do(look, height, width):
+    plate = plates(height, width)
+    relit, grid, anchor = look(plate, WHOLE)
+    assert relit.shape == plate.shape
+    assert torch.isfinite(relit).all()
+    proxy_height, proxy_width = proxy_size(height, width, 64)
+    assert grid.shape == (1, 12, proxy_height // 8, proxy_width // 8)
+    assert anchor.shape == (1, 1, 1, 1)
+
+
+def test_the_proxy_has_the_frames_aspect_and_average():
+    assert proxy_size(2160, 3840, 256) == (144, 256)
+    assert proxy_size(1716, 4096, 256) == (112, 256)  # 2.39:1
+    assert proxy_size(3840, 2160, 256) == (256, 144)
+    assert proxy_size(1, 5000, 256) == (16, 256)
+    assert proxy_size(100, 100, 100) == (96, 96)
+    plate = plates(300, 500)
+    proxy = GainGridNet(SMALL).proxy(plate)
+    assert proxy.shape == (1, 3, 32, 64)
+    torch.testing.assert_close(proxy.mean(dim=(2, 3)), plate.mean(dim=(2, 3)), rtol=0.02, atol=0)
+    # Stripes of two pixels, of which every eighth pixel and its neighbour would only ever meet the black ones.
+    stripes = ((torch.arange(512) + 1) // 2 % 2).float().expand(1, 3, 256, 512)
+    torch.testing.assert_close(GainGridNet(SMALL).proxy(stripes), torch.full((1, 3, 32, 64), 0.5), rtol=0, atol=0.03)
+
+
+def test_a_frame_gets_the_same_gains_at_any_resolution(look):
+    plate = torch.nn.functional.interpolate(plates(60, 100), scale_factor=4, mode="bilinear")
+    half = torch.nn.functional.avg_pool2d(plate, 2)
+    (grid, anchor), (grid_half, anchor_half) = look.net(plate), look.net(half)
+    torch.testing.assert_close(anchor_half, anchor, rtol=0, atol=0.02)
+    assert (grid_half - grid).abs().mean() < 0.05 * grid.std()
+
+
+def test_frames_of_a_batch_do_not_see_each_other(look):
+    both = torch.cat([plates(50, 70), 0.1 * plates(50, 70, seed=5)])
+    together = look(both, WHOLE)
+    for n in range(2):
+        for whole, alone in zip(together, look(both[n : n + 1], WHOLE), strict=True):
+            torch.testing.assert_close(whole[n : n + 1], alone, rtol=1e-4, atol=1e-4)
+    assert (together[1][0] - together[1][1]).abs().max() > 0.1
+
+
+def test_the_two_halves_are_the_whole(look):
+    plate, window = plates(40, 60), torch.tensor([0.1, 0.2, 0.7, 0.9])
+    relit, grid, anchor = look(plate, window)
+    operators = look.net(plate)
+    assert torch.equal(operators[0], grid)
+    assert torch.equal(operators[1], anchor)
+    assert torch.equal(look.apply_operators(plate, window, *operators), relit)
+
+
+def test_pixel_positions_are_centres():
+    position = pixel_positions(2, 4, torch.tensor([0.5, 0.0, 1.0, 0.5]))
+    assert position.shape == (1, 2, 4, 2)
+    assert position[0, 0, :, 0].tolist() == [0.5625, 0.6875, 0.8125, 0.9375]
+    assert position[0, :, 0, 1].tolist() == [0.125, 0.375]
+
+
+def test_luminance_is_held_where_there_is_no_light():
+    colours = torch.tensor([[1.0, 1.0, 1.0], [0.0, 1.0, 0.0], [0.0, 0.0, 0.0], [-5.0, 0.1, 0.1]]).T[None, :, None]
+    expected = torch.tensor([0.0, np.log2(0.7152), -12.0, -12.0])
+    torch.testing.assert_close(log_luminance(colours)[0, 0, 0], expected.float(), atol=1e-6, rtol=0)
+
+
+def test_gains_stay_within_their_limit():
+    net = GainGridNet(GainGridSettings(proxy_px=32, depth=2, width=2, max_stops=1.5))
+    torch.nn.init.constant_(net.leave.bias, 1e4)
+    grid, _ = net(plates(20, 30))
+    assert grid.min() == grid.max() == 1.5
+
+
+def test_every_weight_learns():
+    torch.manual_seed(0)
+    net = GainGridNet(SMALL)
+    torch.nn.init.normal_(net.leave.weight, std=0.5)
+    plate = plates(48, 64)
+    grid, anchor = net(plate)
+    apply_grid(plate, WHOLE, grid, anchor, SMALL.depth).square().mean().backward()
+    still = [name for name, p in net.named_parameters() if p.grad is None or not p.grad.abs().max() > 0]
+    assert still == []
+
+
+@pytest.mark.parametrize(("name", "value"), [("depth", 1), ("proxy_px", 8), ("width", 0), ("max_stops", 0.0)])
+def test_settings_without_sense_are_refused(name, value):
+    with pytest.raises(ConfigError, match=name):
+        GainGridSettings(**{name: value})
