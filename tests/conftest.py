@@ -1,10 +1,13 @@
 """What every test may ask for by name: small looks that are real files, and a small set in two lights."""
 
 import importlib.util
+import os
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import pytest
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is loaded; core/cli.py says why
 
 
 def load_helper(name: str) -> ModuleType:
