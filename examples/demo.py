@@ -49,10 +49,10 @@ def demo(out: Path, max_minutes: float) -> int:
     began = time.monotonic()
     run(
         f"train --source {SET / 'cloudy_day'} --target {SET / 'sunny_day'} --out {look} --run-dir {run_dir}"
-        f" --preset relight --relight.net.proxy-px 192 --max-minutes {max_minutes:g} --device cpu"
+        f" --preset relight-cpu --max-minutes {max_minutes:g} --device cpu"
     )
     trained_s = time.monotonic() - began
-    run(f"infer {look} {SET / 'clip' / 'A' / '%04d.exr'} {relit} --temporal-blend {BLEND} --device cpu")
+    run(f"infer {look} {SET / 'clip' / 'A' / '%04d.exr'} {relit} --temporal-blend {BLEND} --device cpu --overwrite")
     print("Measuring views and a clip that no photo shows ...", file=sys.stderr)
     result = evaluate(
         Request(

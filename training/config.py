@@ -26,6 +26,12 @@ from relightgan.training.settings import from_dict, merge, to_dict, to_yaml
 PRESETS: dict[str, dict[str, Any]] = {
     # The flagship: gains measured on both days' photos, a gain grid fitted to them.
     "relight": {"translator": "relight"},
+    # The same on a smaller proxy and fewer points: the better one for minutes on a CPU.
+    "relight-cpu": {
+        "translator": "relight",
+        "matching": {"max_points": 1200},
+        "relight": {"net": {"proxy_px": 192}},
+    },
     # Two-way translation of pictures, content-paired; wants a GPU.
     "cyclegan": {"translator": "cyclegan"},
     # The same, small enough to see it move on a CPU.
