@@ -7,11 +7,12 @@ Looks that aren't given are made untrained, at their full size: the speed of a n
 Every case is the real command in a process of its own, run over a few frames. Seconds per frame are the time from the
 first finished frame to the last, by the files' times, over the frames between: reading and writing count, starting does
 not. Cases take turns, so that a busy machine is busy for all of them; medians over the turns. Peak memory is the
-process's largest resident size (getrusage). `cyclegan` is measured on a smaller frame on the CPU and extrapolated by
-pixel count, which is fair to it: a convolution's work is proportional to pixels, and tiling adds overlap on top.
+process's largest resident size (see `peak_memory.py`). `cyclegan` runs on a smaller frame in the same turns and is
+extrapolated by pixel count, which is fair to it: a convolution's work is proportional to pixels, and tiles only add.
 """
 
 import argparse
+import json
 import os
 import statistics
 import subprocess
@@ -108,25 +109,28 @@ def measure_all(words: argparse.Namespace, folder: Path) -> tuple[list[Row], lis
         looks[case] = given or make(folder / f"look{number}.onnx")
     untrained = [case for case, (given, _) in makers.items() if given is None]
     small = (words.cyclegan_width, round(words.cyclegan_width * 9 / 16 / 4) * 4)
-    rows = []
-    for name in [*words.sizes, "small"]:
-        width, height = SIZES.get(name, small)
+    small_source = write_plates(folder / "small", *small, words.frames)
+    rows, small_turns = [], []
+    for name in words.sizes:
+        width, height = SIZES[name]
         source = write_plates(folder / name, width, height, words.frames)
-        commands = {FLAGSHIP: infer(looks[FLAGSHIP], source, words), LUT: lut_pass(cube, source, words)}
-        if name == "small":
-            commands = {CYCLEGAN: infer(looks[CYCLEGAN], source, words)}
+        commands = {
+            FLAGSHIP: infer(looks[FLAGSHIP], source, words),
+            LUT: lut_pass(cube, source, words),
+            CYCLEGAN: infer(looks[CYCLEGAN], small_source, words),
+        }
         turns: dict[str, list[Turn]] = {case: [] for case in commands}
         for turn in range(words.turns):
             for case, command in commands.items():
                 print(f"{name} {width}x{height}, turn {turn + 1} of {words.turns}: {case}", file=sys.stderr, flush=True)
                 with tempfile.TemporaryDirectory(dir=folder) as target:
                     turns[case].append(run_turn(command, Path(target) / "frame.%04d.exr", words.frames))
-        for case, measured in turns.items():
-            found = summary(case, name, width, height, measured)
-            rows += [found] if name != "small" else [found, *(stretched(found, size) for size in words.sizes)]
+        rows += [summary(case, name, width, height, turns[case]) for case in (FLAGSHIP, LUT)]
+        rows.append(stretched(summary(CYCLEGAN, "small", *small, turns[CYCLEGAN]), name))
+        small_turns += turns[CYCLEGAN]
         for path in source.parent.iterdir():
             path.unlink()
-    return rows, untrained
+    return [*rows, summary(CYCLEGAN, "small", *small, small_turns)], untrained
 
 
 def infer(look: Path, source: Path, words: argparse.Namespace) -> Command:
@@ -154,20 +158,27 @@ def run_turn(command_to: Command, target: Path, frames: int) -> Turn:
         RelightError: it failed, or didn't write every frame.
     """
     command = command_to(target)
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    with tempfile.TemporaryFile() as words:
-        started = time.time()
-        process = subprocess.Popen(command, env=environment, stdout=words, stderr=subprocess.STDOUT)
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)  # so that Popen doesn't wait for what is gone
-        words.seek(0)
-        said = words.read().decode(errors="replace").strip().splitlines()
+    measured = target.parent / "measured.json"
+    launcher = [sys.executable, "-I", "-S", str(ROOT / "benchmarks" / "peak_memory.py"), str(measured)]
+    started = time.time()
+    process = subprocess.run(
+        [*launcher, *command],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        check=False,
+    )
+    said = process.stdout.strip().splitlines() or ["it said nothing"]
     if process.returncode != 0:
-        raise RelightError(f"{' '.join(command)} failed: {said[-1] if said else process.returncode}.")
+        raise RelightError(f"{' '.join(launcher)} failed: {said[-1]}.")
+    result = json.loads(measured.read_text(encoding="utf-8"))
+    if result["code"] != 0:
+        raise RelightError(f"{' '.join(command)} failed: {said[-1]}.")
     done = [Path(str(target) % frame).stat().st_mtime for frame in range(1, frames + 1)]
     per_frame = (max(done) - min(done)) / (frames - 1)
-    peak = usage.ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
-    return Turn(per_frame, max(0.0, min(done) - started - per_frame), peak)
+    return Turn(per_frame, max(0.0, min(done) - started - per_frame), result["peak_bytes"] / 2**20)
 
 
 def summary(case: str, name: str, width: int, height: int, turns: Sequence[Turn]) -> Row:

@@ -53,7 +53,7 @@ examples:
 
 --pairs needs A/ and B/ with the same file name for the same camera, and may have mask/ (white on surfaces).
 --clip needs A/ and flow/, and may have B/. Flow NNNN goes to frame NNNN-1: channels R = u, G = v in pixels, B = valid.
-EXR and TIFF are taken for scene-linear Rec.709, PNG and JPEG for sRGB.
+EXR and float TIFF are taken for scene-linear Rec.709; PNG, JPEG and other TIFF for sRGB.
 """
 
 

@@ -1,10 +1,9 @@
 """Measures methods on paired views; `evaluate` is the command, `metrics` the formulas, `evaluation_clip` for clips.
 
 Paired views: a folder with A/ and B/, the same file name for the same camera under both lights, and perhaps mask/ with
-white on surfaces. EXR and TIFF are scene-linear; PNG and JPEG are display-encoded sRGB.
+white on surfaces. Files are read as `relightgan infer` does: EXR and float TIFF are scene-linear, others sRGB.
 """
 
-import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from relightgan.core.colour import srgb_to_linear
+from relightgan.core.clips import PLATE_SUFFIXES, display_to_working, is_display_referred
+from relightgan.core.colour import DEFAULT_WORKING_SPACE
 from relightgan.core.errors import LookError, PlateError
-from relightgan.core.frames import Plate, read_mask, read_plate
+from relightgan.core.frames import read_mask, read_plate
 from relightgan.core.pipeline import Settings, relight_frame
+from relightgan.core.plate import Plate
 from relightgan.core.session import LookSession
 from relightgan.training.baselines import BASELINES, ORACLES, Pool, identity
 from relightgan.training.metrics import (
@@ -23,8 +24,6 @@ from relightgan.training.metrics import (
     measure_picture,
 )
 
-DISPLAY_SUFFIXES = frozenset({".png", ".jpg", ".jpeg"})
-PICTURE_SUFFIXES = DISPLAY_SUFFIXES | {".exr", ".tif", ".tiff"}
 SIDES = {"ab": ("A", "B"), "ba": ("B", "A")}
 UNTOUCHED = "input unchanged"
 
@@ -151,14 +150,14 @@ def measure_views(
 
 
 def read_picture(path: Path) -> Plate:
-    """A plate, scene-linear: PNG and JPEG are taken for sRGB and linearised.
+    """A plate, scene-linear: display-referred files are taken for sRGB and linearised.
 
     Raises:
         PlateError: it can't be read, or has NaN or infinity, on which no figure has a meaning.
     """
     plate = read_plate(path)
-    if path.suffix.lower() in DISPLAY_SUFFIXES:
-        plate = dataclasses.replace(plate, rgb=srgb_to_linear(plate.rgb))
+    if is_display_referred(path, plate):
+        plate = display_to_working(plate, DEFAULT_WORKING_SPACE)
     if not np.isfinite(plate.rgb).all():
         raise PlateError(f"{path} has NaN or infinity in it.", "Render it again, or leave this view out.")
     return plate
@@ -170,9 +169,9 @@ def pictures_of(folder: Path) -> dict[str, Path]:
     Raises:
         PlateError: there is no such folder, no picture in it, or one name twice.
     """
-    paths = sorted(path for path in folder.glob("*") if path.suffix.lower() in PICTURE_SUFFIXES)
+    paths = sorted(path for path in folder.glob("*") if path.suffix.lower() in PLATE_SUFFIXES)
     if not paths:
-        raise PlateError(f"{folder} has no pictures.", f"It needs {', '.join(sorted(PICTURE_SUFFIXES))} files.")
+        raise PlateError(f"{folder} has no pictures.", f"It needs {', '.join(PLATE_SUFFIXES)} files.")
     named = {path.stem: path for path in paths}
     if len(named) < len(paths):
         raise PlateError(f"{folder} has one name with two suffixes.", "Keep one file per view.")

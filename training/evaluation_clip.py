@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from relightgan.core.errors import PlateError
-from relightgan.core.frames import Plate, read_plate
+from relightgan.core.frames import read_plate
 from relightgan.core.pipeline import Settings, WindowCache, relight_frame
+from relightgan.core.plate import Plate
 from relightgan.core.session import LookSession
 from relightgan.training.evaluation import SIDES, UNTOUCHED, check_finite, pictures_of, read_picture, size_text
 from relightgan.training.metrics import gain_flicker, psnr, to_display, to_stops, warp_error

@@ -43,6 +43,19 @@ def test_a_process_that_fails_is_told_with_its_last_words(tmp_path):
         speed.run_turn(command, tmp_path / "out.%04d.exr", frames=2)
 
 
+def test_peak_memory_is_the_process_s_own_and_not_its_parent_s(tmp_path):
+    held = np.ones(2**25)  # 256 MiB that a child, forked from here, would be charged with
+    (tmp_path / "out.0001.exr").touch()
+    (tmp_path / "out.0002.exr").touch()
+    small = speed.run_turn(lambda target: [sys.executable, "-c", "pass"], tmp_path / "out.%04d.exr", frames=2)
+    large = speed.run_turn(
+        lambda target: [sys.executable, "-c", "b'x' * 2**27"], tmp_path / "out.%04d.exr", frames=2
+    )  # fmt: skip
+    assert held.nbytes == 2**28
+    assert small.peak_mib < 64
+    assert large.peak_mib == pytest.approx(small.peak_mib + 128, abs=16)
+
+
 def test_ratios_compare_medians_and_a_small_frame_is_stretched_by_pixels():
     turns = [speed.Turn(seconds, 1.0, 100.0) for seconds in (0.4, 9.0, 0.5)]
     flagship = speed.summary(speed.FLAGSHIP, "UHD", 3840, 2160, turns)

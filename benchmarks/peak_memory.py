@@ -1,0 +1,18 @@
+"""Runs a command and writes its exit code and its peak memory, in bytes, to a file as JSON.
+
+    python -I -S benchmarks/peak_memory.py result.json command ...
+
+On Linux a process's peak counts what its parent held when it was started. So whatever measures memory has to be started
+from something small: this file, which imports next to nothing.
+"""
+
+import json
+import os
+import sys
+
+if __name__ == "__main__":
+    process = os.spawnv(os.P_NOWAIT, sys.argv[2], sys.argv[2:])
+    _, status, usage = os.wait4(process, 0)
+    peak = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    with open(sys.argv[1], "w", encoding="utf-8") as result:  # noqa: PTH123 - pathlib is larger than all of this
+        json.dump({"code": os.waitstatus_to_exitcode(status), "peak_bytes": peak}, result)
