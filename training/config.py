@@ -29,7 +29,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     # The same on a smaller proxy and fewer points: the better one for minutes on a CPU.
     "relight-cpu": {
         "translator": "relight",
-        "matching": {"max_points": 1200},
+        "matching": {"max_points": 1200, "partners": 5},
         "relight": {"net": {"proxy_px": 192}},
     },
     # Two-way translation of pictures, content-paired; wants a GPU.

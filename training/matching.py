@@ -33,10 +33,11 @@ class MatchingSettings:
     max_points: int = 2000  # SIFT points a photo, strongest first
     ratio: float = 0.85  # Lowe's ratio: a match must be this much nearer than the second nearest
     least_inliers: int = 15  # matches that must agree on one geometry, or the pair is dropped
-    max_pairs: int = 20000  # most similar pairs of photos that are tried
+    partners: int = 12  # each photo is matched with this many of its content-paired photos, nearest first
+    max_pairs: int = 20000  # pairs of photos that are tried in all; every photo's nearest come first
 
     def __post_init__(self) -> None:
-        for name, least in (("max_points", 1), ("least_inliers", FEWEST_INLIERS), ("max_pairs", 1)):
+        for name, least in (("max_points", 1), ("least_inliers", FEWEST_INLIERS), ("partners", 1), ("max_pairs", 1)):
             if getattr(self, name) < least:
                 raise ConfigError(f"{name} is {getattr(self, name)}.", f"Give at least {least}.")
         if not 0.0 < self.ratio <= 1.0:
@@ -67,7 +68,7 @@ class PointMatches:
 
 @dataclass(frozen=True)
 class Points:
-    """The SIFT points of one photo: places (n, 2) in 0..1, and unit descriptors (n, 128) float32."""
+    """The SIFT points of one photo: places (n, 2) in 0..1, and SIFT's own descriptors (n, 128) uint8."""
 
     xy: np.ndarray
     descriptors: np.ndarray
@@ -90,10 +91,17 @@ def find_points(image: np.ndarray, settings: MatchingSettings) -> Points:
     sift = cv2.SIFT.create(nfeatures=settings.max_points, contrastThreshold=0.02, enable_precise_upscale=True)
     keypoints, descriptors = sift.detectAndCompute(grey, None)
     if descriptors is None:
-        return Points(np.zeros((0, 2), np.float32), np.zeros((0, 128), np.float32), size)
+        return Points(np.zeros((0, 2), np.float32), np.zeros((0, 128), np.uint8), size)
     places = np.array([k.pt for k in keypoints], np.float32)
-    root = np.sqrt(descriptors / np.maximum(descriptors.sum(axis=1, keepdims=True), 1e-6))
-    return Points((places + 0.5) / np.array(size, np.float32), root.astype(np.float32), size)
+    # SIFT's floats are whole numbers up to 255; as bytes, thousands of photos fit into memory.
+    return Points((places + 0.5) / np.array(size, np.float32), descriptors.astype(np.uint8), size)
+
+
+def rooted(descriptors: np.ndarray) -> np.ndarray:
+    """Descriptors (n, 128) under the root transform: float32, at unit length."""
+    values = descriptors.astype(np.float32)
+    root: np.ndarray = np.sqrt(values / np.maximum(values.sum(axis=1, keepdims=True), 1e-6))
+    return root
 
 
 def match_points(a: Points, b: Points, settings: MatchingSettings) -> tuple[np.ndarray, np.ndarray]:
@@ -101,14 +109,14 @@ def match_points(a: Points, b: Points, settings: MatchingSettings) -> tuple[np.n
     none = np.zeros(0, np.int64), np.zeros(0, np.int64)
     if min(len(a.xy), len(b.xy)) < settings.least_inliers:
         return none
-    similarity = a.descriptors @ b.descriptors.T
+    similarity = rooted(a.descriptors) @ rooted(b.descriptors).T
     best = similarity.argmax(axis=1)
     rows = np.arange(len(best))
     first = similarity[rows, best]
     mutual = similarity.argmax(axis=0)[best] == rows
     similarity[rows, best] = -1
     second = similarity.max(axis=1)
-    # Descriptors have unit length, so distance squared is 2 - 2 * similarity.
+    # They have unit length, so distance squared is 2 - 2 * similarity.
     distinct = (1 - first) < settings.ratio**2 * (1 - second)
     in_a = np.nonzero(mutual & distinct)[0]
     in_b = best[in_a]
@@ -149,9 +157,8 @@ def match_photos(
         settings: what counts as a match.
         threads: how many at a time; the result doesn't depend on it.
         advance: told how many photos and pairs have been done since the last call, out of
-            len(images_a) + len(images_b) + min(P, max_pairs).
+            len(images_a) + len(images_b) + P.
     """
-    pairs = pairs[: settings.max_pairs]
 
     def points_of(images: Sequence[np.ndarray], index: int) -> Points:
         found = find_points(images[index], settings)

@@ -5,7 +5,6 @@ features are centred per folder, so that the light common to a whole day drops o
 rank; and sampling balanced in both folders, so that one popular view doesn't dominate the fit.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -159,8 +158,3 @@ def balance(
             have = np.bincount(index, weights=probability, minlength=len(wanted))
             probability = probability * (wanted / np.maximum(have, 1e-300))[index]
     return probability / probability.sum()
-
-
-def coverage(pairs: Pairs, count_a: int, count_b: int) -> Sequence[int]:
-    """How many source and target photos have a partner, and how many there are: (a, of a, b, of b)."""
-    return len(np.unique(pairs.a)), count_a, len(np.unique(pairs.b)), count_b

@@ -56,11 +56,6 @@ class GainSamples:
         return slice(int(self.first[photo]), int(self.first[photo + 1]))
 
 
-def swapped(matches: PointMatches) -> PointMatches:
-    """The same points seen the other way: from the target day to the source day."""
-    return PointMatches(matches.b, matches.a, matches.xy_b, matches.xy_a, matches.verified_pairs)
-
-
 def point_samples(a: PhotoBank, b: PhotoBank, matches: PointMatches) -> GainSamples:
     """Gains at points seen on both days; clipped ones and mismatches left out."""
     colour_a = colours_at(a, matches.a, matches.xy_a)
@@ -235,8 +230,7 @@ def measure_gains(
         threads: photos matched at a time; the result doesn't depend on it.
         advance: told of work done, out of `measuring_work(...)`.
     """
-    order = np.argsort(-pairs.similarity, kind="stable")
-    candidates = np.stack([pairs.a[order], pairs.b[order]], axis=1) if matching.enabled else np.zeros((0, 2), np.int64)
+    candidates = pairs_to_match(pairs, matching)
     images: list[Sequence[np.ndarray]] = [LazyImages(a), LazyImages(b)] if matching.enabled else [(), ()]
     matches = match_photos(images[0], images[1], candidates, matching, threads, advance)
     points = point_samples(a, b, matches)
@@ -248,8 +242,27 @@ def measure_gains(
 
 def measuring_work(count_a: int, count_b: int, pairs: Pairs, matching: MatchingSettings) -> int:
     """The steps `measure_gains` counts in its `advance`."""
-    matched = count_a + count_b + min(len(pairs), matching.max_pairs) if matching.enabled else 0
+    matched = count_a + count_b + len(pairs_to_match(pairs, matching)) if matching.enabled else 0
     return matched + count_a + count_b
+
+
+def pairs_to_match(pairs: Pairs, matching: MatchingSettings) -> np.ndarray:
+    """(P, 2) source and target photos to look for common points in: first every photo's nearest, then the next."""
+    if not matching.enabled:
+        return np.zeros((0, 2), np.int64)
+    rank = np.minimum(rank_within(pairs.a, pairs.similarity), rank_within(pairs.b, pairs.similarity))
+    order = np.lexsort((-pairs.similarity, rank))
+    chosen = order[rank[order] < matching.partners][: matching.max_pairs]
+    return np.stack([pairs.a[chosen], pairs.b[chosen]], axis=1)
+
+
+def rank_within(group: np.ndarray, value: np.ndarray) -> np.ndarray:
+    """(n,) each member's place in its group by descending value, from 0."""
+    order = np.lexsort((-value, group))
+    starts = np.searchsorted(group[order], group[order])
+    rank = np.empty(len(group), np.int64)
+    rank[order] = np.arange(len(group)) - starts
+    return rank
 
 
 class LazyImages(Sequence[np.ndarray]):

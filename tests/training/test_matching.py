@@ -91,13 +91,6 @@ def test_every_match_names_its_own_photos_whatever_the_threads(measured_days):
         assert np.percentile(error[one.a == photo], 95) < 1.5
 
 
-def test_only_the_most_promising_pairs_are_tried(measured_days):
-    pairs = np.array([[0, 0], [1, 1]])
-    settings = MatchingSettings(max_pairs=1)
-    matches = match_photos(measured_days.first.photos[:2], measured_days.second.photos[:2], pairs, settings, threads=1)
-    assert {*matches.a.tolist()} == {0}
-
-
 def described(rng, count):
     """Descriptors that can't be confused."""
     descriptors = rng.random((count, 128), dtype=np.float32) ** 4

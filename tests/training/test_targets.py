@@ -14,12 +14,12 @@ from relightgan.training.targets import (
     colours_at,
     log_ratio,
     measuring_work,
+    pairs_to_match,
     partners_of,
     patch_samples,
     patch_table,
     point_samples,
     points_per_cell,
-    swapped,
 )
 
 
@@ -83,6 +83,15 @@ def test_progress_counts_what_was_announced(measured_days):
     assert measuring_work(6, 6, measured_days.pairs, MatchingSettings(max_pairs=2)) == 6 + 6 + 2 + 12
 
 
+def test_every_photos_nearest_partner_is_matched_before_anybodys_second():
+    similarity = np.float32([0.9, 0.8, 0.7, 0.3, 0.2])
+    pairs = Pairs(np.array([0, 0, 0, 1, 1]), np.array([0, 1, 2, 0, 1]), similarity, np.full(5, 0.2))
+    assert pairs_to_match(pairs, MatchingSettings(partners=1)).tolist() == [[0, 0], [0, 1], [0, 2], [1, 0]]
+    assert pairs_to_match(pairs, MatchingSettings(max_pairs=2)).tolist() == [[0, 0], [0, 1]]
+    assert len(pairs_to_match(pairs, MatchingSettings())) == 5
+    assert len(pairs_to_match(pairs, MatchingSettings(enabled=False))) == 0
+
+
 def flat(painted_set, *colours):
     """A bank of plain photos of these linear colours."""
     return painted_set.PaintedBank(
@@ -112,7 +121,8 @@ def test_noise_in_the_dark_says_nothing_loud(painted_set):
 def test_the_way_back_has_the_opposite_gain(painted_set):
     first, second = flat(painted_set, [0.4, 0.2, 0.1]), flat(painted_set, [0.2, 0.2, 0.3], [0.3, 0.1, 0.1])
     matches = matches_of([0, 0], [1, 0])
-    there, back = point_samples(first, second, matches), point_samples(second, first, swapped(matches))
+    turned = PointMatches(matches.b, matches.a, matches.xy_b, matches.xy_a, matches.verified_pairs)
+    there, back = point_samples(first, second, matches), point_samples(second, first, turned)
     assert back.first.tolist() == [0, 1, 2]
     np.testing.assert_allclose(back.gain, -there.gain[::-1], atol=1e-5)
     np.testing.assert_allclose(back.plate[1], [0.3, 0.1, 0.1], atol=1e-5)
