@@ -19,7 +19,8 @@ p { margin: 0 0 12px; max-width: 78ch; }
 code { font: 0.9em ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; background: var(--ground);
   padding: 1px 5px; border-radius: 4px; overflow-wrap: anywhere; }
 pre { font: 13px/1.5 ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; background: var(--ground); margin: 0;
-  border: 1px solid var(--line); border-radius: 6px; padding: 12px 14px; overflow-x: auto; }
+  border: 1px solid var(--line); border-radius: 6px; padding: 12px 14px; white-space: pre-wrap;
+  overflow-wrap: anywhere; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: 5px 24px; margin: 0 0 14px; }
 dt { color: var(--soft); }
 dd { margin: 0; overflow-wrap: anywhere; }
@@ -35,7 +36,7 @@ figcaption { margin: 6px 0; }
 img { display: block; max-width: 100%; height: auto; border-radius: 4px; }
 .gallery, .curves { display: flex; flex-wrap: wrap; gap: 12px 20px; align-items: flex-start; }
 .gallery figure { flex: 1 1 300px; max-width: 520px; }
-.curves figure { flex: 0 1 340px; }
+.curves figure { flex: 0 1 325px; }
 .curves svg { width: 100%; height: auto; display: block; }
 details { border-top: 1px solid var(--line); padding: 10px 0 2px; }
 summary { cursor: pointer; color: var(--accent); margin-bottom: 10px; }

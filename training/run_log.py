@@ -30,6 +30,16 @@ class RunLog:
         self._draws = style == "bar" or (style == "auto" and sys.stderr.isatty())
         self._shown_at = -math.inf
         self._drawn = False
+        self._part, self._parts = 0, 1
+
+    @property
+    def stage_style(self) -> str:
+        """The style for stages that count for themselves; for a farm only the fit is progress, or it would go back."""
+        return "auto" if self._style == "openjd" else self._style
+
+    def part(self, number: int, count: int) -> None:
+        """From here on the status is that of part `number` (from 0) of `count` equal ones."""
+        self._part, self._parts = number, count
 
     def __enter__(self) -> Self:
         return self
@@ -69,7 +79,8 @@ class RunLog:
         else:
             print(text, file=sys.stderr, flush=True)
         if self._style == "openjd":
-            print(f"openjd_progress: {fraction * 100:.1f}\nopenjd_status: {text}", flush=True)
+            share = (self._part + fraction) / self._parts
+            print(f"openjd_progress: {share * 100:.1f}\nopenjd_status: {text}", flush=True)
 
     def _clear(self) -> None:
         if self._drawn:

@@ -170,7 +170,7 @@ def train(job: Job, config: RunConfig, command: str = "") -> tuple[list[Path], P
     began = time.monotonic()
     make_run_dir(job.run_dir)
     with RunLog(job.run_dir / "log.txt", job.progress) as log:
-        log.say(f"{describe_device(job.device)}. Everything but the look goes to {job.run_dir}.")
+        log.say(f"Fitting on {describe_device(job.device)}. Everything but the look goes to {job.run_dir}.")
         first = newest_checkpoint(job.run_dir / "checkpoints")
         if first is not None:
             # Before any stage: a run of other settings must not be half overwritten.
@@ -190,7 +190,7 @@ def train(job: Job, config: RunConfig, command: str = "") -> tuple[list[Path], P
                     config,
                     [direction for part in parts for direction in part.directions],
                     job.device,
-                    job.progress,
+                    log.stage_style,
                     stop,
                     log.say,
                 )
@@ -208,7 +208,8 @@ def train(job: Job, config: RunConfig, command: str = "") -> tuple[list[Path], P
                 f"{duration(allowed_s * len(parts))} are for the fit.{late}"
             )
         looks, fits = [], []
-        for part in parts:
+        for number, part in enumerate(parts):
+            log.part(number, len(parts))
             recipe = build_recipe(config, dataset, part, job.device)
             progress = fit(
                 recipe,
@@ -254,9 +255,9 @@ def make_run_dir(run_dir: Path) -> None:
 def describe_device(device: torch.device) -> str:
     """What is fitted on, in words, and why where it is a choice."""
     if device.type == "cuda":
-        return f"Fitting on {torch.cuda.get_device_name(device)} ({device})"
+        return f"{torch.cuda.get_device_name(device)} ({device})"
     why = "asked for" if torch.cuda.is_available() else f"torch {torch.__version__} finds no CUDA device"
-    return f"Fitting on the CPU, {torch.get_num_threads()} threads ({why})"
+    return f"the CPU, {torch.get_num_threads()} threads ({why})"
 
 
 def parts_of(job: Job, config: RunConfig) -> list[Part]:

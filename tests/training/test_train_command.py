@@ -14,6 +14,7 @@ from PIL import Image
 from relightgan.core.cli import main
 from relightgan.core.look import load_look
 from relightgan.training.kept import read_notes
+from relightgan.training.run_log import RunLog
 from relightgan.training.run_report import read_metrics, run_sections
 from relightgan.training.train import make_parser, seconds_for_fit
 
@@ -167,6 +168,16 @@ def test_cyclegan_writes_both_directions_from_one_fit_within_its_time(dumps, tmp
     assert [fit["fraction"] for fit in notes["fits"]] == [1.0]
     assert notes["gains"] == {}
     assert len(list((tmp_path / "both_run" / "previews").glob("preview-ba-*.jpg"))) >= 2
+
+
+def test_a_farm_sees_progress_that_only_grows(monkeypatch, capsys):
+    monkeypatch.setattr("relightgan.training.run_log.LINE_EVERY_S", 0.0)
+    with RunLog(style="openjd") as log:
+        assert log.stage_style == "auto"
+        for part in (0, 1):
+            log.part(part, 2)
+            log.status("halfway", 0.5)
+    assert capsys.readouterr().out.splitlines()[::2] == ["openjd_progress: 25.0", "openjd_progress: 75.0"]
 
 
 def test_a_limit_leaves_time_for_export_and_counts_what_was_spent():
