@@ -1,5 +1,5 @@
 """Maps `relightgan.*` onto this checkout; a wheel carries the real packages instead."""
 
-import os
+from pathlib import Path
 
-__path__ = [os.path.dirname(os.path.abspath(__file__))]
+__path__ = [str(Path(__file__).resolve().parent)]

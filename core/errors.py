@@ -1,16 +1,16 @@
 """The errors a user can meet, each with the problem and the fix. Standard library only.
 
-    RelightError
-     ├─ UsageError        the command line or a setting makes no sense (exit code 2)
-     ├─ ConfigError       a run configuration has a wrong key or value
-     ├─ PhotoError        a photo folder can't be used for training
-     ├─ TrainingError     a fit can't start, go on or resume
-     ├─ LookError         a look (.onnx) can't be read, checked or written
-     ├─ DeviceError       the device asked for can't run, or ran out of memory
-     ├─ ColourError       a working space or profile is unknown
-     ├─ SequenceError     frames are missing, or a pattern or range can't be read
-     ├─ PlateError        a frame can't be read or written
-     └─ Cancelled         the user or the farm asked to stop (exit code 130)
+RelightError
+ ├─ UsageError        the command line or a setting makes no sense (exit code 2)
+ ├─ ConfigError       a run configuration has a wrong key or value
+ ├─ PhotoError        a photo folder can't be used for training
+ ├─ TrainingError     a fit can't start, go on or resume
+ ├─ LookError         a look (.onnx) can't be read, checked or written
+ ├─ DeviceError       the device asked for can't run, or ran out of memory
+ ├─ ColourError       a working space or profile is unknown
+ ├─ SequenceError     frames are missing, or a pattern or range can't be read
+ ├─ PlateError        a frame can't be read or written
+ └─ Cancelled         the user or the farm asked to stop (exit code 130)
 """
 
 EXIT_DONE = 0

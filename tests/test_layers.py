@@ -45,7 +45,11 @@ def trespasses(layer: str, names: set[str]) -> set[str]:
 
 @pytest.mark.parametrize("layer", ["core", "training", "nuke_plugin"])
 def test_layer_imports_only_what_its_process_has(layer):
-    wrong = {str(path.relative_to(ROOT)): bad for path in sorted((ROOT / layer).rglob("*.py")) if (bad := trespasses(layer, imports_of(path)))}
+    wrong = {
+        str(path.relative_to(ROOT)): bad
+        for path in sorted((ROOT / layer).rglob("*.py"))
+        if (bad := trespasses(layer, imports_of(path)))
+    }
     assert wrong == {}
 
 
@@ -61,4 +65,7 @@ def test_layer_folders_have_no_init_so_a_studio_package_of_that_name_wins():
 
 def test_a_trespass_is_found():
     assert trespasses("core", {"torch", "relightgan.training.loop", "numpy"}) == {"torch", "relightgan.training.loop"}
-    assert trespasses("nuke_plugin", {"numpy", "relightgan.core.look", "relightgan.core.errors"}) == {"numpy", "relightgan.core.look"}
+    assert trespasses("nuke_plugin", {"numpy", "relightgan.core.look", "relightgan.core.errors"}) == {
+        "numpy",
+        "relightgan.core.look",
+    }
