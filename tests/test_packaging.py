@@ -1,0 +1,51 @@
+"""`relightgan.*` can be imported in every way the documentation promises, and hides nobody else's packages."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+# -S leaves the installed copy out, so that only the checkout can be found.
+LIBRARIES = [path for path in sys.path if path.endswith("site-packages")]
+
+
+def run(*words, cwd, path=()):
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, path))}
+    return subprocess.run(
+        [sys.executable, *map(str, words)], cwd=cwd, env=environment, capture_output=True, text=True, check=False
+    )
+
+
+def test_a_checkout_is_enough_in_its_own_folder():
+    done = run("-S", "-m", "relightgan.core.cli", "--version", cwd=ROOT)
+    assert done.stdout.startswith("relightgan 0."), done.stderr
+
+
+def test_a_checkout_on_the_path_is_enough_anywhere(tmp_path):
+    done = run("-S", "-m", "relightgan.core.cli", "--help", cwd=tmp_path, path=[ROOT])
+    assert "relight frames or a movie" in done.stdout, done.stderr
+
+
+def test_the_trainer_runs_by_its_path_from_anywhere(tmp_path):
+    script = ROOT / "training" / "train_from_set_photos.py"
+    done = run("-S", script, "--dry-run", cwd=tmp_path, path=LIBRARIES)
+    assert done.returncode == 0, done.stderr
+    assert "preset: relight" in done.stdout
+
+
+def test_a_studios_own_core_wins_over_ours_even_when_it_comes_last(tmp_path):
+    studio = tmp_path / "core"
+    studio.mkdir()
+    (studio / "__init__.py").write_text("OWNER = 'studio'\n")
+    code = "import core, relightgan.core.version as ours; print(core.OWNER, ours.VERSION)"
+    done = run("-S", "-c", code, cwd=tmp_path, path=[ROOT, tmp_path])
+    assert done.stdout.startswith("studio 0."), done.stderr
+
+
+def test_a_missing_extra_is_named_with_the_command_that_mends_it(tmp_path):
+    done = run("-S", "-m", "relightgan.core.cli", "train", "--help", cwd=tmp_path, path=[ROOT])
+    assert done.returncode == 1
+    assert done.stderr.startswith("Error: 'relightgan train' needs the package ")
+    assert "pip install 'relightgan[train]'" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
