@@ -3,3 +3,10 @@
 from pathlib import Path
 
 __path__ = [str(Path(__file__).resolve().parent)]
+
+if __name__ == "__main__":  # python -m relightgan
+    import sys
+
+    from relightgan.core.cli import main
+
+    sys.exit(main())

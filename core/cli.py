@@ -24,6 +24,7 @@ COMMANDS = {
     "evaluate": ("relightgan.training.evaluate", "measure a look on paired views and clips"),
     "doctor": ("relightgan.core.doctor", "check this installation and say how to mend it"),
 }
+FIX_OS = "Check the path, its rights and the disk."
 EXTRA_OF_LAYER = {"relightgan.training": "train"}
 
 
@@ -36,6 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         0 done, 1 our error, 2 usage, 130 cancelled.
     """
+    open_closed_streams()
     words = list(sys.argv[1:] if argv is None else argv)
     if not words or words[0] in ("-h", "--help"):
         print(usage())
@@ -83,7 +85,8 @@ def load_command(name: str) -> Callable[[Sequence[str]], int]:
 def run_command(command: Callable[[], int]) -> int:
     """Calls a command and turns what it raises into one line on stderr and an exit code.
 
-    The word `Error:` is written only where the task has failed, because farm managers fail a task on it.
+    The word `Error:` is written only where the task has failed, because farm managers fail a task on it. What files,
+    streams and memory raise outside the places that know them by name is caught here, so that nobody sees a traceback.
     """
     try:
         return command()
@@ -96,8 +99,30 @@ def run_command(command: Callable[[], int]) -> int:
         return error.exit_code
     except BrokenPipeError:
         # Whoever read our output (`| head`) has gone; Python would complain once more while closing stdout.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        drop_stdout()
         return EXIT_ERROR
+    except OSError as error:
+        if error.filename is None:
+            drop_stdout()
+        print(f"Error: {error.filename or 'The output'}: {error.strerror or error}. {FIX_OS}", file=sys.stderr)
+        return EXIT_ERROR
+    except MemoryError as error:
+        print(f"Error: memory ran out ({error or 'no details'}). Close other programs.", file=sys.stderr)
+        return EXIT_ERROR
+
+
+def open_closed_streams() -> None:
+    """Puts /dev/null where stdout or stderr is closed, so that no file we open gets its number and the lines in it."""
+    for name, number in (("stdin", 0), ("stdout", 1), ("stderr", 2)):
+        if getattr(sys, name) is None:
+            # The lowest free number is taken, which is this one, as those below are open by now.
+            os.open(os.devnull, os.O_RDWR)
+            setattr(sys, name, os.fdopen(number, "r" if number == 0 else "w", closefd=False))
+
+
+def drop_stdout() -> None:
+    """Sends what is still to be written to stdout nowhere; Python would complain while closing it."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

@@ -84,7 +84,8 @@ class FileSource:
         display = may_be_display_referred(pattern)
         self.frames = self.sequence.existing()
         if not self.frames:
-            raise SequenceError(f"There are no frames {pattern}.", "Check the path and the number of digits.")
+            fix = "Check the path and the number of digits, which are written as %04d or ####."
+            raise SequenceError(f"There are no frames {pattern}.", fix)
         assumed = f"sRGB pictures, made linear {space}" if display else f"scene-linear {space}"
         self.about = f"{pattern}, {assumed}"
 

@@ -6,6 +6,7 @@ understand comes through as it was.
 
 import contextlib
 import itertools
+import os
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping
@@ -54,7 +55,7 @@ def read_plate(path: str | Path) -> Plate:
 
     Raises:
         PlateError: the file is missing, unreadable, damaged or cut short; has no R, G and B (the message lists what it
-            has); is deep; has subsampled channels; or holds several stereo views.
+            has), or has them as unsigned integers; is deep; has subsampled channels; or holds several stereo views.
     """
     path = Path(path)
     with _opened(path) as image:
@@ -165,6 +166,7 @@ def write_plate(
 
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[OpenImageIO.ImageInput]:
+    _check_name(path)
     if not path.is_file():
         raise PlateError(f"{path} is not a file." if path.exists() else f"{path} doesn't exist.")
     image = OpenImageIO.ImageInput.open(str(path))
@@ -196,6 +198,8 @@ def _read_exr(path: Path, image: OpenImageIO.ImageInput) -> tuple[list[Part], np
             raise PlateError(f"{path} has channel names that can't be kept: {', '.join(c.name for c in channels)}.")
         take = RGB if index == with_rgb[0] else ()
         types = {c.name: c.pixel_type for c in channels}
+        if counted := [name for name in take if types[name] == "uint"]:
+            raise PlateError(f"{path} has whole numbers in {', '.join(counted)}.", "Render them as half or float.")
         taken, rest_names, rest = _read_part(path, image, index, types, take)
         if take:
             rgb = taken
@@ -270,6 +274,14 @@ def _channel_names(image: OpenImageIO.ImageInput) -> list[list[str]]:
     return names
 
 
+def _check_name(path: Path) -> None:
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:  # bytes of the name that Python couldn't read, and OpenImageIO won't take
+        fix = "Rename it, or set LC_ALL=C.UTF-8 where the name is right."
+        raise PlateError(f"{str(path)!a} isn't a name in UTF-8.", fix) from error
+
+
 def _placed(pixels: np.ndarray, left: int, top: int, window: Window) -> np.ndarray:
     width, height = window_size(window)
     canvas = np.zeros((height, width), dtype=np.float32)
@@ -308,6 +320,7 @@ def _first_line(text: str) -> str:
 
 @contextlib.contextmanager
 def _replacing(path: Path) -> Iterator[Path]:
+    _check_name(path)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -359,6 +372,22 @@ def _write_other(path: Path, temporary: Path, parts: list[Part], rgb: np.ndarray
         lost = np.isnan(rgb) | np.isinf(rgb)
         pixels[..., :3], held = hold(np.nan_to_num(rgb, nan=0.0, posinf=1.0, neginf=0.0), 0.0, 1.0)
         held += int(np.count_nonzero(lost))
-    if not (output.open(str(temporary), spec) and output.write_image(pixels) and output.close()):
-        raise OSError(_first_line(output.geterror()))
+    with _place_to_write(temporary) as place:
+        if not (output.open(place, spec) and output.write_image(pixels) and output.close()):
+            raise OSError(_first_line(output.geterror()))
     return held
+
+
+@contextlib.contextmanager
+def _place_to_write(path: Path) -> Iterator[str]:
+    # On a full disk libpng says nothing and libjpeg ends the whole process. So both write into memory where the system
+    # has such files (Linux), and Python, which notices, puts them onto the disk.
+    if not hasattr(os, "memfd_create"):
+        yield str(path)
+        return
+    with os.fdopen(os.memfd_create("picture"), "rb") as memory:
+        yield f"/proc/self/fd/{memory.fileno()}"
+        with path.open("wb") as file:
+            shutil.copyfileobj(memory, file)
+            file.flush()
+            os.fsync(file.fileno())

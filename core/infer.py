@@ -91,7 +91,7 @@ def parser() -> argparse.ArgumentParser:
     add("look", help="the .onnx file")
     add("input", help="plates.%%04d.exr, plates.####.exr, one still, or a movie")
     add("output", help="likewise; the suffix decides the kind of file, and folders are made")
-    add("--frames", metavar="RANGE", help="such as 1001-1100,1150 or 1-20x2; default: all there are")
+    add("--frames", metavar="RANGE", help="such as 1001-1100,1150 or 1-20x2; below 0 --frames=-5-10; default: all")
     add("--strength", type=float, default=1.0, metavar="0..1", help="mix with the plate, in linear light; default 1")
     add(
         "--exposure",
@@ -152,7 +152,7 @@ def frames_to_do(options: argparse.Namespace, source: Source, sink: Sink) -> lis
         SequenceError: frames are missing, or are there already and neither --overwrite nor --skip-existing is given.
         UsageError: a plate would be overwritten, or several frames would go into one file.
     """
-    frames = parse_frames(options.frames) if options.frames else source.frames
+    frames = parse_frames(options.frames) if options.frames is not None else source.frames
     source.require(frames)
     targets = sink.files(frames)
     if len(frames) > 1 and not sink.holds_many:

@@ -120,7 +120,7 @@ def facts_from_metadata(
         if missing:
             raise LookError(
                 f"{path} doesn't say how it wants its pictures: it wasn't exported by RelightGAN.",
-                f"Give these facts about it: {'; '.join(missing)}.",
+                f"Relight with --fact NAME=VALUE for each of: {'; '.join(missing)}.",
             )
         return build_facts({"name": Path(path).stem, "direction": "", "translator": "foreign", **given}, path)
     found = metadata[FORMAT_KEY]

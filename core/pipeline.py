@@ -178,15 +178,26 @@ def model_light(plate: Plate, settings: Settings, space: WorkingSpace) -> np.nda
     Returns:
         (H, W, 3) float32, scene-linear in the model's primaries, unpremultiplied, finite (NaN and infinity are 0); the
         plate's own array where there is nothing to do, so not to be written to.
+
+    Raises:
+        PlateError: the settings turn values of the plate into more than 32-bit floats hold.
     """
     rgb = plate.rgb
     if not np.isfinite(rgb).all():
         rgb = np.nan_to_num(rgb, nan=0.0, posinf=0.0, neginf=0.0)
-    if settings.premultiplied and (cover := cover_of(plate.alpha)) is not None:
-        rgb = rgb / cover[..., None]
-    rgb = space.to_model_primaries(rgb)
-    if settings.exposure != 0.0:
-        rgb = rgb * np.float32(2.0**settings.exposure)
+    with np.errstate(over="ignore"):
+        if settings.premultiplied and (cover := cover_of(plate.alpha)) is not None:
+            rgb = rgb / cover[..., None]
+        rgb = space.to_model_primaries(rgb)
+        if settings.exposure != 0.0:
+            rgb = rgb * np.float32(2.0**settings.exposure)
+    if rgb is not plate.rgb and not np.isfinite(rgb).all():
+        largest = np.abs(plate.rgb[np.isfinite(plate.rgb)]).max()
+        raise PlateError(
+            f"{plate.path} has values up to {largest:g}, too large for {space.name} with an "
+            f"exposure of {settings.exposure:g}.",
+            "Check the working space, the exposure, and whether rgb is premultiplied.",
+        )
     return np.ascontiguousarray(rgb)
 
 

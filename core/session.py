@@ -6,10 +6,11 @@ An operator is a dict of (C, h, w) float32 arrays that lie over the frame and ca
     image look, unbounded        {"offset": (3, H, W)}, what it adds in the look's encoding
 """
 
+import contextlib
 import functools
 import sys
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any
 
 import numpy as np
@@ -45,6 +46,9 @@ GPU_STRIP_ROWS = 512  # a GPU wants more at once
 WHOLE_FRAME_PX = 2048 * 1152
 AUTO_TILE_PX = 1024
 SMALLEST_TILE_PX = 128
+# Convolutions reflect at the border and fail on pictures smaller than that; these are reflected up to this side.
+SMALLEST_SIDE_PX = 16
+CHECK_EVERY_S = 0.2  # how long an image look, whose runs may take minutes, goes on after somebody asked to stop
 GAIN_FLOOR = 2.0**-8  # linear; below it a gain means little and becomes an offset
 LN_2 = float(np.log(2.0))
 
@@ -80,6 +84,7 @@ class LookSession:
         self.check = check or (lambda: None)
         self.report = report or functools.partial(print, file=sys.stderr)
         self.on_cpu = self.choice.wanted == CPU
+        self.runner = ThreadPoolExecutor(1, "run")  # for `run_watched`; its thread starts with the first run
         frame_options = session_options(self.threads)
         try:
             if look.facts.operators:
@@ -212,9 +217,13 @@ class LookSession:
         if tile_px is None and height * width > WHOLE_FRAME_PX:
             tile_px = max(AUTO_TILE_PX, least)
         image = rgb_linear.transpose(2, 0, 1)
+        below, right = (max(0, SMALLEST_SIDE_PX - side) for side in (height, width))
+        if below or right:
+            image = np.pad(image, ((0, 0), (0, below), (0, right)), mode="reflect")
         while True:
             try:
-                return run_tiled(function, image, tile_px, facts.overlap_px, facts.size_multiple)
+                whole = run_tiled(function, image, tile_px, facts.overlap_px, facts.size_multiple)
+                return np.ascontiguousarray(whole[:, :height, :width])
             except (OutOfMemoryError, MemoryError) as error:
                 smaller = (tile_px or max(height, width)) // 2
                 if smaller < least:
@@ -245,7 +254,7 @@ class LookSession:
         """The network's output (3, h, w) for its input, with nothing around it."""
         self.check()
         plate = np.ascontiguousarray(encoded[None], np.float32)
-        relit: np.ndarray = self.run(self.predictor, [self.look.relit_name], {self.look.plate_name: plate})[0][0]
+        relit: np.ndarray = self.run_watched([self.look.relit_name], {self.look.plate_name: plate})[0][0]
         if relit.shape != encoded.shape:
             before, after = (f"{array.shape[2]}x{array.shape[1]}" for array in (encoded, relit))
             raise LookError(
@@ -254,15 +263,34 @@ class LookSession:
             )
         return relit
 
-    def run(self, session: Any, names: list[str], feed: dict[str, np.ndarray]) -> list[np.ndarray]:
+    def run_watched(self, names: list[str], feed: dict[str, np.ndarray]) -> list[np.ndarray]:
+        """One long run of the predictor, ended early when somebody asks to stop; else as `run`."""
+        options = onnxruntime.RunOptions()
+        running = self.runner.submit(self.run, self.predictor, names, feed, options)
+        try:
+            while not wait([running], CHECK_EVERY_S).done:
+                self.check()
+        except BaseException:
+            options.terminate = True
+            wait_patiently(running)
+            raise
+        return running.result()
+
+    def run(self, session: Any, names: list[str], feed: dict[str, np.ndarray], options: Any = None) -> list[np.ndarray]:
         """One run of onnxruntime.
+
+        Args:
+            session: of onnxruntime.
+            names: the outputs wanted.
+            feed: the inputs.
+            options: onnxruntime's for this run, through which it can be ended from outside.
 
         Raises:
             OutOfMemoryError: a DeviceError, for want of memory.
             LookError: it fails otherwise.
         """
         try:
-            arrays: list[np.ndarray] = session.run(names, feed)
+            arrays: list[np.ndarray] = session.run(names, feed, options)
         except ORT_ERRORS as error:
             height, width = feed[self.look.plate_name].shape[2:]
             if is_out_of_memory(error):
@@ -281,6 +309,13 @@ class LookSession:
             if not self.on_cpu
             else "Close other programs or use smaller tiles (--tile 512).",
         )
+
+
+def wait_patiently(running: Future[Any]) -> None:
+    """Waits for a run that was told to end, whatever else is pressed: Python must not close down beside it."""
+    while not running.done():
+        with contextlib.suppress(KeyboardInterrupt):
+            wait([running])
 
 
 class OutOfMemoryError(DeviceError):

@@ -1,4 +1,5 @@
 import itertools
+import os
 import struct
 import subprocess
 
@@ -472,6 +473,12 @@ def test_subsampled_channels_are_refused(tmp_path):
         read_plate(path)
 
 
+def test_rgb_in_whole_numbers_is_refused_rather_than_read_as_bits(tmp_path):
+    channels = {**rgba(), "G": np.arange(240, dtype=np.uint32).reshape(12, 20)}
+    with pytest.raises(PlateError, match=r"a\.exr has whole numbers in G\. Render them as half or float\."):
+        read_plate(make_exr(tmp_path / "a.exr", {"channels": channels}))
+
+
 def test_deep_images_are_refused(tmp_path):
     spec = OpenImageIO.ImageSpec(4, 4, 4, "half")
     spec.deep = True
@@ -523,6 +530,18 @@ def test_a_folder_that_can_t_be_made_is_an_error_of_one_line(tmp_path):
         assert "\n" not in str(caught.value)
 
 
+def test_a_name_that_is_no_utf8_is_named(tmp_path):
+    plate = read_plate(make_exr(tmp_path / "a.exr", {"channels": rgba()}))
+    latin = tmp_path / os.fsdecode(b"\xe9.exr")
+    latin.write_bytes((tmp_path / "a.exr").read_bytes())
+    fix = r"udce9\.(exr|png)' isn't a name in UTF-8\. Rename it"
+    with pytest.raises(PlateError, match=fix):
+        read_plate(latin)
+    for target in (latin, latin.with_suffix(".png")):
+        with pytest.raises(PlateError, match=fix):
+            write_plate(target, plate, plate.rgb)
+
+
 def refusal(path, plate):
     try:
         write_plate(path, plate, plate.rgb)
@@ -561,6 +580,28 @@ def test_a_full_disk_never_leaves_a_partial_file_or_loses_the_one_before(tmp_pat
             (small / "filler").unlink()
         assert outcomes[:3] == ["refused"] * 3
         assert outcomes[-1] == "written"
+    finally:
+        subprocess.run(["umount", small], check=True)
+
+
+def test_a_full_disk_is_noticed_for_png_and_jpeg_too_and_does_not_end_the_process(tmp_path):
+    small = tmp_path / "small"
+    small.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=40k", "tmpfs", small], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip("needs the right to mount a small disk")
+    try:
+        noise = np.random.default_rng(0).random((150, 150, 3)).astype(np.float32)
+        plate = Plate(tmp_path / "x", noise, None, (0, 0, 150, 150), (0, 0, 150, 150))
+        for name in ("b.png", "b.jpg", "b.tif"):
+            (small / name).write_bytes(b"the one before")
+            (small / "filler").write_bytes(bytes(32 * 1024))
+            assert f"{name} can't be written: No space left on device" in refusal(small / name, plate)
+            assert (small / name).read_bytes() == b"the one before"
+            assert sorted(path.name for path in small.iterdir()) == sorted([name, "filler"])
+            (small / name).unlink()
     finally:
         subprocess.run(["umount", small], check=True)
 

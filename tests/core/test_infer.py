@@ -2,6 +2,8 @@
 
 import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,7 @@ from relightgan.core import cli, devices
 from relightgan.core.colour import linear_to_srgb, srgb_to_linear
 from relightgan.core.movies import MovieReader, MovieWriter
 
+ROOT = Path(__file__).resolve().parents[2]
 FRAMES = range(1, 8)
 
 
@@ -227,6 +230,41 @@ def test_a_range_that_makes_no_sense(clip, infer, identity_look, tmp_path):
     assert "'12-'" in failure(infer(identity_look, clip, tmp_path / "r.%04d.exr", "--frames", "12-"))
 
 
+def test_an_empty_range_is_no_silent_everything(clip, infer, identity_look, tmp_path):
+    assert "no number or range" in failure(infer(identity_look, clip, tmp_path / "r.%04d.exr", "--frames", ""))
+
+
+def test_names_too_long_for_the_system_are_named(clip, infer, identity_look, tmp_path):
+    long = "x" * 300 + ".exr"
+    assert f"{long}: File name too long." in failure(infer(identity_look, clip % 1, tmp_path / long), tmp_path)
+    assert f"{long}: File name too long." in failure(infer(identity_look, long, tmp_path / "a.exr"), tmp_path)
+
+
+def test_a_working_space_that_the_plate_cannot_be_in_is_not_blamed_on_the_look(
+    infer, identity_look, tmp_path, tiny_plates
+):
+    bright = tiny_plates.rgb_channels(np.full((4, 4, 3), 60000, np.float32))
+    plate = tiny_plates.write_exr(tmp_path / "p.exr", bright)
+    line = failure(infer(identity_look, plate, tmp_path / "r.exr", "--working-space", "ACEScct"))
+    assert "p.exr has values up to 59" in line or "p.exr has values up to 60000" in line
+    assert "too large for ACEScct" in line
+
+
+def in_a_shell(words, streams):
+    line = f'"{sys.executable}" -m relightgan {words} {streams}'
+    return subprocess.run(["sh", "-c", line], cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_streams_that_are_closed_or_full(clip, identity_look, tmp_path):
+    full = in_a_shell(f"look {identity_look}", ">/dev/full")
+    assert full.returncode == 1
+    assert full.stderr.startswith("Error: The output: No space left on device.")
+    assert full.stderr.count("\n") == 1
+    closed = in_a_shell(f"infer {identity_look} {clip % 1} {tmp_path / 'a.exr'} --device cpu", "<&- 2>&-")
+    assert (closed.returncode, closed.stdout, files(tmp_path)) == (0, "", ["a.exr"])
+
+
 def test_frames_of_another_size_within_the_window(infer, darken_grid_look, tmp_path, tiny_plates):
     for frame in range(1, 8):
         rgb = tiny_plates.texture(24, 32 if frame < 6 else 40)
@@ -331,7 +369,7 @@ def test_a_model_that_is_not_ours_needs_its_facts(clip, infer, tiny_looks, tmp_p
     del model.metadata_props[:]
     onnx.save(model, tmp_path / "foreign.onnx")
     words = (tmp_path / "foreign.onnx", clip % 3, tmp_path / "r.exr")
-    assert "encoding" in failure(infer(*words))
+    assert "--fact NAME=VALUE for each of: encoding" in failure(infer(*words))
     facts = ("encoding=linear", "value_range=unit", "primaries=lin_rec709", "size_multiple=1", "overlap_px=0")
     assert infer(*words, *(word for fact in facts for word in ("--fact", fact)))[0] == 0
     assert np.all(tiny_plates.read_rgb(tmp_path / "r.exr") < tiny_plates.read_rgb(clip % 3))

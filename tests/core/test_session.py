@@ -6,11 +6,13 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from onnx import helper
 
+from relightgan.core import session as session_module
 from relightgan.core.colour import linear_to_model, model_to_linear
 from relightgan.core.devices import start_trouble
 from relightgan.core.errors import Cancelled, DeviceError, LookError, UsageError
-from relightgan.core.look import load_look
+from relightgan.core.look import facts_to_metadata, load_look
 from relightgan.core.session import GAIN_FLOOR, LookSession, apply_gain, choose_providers
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -221,6 +223,34 @@ def test_cancelling_stops_between_strips_and_tiles(darken_grid_look, conv_look):
             stopped.apply(plate, operator)
 
 
+def test_cancelling_ends_a_run_of_an_image_look_that_is_under_way(conv_look, monkeypatch):
+    monkeypatch.setattr(session_module, "CHECK_EVERY_S", 0.001)
+    asked = []
+
+    def stop():
+        asked.append(None)
+        if len(asked) > 1:  # the first question comes before the run
+            raise Cancelled("Stopped as asked.")
+
+    with pytest.raises(Cancelled):
+        LookSession(load_look(conv_look), "cpu", check=stop).predict(picture(1200, 1200))
+
+
+def test_frames_smaller_than_a_network_s_border_are_relit(tiny_looks, tmp_path):
+    """A blur that reflects 4 px at the border, as a translator's convolutions do; onnxruntime fails on fewer."""
+    nodes = [
+        helper.make_node("Pad", ["plate", "pads"], ["padded"], mode="reflect"),
+        helper.make_node("AveragePool", ["padded"], ["relit"], kernel_shape=[9, 9]),
+    ]
+    facts = facts_to_metadata(tiny_looks.facts_of(value_range="unit", overlap_px=4))
+    pads = tiny_looks.const("pads", [0, 0, 4, 4, 0, 0, 4, 4], np.int64)
+    ports = ([tiny_looks.picture("plate")], [tiny_looks.picture("relit")])
+    session = LookSession(load_look(tiny_looks.write(tmp_path / "blur.onnx", nodes, *ports, [pads], facts)), "cpu")
+    for size in ((1, 1), (1, 40), (40, 1), (3, 5)):
+        plate = np.full((*size, 3), 0.5, np.float32)
+        np.testing.assert_allclose(relit(session, plate), plate, rtol=1e-6)
+
+
 def test_a_model_that_onnxruntime_cannot_load_is_a_look_error(identity_look, tmp_path):
     model = onnx.load(identity_look)
     model.graph.node[0].domain = "studio.private"
@@ -271,7 +301,7 @@ def short_of_memory(look, megabytes):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits memory the Linux way")
 def test_short_of_memory_an_image_look_goes_on_in_smaller_tiles_and_then_gives_up_clearly(conv_look):
-    done = short_of_memory(conv_look, 120)
+    done = short_of_memory(conv_look, 180)
     assert done.stdout == "(3, 1400, 1500)\n", done.stderr
     assert "Memory ran out on CPU; going on with tiles of 750 px." in done.stderr
     assert "onnxruntime" not in done.stderr
