@@ -89,9 +89,11 @@ def save_checkpoint(
         temporary.replace(path)
         for old in _checkpoints(folder)[:-keep]:
             old.unlink()
-    except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
+    except (OSError, RuntimeError) as error:
+        # torch reports a full disk as a RuntimeError about places in its own source
+        why = error.strerror if isinstance(error, OSError) else "it came out short, as on a full disk"
         raise TrainingError(
-            f"The checkpoint {path} can't be written: {error}.", "Free some space, or choose another --run-dir."
+            f"The checkpoint {path} can't be written: {why}.", "Free some space, or choose another --run-dir."
         ) from error
     finally:
         with contextlib.suppress(OSError):

@@ -136,6 +136,7 @@ def make_dataset(
         make_side(name, folders, run_dir, config, style, stop, say)
         for name, folders in zip(SIDES, (sources, targets), strict=True)
     )
+    warn_of_shared(source, target, say)
     folder = run_dir / "pairs"
     folder.mkdir(parents=True, exist_ok=True)
     backbone: list[Backbone] = []
@@ -200,6 +201,22 @@ def make_side(
     photos = (*train, *val)
     bank = prepare_photos(photos, run_dir / "prepared", config.photo_px, style, stop.check)
     return Side(name, index, photos, len(train), bank, sheet)
+
+
+def warn_of_shared(source: Side, target: Side, say: Callable[[str], None]) -> None:
+    """Says where a photo is on both sides: it can't show both lights.
+
+    Raises:
+        TrainingError: so many are that there is no change of light to learn.
+    """
+    ids = {photo.id for photo in source.photos}
+    shared = [photo for photo in target.photos if photo.id in ids]
+    if not shared:
+        return
+    problem = f"{len(shared)} photos are both source and target, {shared[0].path} for one."
+    if 2 * len(shared) > min(len(source.photos), len(target.photos)):
+        raise TrainingError(problem, "Give folders of two different lights.")
+    say(f"Warning: {problem}")
 
 
 def side_features(

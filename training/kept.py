@@ -83,7 +83,7 @@ def placing(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     except OSError as error:
         raise TrainingError(
-            f"{path} can't be written: {error.strerror}.", "Free some space, or choose another --run-dir."
+            f"{path} can't be written: {error.strerror or error}.", "Free some space, or choose another --run-dir."
         ) from error
     finally:
         with contextlib.suppress(OSError):  # what went wrong before matters more

@@ -12,7 +12,7 @@ import math
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
 import torch
@@ -64,6 +64,9 @@ class TrainSettings:
         for name in ("images", "ema_half_life_images", "log_images", "keep_checkpoints"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}.", "It must be 1 or more.")
+        for name in ("ema_warm_up", "preview_photos", "checkpoint_minutes"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"{name} is {getattr(self, name)}.", "Give 0 or more.")
         if self.max_minutes is not None and self.max_minutes <= 0:
             raise ConfigError(f"max_minutes is {self.max_minutes}.", "It must be above 0, or none.")
         if any(not 0 <= rung <= 1 for rung in self.previews) or list(self.previews) != sorted(self.previews):
@@ -112,7 +115,7 @@ def fit(
     began = time.monotonic() - progress.seconds
     images_at_start, seconds_at_start = progress.images, progress.seconds
     last_checkpoint, per_s = time.monotonic(), 0.0
-    with cancellation() as stop, metrics.open("a", encoding="utf-8") as metrics_file:
+    with cancellation() as stop:
         while True:
             # How far is it?
             progress.seconds = time.monotonic() - began
@@ -129,7 +132,7 @@ def fit(
 
             # Keep what there is.
             if done and progress.steps:
-                write_metrics(metrics_file, progress, per_s)
+                write_metrics(metrics, progress, per_s)
             if stop.asked:
                 path = checkpoint()
                 raise Cancelled(
@@ -141,6 +144,7 @@ def fit(
                 checkpoint()
                 last_checkpoint = time.monotonic()
             if done:
+                stop.check()  # one that came while the last checkpoint was written
                 break
 
             # One step, and the average of the weights.
@@ -160,7 +164,7 @@ def fit(
             progress.seconds = time.monotonic() - began
             per_s = (progress.images - images_at_start) / max(progress.seconds - seconds_at_start, 1e-9)
             if progress.images // settings.log_images > (progress.images - recipe.batch_size) // settings.log_images:
-                write_metrics(metrics_file, progress, per_s)
+                write_metrics(metrics, progress, per_s)
             left_s = seconds_left(progress.images, settings.images, per_s, progress.seconds, seconds_allowed)
             log.status(
                 f"{progress.images:,} images, {per_s:.3g} images/s, {progress.fraction:.0%} done, "
@@ -221,8 +225,12 @@ def update_ema(ema: Mapping[str, torch.nn.Module], networks: Mapping[str, torch.
             old.copy_(new)
 
 
-def write_metrics(file: TextIO, progress: Progress, images_per_s: float) -> None:
-    """Appends one line of JSON: how far, how fast, and the mean of each loss since the line before."""
+def write_metrics(path: Path, progress: Progress, images_per_s: float) -> None:
+    """Appends one line of JSON: how far, how fast, and the mean of each loss since the line before.
+
+    Raises:
+        TrainingError: the file can't be written.
+    """
     line = {
         "images": progress.images,
         "seconds": round(progress.seconds, 3),
@@ -230,8 +238,13 @@ def write_metrics(file: TextIO, progress: Progress, images_per_s: float) -> None
         "images_per_s": round(images_per_s, 3),
         "losses": {name: total / progress.steps for name, total in progress.sums.items()},
     }
-    file.write(json.dumps(line) + "\n")
-    file.flush()
+    try:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+    except OSError as error:
+        raise TrainingError(
+            f"{path} can't be written: {error.strerror}.", "Free some space, or choose another --run-dir."
+        ) from error
     progress.steps, progress.sums = 0, {}
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from relightgan.core.errors import ConfigError, TrainingError
+from relightgan.training.backbones import BACKBONES
 
 BLOCK_ROWS = 1024  # photos compared at a time, so that 12,000 against 12,000 never lie in memory at once
 SINKHORN_ROUNDS = 50
@@ -30,6 +31,8 @@ class PairingSettings:
     same_view: float = 0.75  # photos of one folder more similar than this count as one view when balancing
 
     def __post_init__(self) -> None:
+        if self.backbone not in BACKBONES:
+            raise ConfigError(f"There is no backbone '{self.backbone}'.", f"Choose one of: {', '.join(BACKBONES)}.")
         if self.top_k < 1:
             raise ConfigError(f"top_k is {self.top_k}.", "Give at least 1.")
         for name in ("threshold", "same_view"):

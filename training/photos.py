@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from relightgan.core.errors import PhotoError
+from relightgan.core.errors import ConfigError, PhotoError
 from relightgan.core.progress import progress as show_progress
 from relightgan.training.photo_bursts import find_bursts, split_bursts
 from relightgan.training.photo_checks import SIGNATURE_BYTES, blur_limit, faults, find_copies
@@ -28,7 +28,11 @@ INDEX_FORMAT = 1
 
 @dataclass(frozen=True)
 class PhotoSettings:
-    """How photos are chosen."""
+    """How photos are chosen.
+
+    Raises:
+        ConfigError: a value makes no sense.
+    """
 
     seed: int = 0  # of the split and of the frames taken from movies
     movie_frames: int = 60  # frames taken from each movie, at random over its whole length
@@ -42,6 +46,20 @@ class PhotoSettings:
     burst_gap_s: float = 1.5  # photos taken within so many seconds of each other are one burst
     val_share: float = 0.1  # of the kept photos, for validation
     test_share: float = 0.1  # of the kept photos, for the final measurement
+
+    def __post_init__(self) -> None:
+        for name, least in (("seed", 0), ("movie_frames", 1), ("min_side_px", 1)):
+            if getattr(self, name) < least:
+                raise ConfigError(f"{name} is {getattr(self, name)}.", f"Give at least {least}.")
+        for name in ("blur_px", "blur_ratio", "near_duplicates", "burst_gap_s"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"{name} is {getattr(self, name)}.", "Give 0 or more.")
+        for name in ("wasted_share", "val_share", "test_share"):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise ConfigError(f"{name} is {getattr(self, name)}.", "Give a value from 0 to 1.")
+        if self.val_share + self.test_share >= 1.0:
+            both = f"val_share is {self.val_share} and test_share {self.test_share}"
+            raise ConfigError(f"{both}: no photo would be left to train on.", "Give shares that add up to less than 1.")
 
 
 @dataclass(frozen=True)

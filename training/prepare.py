@@ -110,5 +110,5 @@ def _write(pixels: np.ndarray, path: Path) -> None:
     except OSError as error:
         temporary.unlink(missing_ok=True)
         raise PhotoError(
-            f"{path} can't be written: {error.strerror}.", "Free some space, or give another run folder."
+            f"{path} can't be written: {error.strerror or error}.", "Free some space, or give another run folder."
         ) from error

@@ -1,5 +1,6 @@
 """What a run tells the person at the terminal, the farm and its own log file."""
 
+import contextlib
 import math
 import shutil
 import sys
@@ -8,6 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from relightgan.core.errors import TrainingError
 from relightgan.core.progress import STYLES
 
 LINE_EVERY_S = 10.0  # between status lines where they can't be drawn over each other
@@ -49,17 +51,28 @@ class RunLog:
     ) -> None:
         self._clear()
         if self._file:
-            if value is not None:
-                self._file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} stopped: {value or kind}\n")
-            self._file.close()
+            with contextlib.suppress(OSError):  # what went wrong before matters more
+                if value is not None:
+                    self._file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} stopped: {str(value) or 'interrupted'}\n")
+                self._file.close()
 
     def say(self, text: str) -> None:
-        """Shows and keeps one message."""
+        """Shows and keeps one message.
+
+        Raises:
+            TrainingError: the log file can't be written.
+        """
         self._clear()
         print(text, file=sys.stderr, flush=True)
         if self._file:
-            self._file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
-            self._file.flush()
+            try:
+                self._file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
+                self._file.flush()
+            except OSError as error:
+                raise TrainingError(
+                    f"{self._file.name} can't be written: {error.strerror}.",
+                    "Free some space, or choose another --run-dir.",
+                ) from error
 
     def status(self, text: str, fraction: float) -> None:
         """Shows how far the work is, as often as is useful.

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 
-from relightgan.core.errors import DeviceError, TrainingError, UsageError
+from relightgan.core.errors import DeviceError, PhotoError, TrainingError, UsageError
 from relightgan.core.progress import STYLES, cancellation
 from relightgan.training import recipe_cyclegan, recipe_relight
 from relightgan.training.checkpoint import check_same_run, newest_checkpoint, read_checkpoint
@@ -117,6 +117,7 @@ def make_job(options: argparse.Namespace) -> Job:
 
     Raises:
         UsageError: they contradict each other.
+        PhotoError: a folder isn't there; found now, and not when the other side's photos have been looked at.
         DeviceError: the device isn't there.
     """
     out: Path = options.out
@@ -126,6 +127,9 @@ def make_job(options: argparse.Namespace) -> Job:
     shared = {folder.resolve() for folder in sources} & {folder.resolve() for folder in targets}
     if shared:
         raise UsageError(f"{shared.pop()} is both --source and --target.", "Give folders of two different lights.")
+    for folder in (*sources, *targets):
+        if not folder.is_dir():
+            raise PhotoError(f"{folder} is not a folder.", "Give a folder with photos in it.")
     run_dir = options.run_dir or out.with_name(f"{out.stem}_run")
     return Job(sources, targets, out, run_dir, options.both_directions, choose_device(options.device), options.progress)
 
@@ -169,6 +173,7 @@ def train(job: Job, config: RunConfig, command: str = "") -> tuple[list[Path], P
     """
     began = time.monotonic()
     make_run_dir(job.run_dir)
+    check_out(job.out)
     with RunLog(job.run_dir / "log.txt", job.progress) as log:
         log.say(f"Fitting on {describe_device(job.device)}. Everything but the look goes to {job.run_dir}.")
         first = newest_checkpoint(job.run_dir / "checkpoints")
@@ -194,6 +199,7 @@ def train(job: Job, config: RunConfig, command: str = "") -> tuple[list[Path], P
                     stop,
                     log.say,
                 )
+                stop.check()  # a signal after the last photo must not be lost
         finally:
             if first is None:
                 spent_s += time.monotonic() - began
@@ -227,8 +233,10 @@ def train(job: Job, config: RunConfig, command: str = "") -> tuple[list[Path], P
                 seconds_allowed=allowed_s,
             )
             fits.append({"folder": os.path.relpath(part.folder, job.run_dir), **dataclasses.asdict(progress)})
-            for direction in part.directions:
-                looks.append(write_look(job, config, dataset, recipe, part, direction, log))
+            with cancellation() as stop:
+                for direction in part.directions:
+                    looks.append(write_look(job, config, dataset, recipe, part, direction, log))
+                    stop.check()
 
         note_run(job.run_dir, config, dataset, looks, fits, describe_device(job.device), command)
         report = write_run_report(job.run_dir)
@@ -250,6 +258,21 @@ def make_run_dir(run_dir: Path) -> None:
         ) from error
     if not os.access(run_dir, os.W_OK):
         raise TrainingError(f"The run folder {run_dir} can't be written to.", "Give another --run-dir.")
+
+
+def check_out(out: Path) -> None:
+    """Makes the look's folder: better found wanting now than after hours of fitting.
+
+    Raises:
+        TrainingError: the look can't be written there.
+    """
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise TrainingError(f"The folder of {out} can't be made: {error.strerror}.", "Give another --out.") from error
+    if out.is_dir() or not os.access(out.parent, os.W_OK):
+        why = "is a folder" if out.is_dir() else "can't be written"
+        raise TrainingError(f"The look {out} {why}.", "Give another --out.")
 
 
 def describe_device(device: torch.device) -> str:

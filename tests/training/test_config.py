@@ -208,6 +208,10 @@ def test_settings_without_effect_are_refused(tmp_path):
         ("- seed\n", r"run\.yaml holds no settings"),
         ("", r"run\.yaml holds no settings"),
         ("train: {images: 0}\n", r"run\.yaml, train: images is 0"),
+        ("pairing: {backbone: resnet}\n", r"run\.yaml, pairing: There is no backbone 'resnet'\. Choose one of"),
+        ("photos: {val_share: 2}\n", r"run\.yaml, photos: val_share is 2.0\. Give a value from 0 to 1"),
+        ("photos: {val_share: 0.5, test_share: 0.5}\n", r"no photo would be left to train on"),
+        ("photos: {movie_frames: 0}\n", r"run\.yaml, photos: movie_frames is 0"),
     ],
 )
 def test_a_faulty_file_is_named_with_what_is_wrong_in_it(text, complaint, tmp_path):

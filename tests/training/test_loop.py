@@ -215,7 +215,12 @@ def test_the_average_lies_between_old_and_new_weights_and_copies_buffers():
 
 @pytest.mark.parametrize(
     ("wrong", "named"),
-    [({"images": 0}, "images"), ({"max_minutes": -1.0}, "max_minutes"), ({"previews": (0.5, 0.2)}, "previews")],
+    [
+        ({"images": 0}, "images"),
+        ({"max_minutes": -1.0}, "max_minutes"),
+        ({"previews": (0.5, 0.2)}, "previews"),
+        ({"preview_photos": -1}, "preview_photos"),
+    ],
 )
 def test_impossible_settings_are_refused_by_name(wrong, named):
     with pytest.raises(ConfigError, match=named):

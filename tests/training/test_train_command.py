@@ -1,4 +1,5 @@
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from PIL import Image
 
 from relightgan.core.cli import main
 from relightgan.core.look import load_look
+from relightgan.training.dataset import make_dataset
 from relightgan.training.kept import read_notes
 from relightgan.training.run_log import RunLog
 from relightgan.training.run_report import read_metrics, run_sections
@@ -215,19 +217,45 @@ def test_a_wrong_command_line_exits_2_and_says_what_is_wrong(more, complaint, ca
 @pytest.mark.parametrize(
     ("more", "code", "complaint"),
     [
-        (["--target", "b", "--out", "look.pt"], 2, "Give --out look.onnx."),
-        (["--target", "a/../a", "--out", "x.onnx"], 2, "is both --source and --target"),
-        (["--target", "b", "--out", "x.onnx"], 1, "Error: "),
-        (["--target", "b", "--out", "x.onnx", "--device", "quantum"], 1, "There is no device 'quantum'"),
-        (["--target", "b", "--out", "x.onnx", "--device", "cuda:99"], 1, "--device cuda:99: torch"),
+        (["--source", "a", "--target", "b", "--out", "look.pt"], 2, "Give --out look.onnx."),
+        (["--source", "a", "--target", "a/../a", "--out", "x.onnx"], 2, "is both --source and --target"),
+        (["--source", "a", "--target", "gone", "--out", "x.onnx"], 1, "gone is not a folder"),
+        (["--source", "a", "--target", "b", "--out", "a.onnx"], 1, "The look a.onnx is a folder"),
+        (["--source", "a", "--target", "b", "--out", "file/x.onnx", "--run-dir", "r"], 1, "file/x.onnx can't be made"),
+        (["--source", "a", "--target", "b", "--out", "x.onnx", "--device", "quantum"], 1, "no device 'quantum'"),
+        (["--source", "a", "--target", "b", "--out", "x.onnx", "--device", "cuda:99"], 1, "--device cuda:99: torch"),
     ],
 )
-def test_what_cannot_be_done_is_one_line(more, code, complaint, tmp_path, monkeypatch, capsys):
+def test_what_cannot_be_done_is_one_line_before_anything_is_looked_at(
+    more, code, complaint, tmp_path, monkeypatch, capsys
+):
     monkeypatch.chdir(tmp_path)
-    assert main(["train", "--source", "a", *more]) == code
+    for name in ("a", "b", "a.onnx"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "file").touch()
+    assert main(["train", *more]) == code
     message = capsys.readouterr().err
     assert complaint in message
-    assert "Traceback" not in message
+    assert len(message.splitlines()) == 1
+
+
+def test_photos_on_both_sides_are_refused(dumps, tmp_path, capsys):
+    shutil.copytree(dumps / "day1", tmp_path / "copy")
+    command = words(dumps, tmp_path / "x.onnx")
+    command[4] = str(tmp_path / "copy")
+    assert main(command) == 1
+    assert "photos are both source and target" in capsys.readouterr().err
+
+
+def test_a_signal_in_the_last_moment_of_measuring_is_not_lost(dumps, tmp_path, monkeypatch):
+    def measured_and_then_interrupted(*arguments):
+        made = make_dataset(*arguments)
+        os.kill(os.getpid(), signal.SIGTERM)
+        return made
+
+    monkeypatch.setattr("relightgan.training.train.make_dataset", measured_and_then_interrupted)
+    assert main(words(dumps, tmp_path / "x.onnx")) == 130
+    assert not (tmp_path / "x_run" / "checkpoints").exists()
 
 
 def test_too_few_photos_are_counted(dumps, tmp_path, capsys):
