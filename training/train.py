@@ -7,15 +7,17 @@ again goes on where it was stopped.
 """
 
 import argparse
+import contextlib
 import dataclasses
 import difflib
 import os
 import shlex
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
+from filelock import FileLock, Timeout
 
 from relightgan.core.errors import DeviceError, PhotoError, TrainingError, UsageError
 from relightgan.core.progress import STYLES, cancellation
@@ -174,7 +176,8 @@ def train(job: Job, config: RunConfig, command: str = "") -> tuple[list[Path], P
     began = time.monotonic()
     make_run_dir(job.run_dir)
     check_out(job.out)
-    with RunLog(job.run_dir / "log.txt", job.progress) as log:
+    check_weights(config)
+    with only_run_in(job.run_dir), RunLog(job.run_dir / "log.txt", job.progress) as log:
         log.say(f"Fitting on {describe_device(job.device)}. Everything but the look goes to {job.run_dir}.")
         first = newest_checkpoint(job.run_dir / "checkpoints")
         if first is not None:
@@ -258,6 +261,34 @@ def make_run_dir(run_dir: Path) -> None:
         ) from error
     if not os.access(run_dir, os.W_OK):
         raise TrainingError(f"The run folder {run_dir} can't be written to.", "Give another --run-dir.")
+
+
+@contextlib.contextmanager
+def only_run_in(run_dir: Path) -> Iterator[None]:
+    """Within it, no other process may train in the run folder; the lock goes with this process, however it ends.
+
+    Raises:
+        TrainingError: another process is training there.
+    """
+    lock = FileLock(run_dir / ".lock", timeout=0)
+    try:
+        with lock:
+            yield
+    except Timeout as error:
+        raise TrainingError(
+            f"Another process is training in {run_dir}.", "Wait for it, stop it, or give another --run-dir."
+        ) from error
+
+
+def check_weights(config: RunConfig) -> None:
+    """Checks that a file of backbone weights is there: better found wanting now than after preparing every photo.
+
+    Raises:
+        TrainingError: it isn't.
+    """
+    weights = config.pairing.weights
+    if weights and not Path(weights).is_file():
+        raise TrainingError(f"The weights {weights} are not there.", "Check --pairing.weights.")
 
 
 def check_out(out: Path) -> None:

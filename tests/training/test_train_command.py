@@ -18,7 +18,7 @@ from relightgan.training.dataset import make_dataset
 from relightgan.training.kept import read_notes
 from relightgan.training.run_log import RunLog
 from relightgan.training.run_report import read_metrics, run_sections
-from relightgan.training.train import make_parser, seconds_for_fit
+from relightgan.training.train import make_parser, only_run_in, seconds_for_fit
 
 ROOT = Path(__file__).parents[2]
 SMALL = {
@@ -256,6 +256,20 @@ def test_a_signal_in_the_last_moment_of_measuring_is_not_lost(dumps, tmp_path, m
     monkeypatch.setattr("relightgan.training.train.make_dataset", measured_and_then_interrupted)
     assert main(words(dumps, tmp_path / "x.onnx")) == 130
     assert not (tmp_path / "x_run" / "checkpoints").exists()
+
+
+def test_two_processes_never_train_in_one_folder(dumps, tmp_path, capsys):
+    (tmp_path / "a_run").mkdir()
+    with only_run_in(tmp_path / "a_run"):
+        assert main(words(dumps, tmp_path / "a.onnx")) == 1
+    assert f"Error: Another process is training in {tmp_path / 'a_run'}." in capsys.readouterr().err
+    assert files_of(tmp_path).keys() <= {tmp_path / "a_run" / ".lock"}
+
+
+def test_missing_weights_are_found_before_any_photo_is_looked_at(dumps, tmp_path, capsys):
+    assert main(words(dumps, tmp_path / "a.onnx", "--pairing.weights", "nowhere.pth")) == 1
+    assert "The weights nowhere.pth are not there." in capsys.readouterr().err
+    assert not (tmp_path / "a_run" / "photos").exists()
 
 
 def test_too_few_photos_are_counted(dumps, tmp_path, capsys):
