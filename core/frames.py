@@ -5,10 +5,10 @@ understand comes through as it was.
 """
 
 import contextlib
+import functools
 import itertools
 import os
 import shutil
-import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from relightgan.core import exr_header
 from relightgan.core.errors import PlateError
 from relightgan.core.exr_header import ExrChannel, Header
 from relightgan.core.exr_write import STRIP_ROWS, create_output, hold, write_exr_file
+from relightgan.core.files import replacing
 from relightgan.core.plate import (
     ALPHA,
     RGB,
@@ -154,7 +155,8 @@ def write_plate(
         raise PlateError(f"{path} can't be written: {', '.join(shadowed)} are rgb, not channels beside it.")
     parts = list(plate.parts) or [plain_part(plate)]
     parts[plate.rgb_part] = with_extra_channels(parts[plate.rgb_part], extra)
-    with _replacing(path) as temporary:
+    _check_name(path)
+    with replacing(path, functools.partial(_not_written, path)) as temporary:
         if path.suffix.lower() == ".exr":
             notes = {SOFTWARE_NOTE: f"RelightGAN {VERSION}"} | dict(notes or {})
             return write_exr_file(temporary, parts, plate.rgb_part, rgb, notes)
@@ -318,19 +320,8 @@ def _first_line(text: str) -> str:
     return (text.strip().splitlines() or ["no reason given"])[0].rstrip(". ")
 
 
-@contextlib.contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    _check_name(path)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        temporary.replace(path)
-    except OSError as error:
-        raise PlateError(f"{path} can't be written: {error.strerror or error}.", _room_left(path)) from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
+def _not_written(path: Path, error: OSError) -> PlateError:
+    return PlateError(f"{path} can't be written: {error.strerror or error}.", _room_left(path))
 
 
 def _room_left(path: Path) -> str:

@@ -27,7 +27,7 @@ from relightgan.training.prepare import PhotoBank, prepare_photos
 from relightgan.training.preview import PreviewPhotos
 from relightgan.training.recipe import Direction
 from relightgan.training.settings import to_dict
-from relightgan.training.targets import GainSamples, measure_gains, measuring_work
+from relightgan.training.targets import GainSamples, LazyImages, measure_gains, measuring_work
 
 FEWEST_PHOTOS = 4  # on each side; below this there is no set to learn
 SHOWN_PAIRS = 10
@@ -241,7 +241,7 @@ def side_features(
             shown.advance(count)
             stop.check()
 
-        features = embed_photos(network(), Watched(side.bank, looked_at), str(device))
+        features = embed_photos(network(), LazyImages(side.bank, looked_at), str(device))
     write_arrays(path, key, {"features": features})
     return features
 
@@ -340,25 +340,3 @@ def preview_tensor(image: np.ndarray, device: torch.device) -> torch.Tensor:
     if scale < 1:
         photo = torch.nn.functional.interpolate(photo, scale_factor=scale, mode="bilinear", antialias=True)
     return photo.to(device)
-
-
-class Watched(Sequence[np.ndarray]):
-    """A photo bank as a sequence that tells `advance` of each photo read.
-
-    Args:
-        bank: to read from.
-        advance: called with 1 for each photo.
-    """
-
-    def __init__(self, bank: PhotoBank, advance: Callable[[int], None]) -> None:
-        self.bank = bank
-        self.advance = advance
-
-    def __len__(self) -> int:
-        return len(self.bank)
-
-    def __getitem__(self, index: int) -> np.ndarray:  # type: ignore[override]
-        if index >= len(self.bank):
-            raise IndexError(index)
-        self.advance(1)
-        return self.bank.image(index)

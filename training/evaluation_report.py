@@ -4,7 +4,6 @@ import importlib.metadata
 import json
 import math
 import platform
-import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from relightgan.core.errors import RelightError
+from relightgan.core.files import replacing
 from relightgan.core.version import VERSION
 from relightgan.training.contact_sheet import contact_sheet
 from relightgan.training.evaluation import View
@@ -128,15 +128,12 @@ def write_text(path: Path, text: str) -> None:
     Raises:
         RelightError: it can't be written.
     """
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+
+    def explain(error: OSError) -> RelightError:
+        return RelightError(f"{path} can't be written: {error.strerror}.", "Choose another --out.")
+
+    with replacing(path, explain) as temporary:
         temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
-    except OSError as error:
-        raise RelightError(f"{path} can't be written: {error.strerror}.", "Choose another --out.") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _interval_text(figure: Mapping[str, float] | None, digits: int, key: str) -> str:

@@ -1,11 +1,9 @@
 """Writes a look: one ONNX file, proved equal to torch before it takes its final name."""
 
-import contextlib
 import dataclasses
 import datetime
 import functools
 import logging
-import os
 import platform
 import warnings
 from collections.abc import Callable, Mapping
@@ -20,6 +18,7 @@ from torch.export import Dim
 
 from relightgan.core.devices import ORT_ERRORS, first_line
 from relightgan.core.errors import LookError
+from relightgan.core.files import replacing
 from relightgan.core.look import PLATE, RELIT, WINDOW, LookFacts, build_facts, facts_to_metadata, load_look
 from relightgan.core.version import VERSION
 from relightgan.training.recipe import ExportSpec
@@ -57,9 +56,12 @@ def export_look(spec: ExportSpec, path: Path, facts: Mapping[str, Any]) -> Proof
     """
     complete = {**dict(spec.facts), "created": now(), "versions": versions(), **dict(facts)}
     look_facts = build_facts(complete, path)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+
+    def explain(error: OSError) -> LookError:
+        problem = f"The look {path} can't be written: {error.strerror}."
+        return LookError(problem, "Check the folder and its space.")
+
+    with replacing(path, explain) as partial:
         model = to_onnx(spec)
         proof = prove(spec, model.SerializeToString(), look_facts)
         look_facts = dataclasses.replace(
@@ -68,14 +70,6 @@ def export_look(spec: ExportSpec, path: Path, facts: Mapping[str, Any]) -> Proof
         onnx.helper.set_model_props(model, facts_to_metadata(look_facts))
         partial.write_bytes(model.SerializeToString())
         load_look(partial)
-        partial.replace(path)
-    except OSError as error:
-        raise LookError(
-            f"The look {path} can't be written: {error.strerror}.", "Check the folder and its space."
-        ) from error
-    finally:
-        with contextlib.suppress(OSError):  # what went wrong above is what the user should hear of
-            partial.unlink(missing_ok=True)
     return proof
 
 

@@ -3,15 +3,14 @@
 import contextlib
 import hashlib
 import json
-import os
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from relightgan.core.errors import TrainingError
+from relightgan.core.files import replacing
 
 
 def digest(values: Any) -> str:
@@ -66,9 +65,8 @@ def write_arrays(path: Path, key: str, arrays: dict[str, np.ndarray]) -> None:
         np.savez(file, allow_pickle=False, **{**arrays, "key": np.array(key)})
 
 
-@contextlib.contextmanager
-def placing(path: Path) -> Iterator[Path]:
-    """Gives a temporary name to write a file under, and puts it in place where the block ends well.
+def placing(path: Path) -> contextlib.AbstractContextManager[Path]:
+    """`core.files.replacing` for the files of a run folder.
 
     Args:
         path: the file; its folder is made.
@@ -76,15 +74,10 @@ def placing(path: Path) -> Iterator[Path]:
     Raises:
         TrainingError: it can't be written.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        temporary.replace(path)
-    except OSError as error:
-        raise TrainingError(
+
+    def explain(error: OSError) -> TrainingError:
+        return TrainingError(
             f"{path} can't be written: {error.strerror or error}.", "Free some space, or choose another --run-dir."
-        ) from error
-    finally:
-        with contextlib.suppress(OSError):  # what went wrong before matters more
-            temporary.unlink(missing_ok=True)
+        )
+
+    return replacing(path, explain)

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from relightgan.core.errors import PhotoError, PlateError
+from relightgan.core.files import replacing
 from relightgan.core.movies import MovieReader
 from relightgan.training.photo_checks import MEASURE_SIDE, Measures, measure_photo
 from relightgan.training.photo_files import decode_photo, is_movie_file
@@ -187,16 +188,13 @@ def write_text(path: Path, text: str) -> None:
     Raises:
         PhotoError: the disk or the folder doesn't allow it.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+
+    def explain(error: OSError) -> PhotoError:
+        problem = f"{path} can't be written: {error.strerror}."
+        return PhotoError(problem, "Give another output folder, or free some space.")
+
+    with replacing(path, explain) as temporary:
         temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise PhotoError(
-            f"{path} can't be written: {error.strerror}.", "Give another output folder, or free some space."
-        ) from error
 
 
 def read_store(store: Path) -> dict[str, dict[str, Any]]:

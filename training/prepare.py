@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from relightgan.core.errors import PhotoError
+from relightgan.core.files import replacing
 from relightgan.core.progress import progress as show_progress
 from relightgan.training.photo_files import to_float
 from relightgan.training.photo_measuring import MEASURES_FORMAT, in_parallel, usual_workers
@@ -102,13 +103,10 @@ def prepare_photos(
 
 def _write(pixels: np.ndarray, path: Path) -> None:
     small = pixels if pixels.dtype == np.uint8 else np.clip(pixels, -65504, 65504).astype(np.float16)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            np.save(file, np.ascontiguousarray(small), allow_pickle=False)
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise PhotoError(
-            f"{path} can't be written: {error.strerror or error}.", "Free some space, or give another run folder."
-        ) from error
+
+    def explain(error: OSError) -> PhotoError:
+        problem = f"{path} can't be written: {error.strerror or error}."
+        return PhotoError(problem, "Free some space, or give another run folder.")
+
+    with replacing(path, explain) as temporary, temporary.open("wb") as file:
+        np.save(file, np.ascontiguousarray(small), allow_pickle=False)

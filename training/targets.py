@@ -266,10 +266,16 @@ def rank_within(group: np.ndarray, value: np.ndarray) -> np.ndarray:
 
 
 class LazyImages(Sequence[np.ndarray]):
-    """A photo bank as a sequence of images, each read when it is asked for."""
+    """A photo bank as a sequence of images, each read when it is asked for.
 
-    def __init__(self, bank: PhotoBank) -> None:
+    Args:
+        bank: to read from.
+        advance: called with 1 for each image read.
+    """
+
+    def __init__(self, bank: PhotoBank, advance: Callable[[int], None] = lambda count: None) -> None:
         self.bank = bank
+        self.advance = advance
 
     def __len__(self) -> int:
         return len(self.bank)
@@ -277,4 +283,5 @@ class LazyImages(Sequence[np.ndarray]):
     def __getitem__(self, index: int) -> np.ndarray:  # type: ignore[override]
         if index >= len(self.bank):
             raise IndexError(index)
+        self.advance(1)
         return self.bank.image(index)

@@ -69,7 +69,7 @@ def test_a_photo_is_decoded_once_for_each_size(photos, tmp_path, monkeypatch):
     prepare_photos(photos[:3], tmp_path / "bank", 100)
     prepare_photos(photos[:1], tmp_path / "bank", 50)
     assert decoded == [("2.jpg", 100), ("0.jpg", 50)]
-    assert not [path for path in (tmp_path / "bank").rglob("*") if path.name.endswith(".tmp")]
+    assert not [path for path in (tmp_path / "bank").rglob("*") if path.name.endswith((".tmp", ".part"))]
 
 
 def test_frames_of_a_movie_are_prepared_from_one_opening_of_it(tmp_path, monkeypatch):
