@@ -10,6 +10,8 @@ RelightError
  ├─ ColourError       a working space or profile is unknown
  ├─ SequenceError     frames are missing, or a pattern or range can't be read
  ├─ PlateError        a frame can't be read or written
+ ├─ ProtocolError     Nuke and the worker don't understand each other
+ ├─ WorkerError       the worker can't be started, died, or gave no sign of life
  └─ Cancelled         the user or the farm asked to stop (exit code 130)
 """
 
@@ -71,6 +73,14 @@ class SequenceError(RelightError):
 
 class PlateError(RelightError):
     """A frame can't be read or written."""
+
+
+class ProtocolError(RelightError):
+    """A message between Nuke and the worker isn't what it should be."""
+
+
+class WorkerError(RelightError):
+    """The worker can't be started, died, or gave no sign of life."""
 
 
 class Cancelled(RelightError):
