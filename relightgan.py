@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-__path__ = [str(Path(__file__).resolve().parent)]
+__path__ = [str(Path(__file__).absolute().parent)]
 
 if __name__ == "__main__":  # python -m relightgan
     import sys

@@ -22,6 +22,7 @@ COMMANDS = {
     "infer": ("relightgan.core.infer", "relight frames or a movie with a look"),
     "look": ("relightgan.core.look_command", "show what is inside a look"),
     "evaluate": ("relightgan.training.evaluate", "measure a look on paired views and clips"),
+    "nuke-install": ("relightgan.core.nuke_install", "put the plug-in where Nuke looks, or take it away"),
     "doctor": ("relightgan.core.doctor", "check this installation and say how to mend it"),
 }
 FIX_OS = "Check the path, its rights and the disk."
@@ -53,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def usage() -> str:
     """The overview that `relightgan --help` prints."""
-    rows = "\n".join(f"  {name:<10} {text}" for name, (_, text) in COMMANDS.items())
+    rows = "\n".join(f"  {name:<12} {text}" for name, (_, text) in COMMANDS.items())
     return (
         f"relightgan {VERSION}: makes shots of one scene match in light.\n\n"
         f"usage: relightgan COMMAND ...\n\n{rows}\n\n`relightgan COMMAND --help` shows options and examples."

@@ -10,6 +10,7 @@ RelightError
  ├─ ColourError       a working space or profile is unknown
  ├─ SequenceError     frames are missing, or a pattern or range can't be read
  ├─ PlateError        a frame can't be read or written
+ ├─ InstallError      the Nuke plug-in can't be put where Nuke looks, or taken away
  ├─ ProtocolError     Nuke and the worker don't understand each other
  ├─ WorkerError       the worker can't be started, died, or gave no sign of life
  └─ Cancelled         the user or the farm asked to stop (exit code 130)
@@ -81,6 +82,10 @@ class ProtocolError(RelightError):
 
 class WorkerError(RelightError):
     """The worker can't be started, died, or gave no sign of life."""
+
+
+class InstallError(RelightError):
+    """The Nuke plug-in can't be put where Nuke looks, or taken away."""
 
 
 class Cancelled(RelightError):

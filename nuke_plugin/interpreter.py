@@ -13,7 +13,8 @@ from pathlib import Path
 from relightgan.core.errors import RelightError
 
 VARIABLE = "RELIGHTGAN_PYTHON"
-ROOT = Path(__file__).resolve().parents[1]
+# Not resolved: a linked installation is the folder of the links, where its relightgan.json lies.
+ROOT = Path(__file__).absolute().parents[1]
 # Variables by which Nuke steers its own interpreter; another one would be led astray by them.
 OF_NUKES_PYTHON = (
     "PYTHONHOME",
