@@ -1,0 +1,210 @@
+"""The same words to an artist with a window and to a farm's log.
+
+The words `ERROR:`, `Error:` and `Error :` stand for a failed task to farm managers (deadline-cloud-for-nuke's adaptor
+reads every line for them), so here only `failed` writes one.
+
+Runs inside Nuke (Python 3.9 and later): standard library and `nuke` only.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+import nuke
+
+from relightgan.core.errors import Cancelled
+
+__all__ = ["STYLES", "Shown", "Stop", "failed", "say", "shown", "stopping", "tell"]
+
+STYLES = ("auto", "openjd", "none")
+LINE_EVERY_S = 5.0
+OPENJD_EVERY_S = 1.0
+
+
+def tell(text: str) -> None:
+    """Something the user must know: a message where there is a window, else a line; never a dialog in a terminal."""
+    if nuke.GUI:
+        nuke.message(text)
+    else:
+        say(text)
+
+
+def say(text: str) -> None:
+    """A line for the log; results alone go to stdout."""
+    print(f"RelightGAN: {text}", file=sys.stderr, flush=True)
+
+
+def failed(text: str, style: str = "auto") -> None:
+    """The one line of a task that has failed; the only place that may write `ERROR:`."""
+    line = " ".join(text.split())
+    print(f"ERROR: {line}", file=sys.stderr, flush=True)
+    if style == "openjd":
+        print(f"openjd_fail: {line}", flush=True)
+
+
+class Stop:
+    """Whether somebody asked to stop; made by `stopping`."""
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    def check(self) -> None:
+        """Does nothing until somebody asks to stop.
+
+        Raises:
+            Cancelled: from then on.
+        """
+        if self.asked:
+            raise Cancelled("Stopped as asked; finished frames are kept.")
+
+
+@contextmanager
+def stopping() -> Iterator[Stop]:
+    """Within the block SIGINT and SIGTERM (a farm's cancel) only ask to stop; the second acts at once.
+
+    With a window signals aren't touched: there people press Cancel. Nor outside the main thread, where Python takes no
+    handlers.
+    """
+    stop = Stop()
+    if nuke.GUI or threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    before: dict[int, Any] = {}
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        stop.asked = True
+        restore()
+        # A print here could meet one that was interrupted half-way; write(2) can't.
+        os.write(2, b"\nStopping cleanly; once more to stop at once.\n")
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # None stands for a handler that wasn't set from Python and can't be put back from here.
+        before[number] = signal.signal(number, ask) or signal.SIG_DFL
+    try:
+        yield stop
+    finally:
+        restore()
+
+
+class Shown:
+    """How far the work is, and whether it is to go on; made by `shown`.
+
+    Args:
+        total: frames to do.
+        title: what is done, above the bar.
+        style: one of STYLES; with a window there is always a bar.
+        stop: what the signals set.
+        clock: seconds that only grow.
+    """
+
+    def __init__(
+        self, total: int, title: str, style: str, stop: Stop, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.total = total
+        self.title = title
+        self.style = style
+        self.stop = stop
+        self.clock = clock
+        self.done = 0
+        self.busy_since: float | None = None
+        self.share = 0.0
+        self.last_line = self.last_openjd = clock()
+        self.task: Any = nuke.ProgressTask(title) if nuke.GUI else None
+
+    @property
+    def cancelled(self) -> bool:
+        """True once the user pressed Cancel or the farm sent a signal."""
+        if self.task is not None and self.task.isCancelled():
+            self.stop.asked = True
+        return self.stop.asked
+
+    def check(self) -> None:
+        """Does nothing until the user or the farm asks to stop.
+
+        Raises:
+            Cancelled: from then on.
+        """
+        if self.cancelled:
+            self.stop.check()
+
+    def begin(self, text: str) -> None:
+        """Says what comes next, such as the node that is relit."""
+        if self.busy_since is None:
+            self.busy_since = self.clock()
+        self.title = text
+        self.show()
+
+    def advance(self, count: int = 1) -> None:
+        """Counts `count` more frames as finished."""
+        self.done += count
+        self.show()
+
+    def show(self) -> None:
+        """Brings the bar, the log or the farm up to date, each as often as is good for it."""
+        share = 100.0 * self.done / self.total if self.total else 100.0
+        self.share = max(self.share, min(share, 100.0))  # farms want it to grow only
+        if self.task is not None:
+            self.task.setMessage(self.line())
+            self.task.setProgress(int(self.share))
+            return
+        now, last = self.clock(), self.done >= self.total
+        if self.style != "none" and self.done and (last or now - self.last_line >= LINE_EVERY_S):
+            self.last_line = now
+            say(self.line())
+        if self.style == "openjd" and (last or now - self.last_openjd >= OPENJD_EVERY_S):
+            self.last_openjd = now
+            print(f"openjd_progress: {self.share:.1f}")
+            print(f"openjd_status: {self.line()}", flush=True)
+
+    def line(self) -> str:
+        """How far the work is: `RelightGAN1: 12/100 frames, 0:00:35 left`."""
+        text = f"{self.title}: {self.done}/{self.total} frames"
+        left = self.left_s()
+        return text if left is None else f"{text}, {clock_text(left)} left"
+
+    def left_s(self) -> float | None:
+        """Seconds left at the rate so far; None before the first frame, or when all is done."""
+        if self.busy_since is None or not 0 < self.done < self.total:
+            return None
+        return (self.clock() - self.busy_since) / self.done * (self.total - self.done)
+
+
+@contextmanager
+def shown(total: int, title: str, style: str = "auto", stop: Stop | None = None) -> Iterator[Shown]:
+    """Shows progress while the block runs: a bar with Cancel where there is a window, else lines.
+
+    Args:
+        total: frames to do.
+        title: what is done.
+        style: "auto" lines every few seconds, "openjd" also Open Job Description's on stdout, "none" nothing.
+        stop: of a `stopping` block around this one; None makes one.
+    """
+    with stopping() if stop is None else _given(stop) as asked:
+        progress = Shown(total, title, style, asked)
+        try:
+            yield progress
+        finally:
+            progress.task = None  # Nuke takes the bar away with the last reference
+
+
+def clock_text(seconds: float) -> str:
+    """Seconds as h:mm:ss."""
+    whole = round(seconds)
+    return f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}"
+
+
+@contextmanager
+def _given(stop: Stop) -> Iterator[Stop]:
+    yield stop
