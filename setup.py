@@ -1,12 +1,13 @@
-"""Packages the three layers as `relightgan.core`, `relightgan.training` and `relightgan.nuke_plugin`."""
+"""Packages the layers as `relightgan.core`, `.training` and `.nuke_plugin`, and beside them what Nuke reads."""
 
 import re
 from pathlib import Path
 
 from setuptools import setup
+from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).resolve().parent
-LAYERS = ["core", "training", "nuke_plugin"]
+FOLDERS = ["core", "training", "nuke_plugin", "gizmos"]
 VERSION = re.search(r'^VERSION = "(.+)"$', (ROOT / "core" / "version.py").read_text(), re.MULTILINE).group(1)  # type: ignore[union-attr]
 
 # onnxruntime and onnxruntime-gpu are one module, and exactly one may be installed: so neither is a plain requirement.
@@ -26,6 +27,18 @@ UI = ["PySide6-Essentials>=6.5"]
 NUKE_TESTS = ["types-nuke", "openjd-cli>=0.8", "deadline-cloud-for-nuke>=0.18"]
 DEV = ["pytest>=8", "ruff>=0.9", "mypy>=1.15", "types-PyYAML", "build>=1.2"]
 
+
+class BuildWithNukeFiles(build_py):
+    """Puts the two files that Nuke reads beside the layers, as in a checkout: `relightgan nuke-install` takes them."""
+
+    def run(self) -> None:
+        """Builds; an editable installation has them in the checkout."""
+        super().run()
+        if not self.editable_mode:
+            for name in ("init.py", "menu.py"):
+                self.copy_file(str(ROOT / name), str(Path(self.build_lib) / "relightgan" / name))
+
+
 setup(
     name="relightgan",
     version=VERSION,
@@ -35,8 +48,10 @@ setup(
     license="Apache-2.0",
     license_files=["LICENSE"],
     python_requires=">=3.11",
-    packages=[f"relightgan.{layer}" for layer in LAYERS],
-    package_dir={f"relightgan.{layer}": layer for layer in LAYERS},
+    packages=[f"relightgan.{folder}" for folder in FOLDERS],
+    package_dir={f"relightgan.{folder}": folder for folder in FOLDERS},
+    cmdclass={"build_py": BuildWithNukeFiles},
+    package_data={"relightgan.gizmos": ["*.gizmo", "*.png"], "relightgan.nuke_plugin": ["farm/**/*"]},
     install_requires=[
         "numpy>=1.26",
         "onnx>=1.17",

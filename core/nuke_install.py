@@ -15,7 +15,7 @@ import shutil
 import subprocess
 import sys
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -190,7 +190,7 @@ def installed_in(into: Path) -> dict[str, Any] | None:
 
 def absolute(path: Path) -> Path:
     """The path from the root, with ~ for the home folder; links stay links."""
-    return Path(os.path.abspath(path.expanduser()))
+    return path.expanduser().absolute()
 
 
 def check_root(root: Path) -> None:
@@ -202,9 +202,7 @@ def check_root(root: Path) -> None:
     needed = [*FILES, *FOLDERS, *(f"core/{name}" for name in SHARED)]
     missing = [name for name in needed if not (root / name).exists()]
     if missing:
-        raise InstallError(
-            f"{root} has no {', '.join(missing)}.", "Install RelightGAN again: its plug-in is not whole."
-        )
+        raise InstallError(f"{root} has no {', '.join(missing)}.", "Install RelightGAN again.")
 
 
 def check_ours(folder: Path) -> None:
@@ -392,7 +390,7 @@ def cannot_write(path: Path, error: OSError) -> InstallError:
 
 
 @contextlib.contextmanager
-def explained(into: Path) -> Any:
+def explained(into: Path) -> Iterator[None]:
     """Turns what the file system raises in its block into an error that names the folder."""
     try:
         yield
