@@ -3,6 +3,7 @@
 What stands in the file
     metadata `relightgan.format`   the number of this contract, LOOK_FORMAT
     metadata `relightgan.facts`    LookFacts as JSON
+    metadata `relightgan.preview`  optional: a photo before | after, side by side, as JPEG in base64; only to be shown
     input  `plate`   float32 [N,3,H,W], the look's model space; N, H and W dynamic
     input  `window`  float32 [4], optional (initializer 0,0,1,1): where this tile lies in the frame, x0,y0,x1,y1 in 0..1
     output `relit`   float32 [N,3,H,W], model space
@@ -13,6 +14,7 @@ operators); so the runtime can cut the graph in two, blend operators over time a
 An *image look* has no operators and simply turns one picture into another.
 """
 
+import base64
 import dataclasses
 import hashlib
 import json
@@ -29,10 +31,13 @@ from relightgan.core.errors import LookError
 LOOK_FORMAT = 1
 FORMAT_KEY = "relightgan.format"
 FACTS_KEY = "relightgan.facts"
+PREVIEW_KEY = "relightgan.preview"
 
 ENCODINGS = ("linear", "srgb_log")
 # unbounded: any scene-linear value may go in; unit: a picture in 0..1; signed: one in -1..1 (many foreign models).
 VALUE_RANGES = ("unbounded", "unit", "signed")
+
+JPEG_START = b"\xff\xd8\xff"
 
 PLATE = "plate"
 RELIT = "relit"
@@ -74,6 +79,7 @@ class Look:
     plate_name: str = PLATE  # a foreign model may name its input and output otherwise
     relit_name: str = RELIT
     takes_window: bool = False
+    preview: str = field(default="", repr=False, compare=False)  # as it stands in the file; empty where there is none
 
 
 # Facts nobody can guess about a model that isn't ours, each with what may be given.
@@ -214,10 +220,29 @@ def load_look(path: str | os.PathLike, overrides: Mapping[str, Any] | None = Non
             f"The look {place} can't be read: {error.strerror}.", "Check the path and its permissions."
         ) from error
     model = parse_model(model_bytes, place)
-    facts = facts_from_metadata({entry.key: entry.value for entry in model.metadata_props}, place, overrides)
+    metadata = {entry.key: entry.value for entry in model.metadata_props}
+    facts = facts_from_metadata(metadata, place, overrides)
     plate_name, relit_name, takes_window = checked_ports(model.graph, facts, place)
     digest = hashlib.sha256(model_bytes).hexdigest()
-    return Look(place, facts, digest, model_bytes, plate_name, relit_name, takes_window)
+    preview = metadata.get(PREVIEW_KEY, "")
+    return Look(place, facts, digest, model_bytes, plate_name, relit_name, takes_window, preview)
+
+
+def preview_jpeg(look: Look) -> bytes:
+    """The look's preview as the bytes of a JPEG: a photo of the set before and after, side by side.
+
+    Raises:
+        LookError: the look carries none, or something else.
+    """
+    if not look.preview:
+        raise LookError(f"{look.path} carries no preview.", "Fit it again; every new look carries one.")
+    try:
+        jpeg = base64.b64decode(look.preview, validate=True)
+    except ValueError as error:
+        raise LookError(f"The preview in {look.path} is damaged ({error}).", "Export it again.") from error
+    if not jpeg.startswith(JPEG_START):
+        raise LookError(f"The preview in {look.path} isn't a JPEG.", "Export it again.")
+    return jpeg
 
 
 def parse_model(model_bytes: bytes, path: Path) -> onnx.ModelProto:

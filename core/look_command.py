@@ -4,18 +4,21 @@ import argparse
 import dataclasses
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 from rich.text import Text
 
-from relightgan.core.errors import EXIT_DONE
-from relightgan.core.look import LOOK_FORMAT, Look, load_look
+from relightgan.core.errors import EXIT_DONE, LookError, UsageError
+from relightgan.core.files import replacing
+from relightgan.core.look import LOOK_FORMAT, Look, load_look, preview_jpeg
 from relightgan.core.progress import console
 
 EXAMPLES = """examples:
   relightgan look day_to_dusk.onnx
   relightgan look day_to_dusk.onnx --json | python -m json.tool
+  relightgan look day_to_dusk.onnx --preview before_after.jpg
 """
 PLAIN_FACTS = ("name", "direction", "translator", "encoding", "primaries", "value_range")
 TABLES = ("evaluation", "dataset", "config", "versions")
@@ -38,13 +41,36 @@ def main(argv: Sequence[str]) -> int:
     )
     parser.add_argument("look", help="the .onnx file")
     parser.add_argument("--json", action="store_true", help="print one JSON object for a program to read")
+    parser.add_argument("--preview", type=Path, metavar="JPG", help="write the photo before and after, and stop")
     options = parser.parse_args(argv)
     look = load_look(options.look)
-    if options.json:
+    if options.preview:
+        write_preview(look, options.preview)
+    elif options.json:
         print(json.dumps(summary(look), indent=2, ensure_ascii=False))
     else:
         console().print(table_of(look))
     return EXIT_DONE
+
+
+def write_preview(look: Look, path: Path) -> None:
+    """Writes the look's preview to a .jpg file.
+
+    Raises:
+        LookError: the look carries none, or the file can't be written.
+        UsageError: the file has another extension.
+    """
+    if path.suffix.lower() not in (".jpg", ".jpeg"):
+        raise UsageError(
+            f"--preview is {path}, but a preview is a JPEG.", f"Give --preview {path.with_suffix('.jpg')}."
+        )
+    jpeg = preview_jpeg(look)
+
+    def explain(error: OSError) -> LookError:
+        return LookError(f"The preview {path} can't be written: {error.strerror}.", "Check the folder and its space.")
+
+    with replacing(path, explain) as partial:
+        partial.write_bytes(jpeg)
 
 
 def summary(look: Look) -> dict[str, Any]:
@@ -77,6 +103,7 @@ def table_of(look: Look) -> Table:
     row("tiles", f"{facts.overlap_px} px of context" if facts.overlap_px else "need no context")
     row("created", facts.created or "not stated")
     row("licence", facts.licence or "not stated")
+    row("preview", "--preview writes it" if look.preview else "none")
     for name in TABLES:
         table.add_row("", "")
         entries = flat(getattr(facts, name))

@@ -1,5 +1,6 @@
 """Writes a look: one ONNX file, proved equal to torch before it takes its final name."""
 
+import base64
 import dataclasses
 import datetime
 import functools
@@ -19,7 +20,16 @@ from torch.export import Dim
 from relightgan.core.devices import ORT_ERRORS, first_line
 from relightgan.core.errors import LookError
 from relightgan.core.files import replacing
-from relightgan.core.look import PLATE, RELIT, WINDOW, LookFacts, build_facts, facts_to_metadata, load_look
+from relightgan.core.look import (
+    PLATE,
+    PREVIEW_KEY,
+    RELIT,
+    WINDOW,
+    LookFacts,
+    build_facts,
+    facts_to_metadata,
+    load_look,
+)
 from relightgan.core.version import VERSION
 from relightgan.training.recipe import ExportSpec
 
@@ -40,13 +50,14 @@ class Proof:
     tolerance: float
 
 
-def export_look(spec: ExportSpec, path: Path, facts: Mapping[str, Any]) -> Proof:
+def export_look(spec: ExportSpec, path: Path, facts: Mapping[str, Any], preview: bytes = b"") -> Proof:
     """Exports one direction of a recipe, proves it, and only then puts it in place.
 
     Args:
         spec: module, example inputs and output names, from a recipe's `export`.
         path: the look to write; its folder is made.
         facts: fields of `LookFacts` that the recipe doesn't know, such as name and dataset.
+        preview: JPEG of a photo before | after, from `preview.look_preview`; empty for none.
 
     Returns:
         What the proof measured.
@@ -67,7 +78,8 @@ def export_look(spec: ExportSpec, path: Path, facts: Mapping[str, Any]) -> Proof
         look_facts = dataclasses.replace(
             look_facts, evaluation={**look_facts.evaluation, "export": dataclasses.asdict(proof)}
         )
-        onnx.helper.set_model_props(model, facts_to_metadata(look_facts))
+        shown = {PREVIEW_KEY: base64.b64encode(preview).decode()} if preview else {}
+        onnx.helper.set_model_props(model, {**facts_to_metadata(look_facts), **shown})
         partial.write_bytes(model.SerializeToString())
         load_look(partial)
     return proof

@@ -1,13 +1,18 @@
 """Previews: the same few photos relit again and again while a fit goes on, beside the photos they should resemble."""
 
 import dataclasses
+import io
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
+from PIL import Image
 
 from relightgan.training.contact_sheet import contact_sheet
 from relightgan.training.recipe import Direction, Recipe
+
+LOOK_PREVIEW_PX, LOOK_PREVIEW_BYTES = 320, 40_000  # it lies in every look; the look library shows it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +45,33 @@ def write_preview(recipe: Recipe, photos: PreviewPhotos, path: Path, images: int
             ]
         )
     return contact_sheet(rows, path)
+
+
+def look_preview(recipe: Recipe, photos: PreviewPhotos) -> bytes:
+    """A JPEG that shows what a look does: the first photo before and after, side by side, of equal size without a gap.
+
+    Args:
+        recipe: relights with its averaged weights.
+        photos: what to show; one is enough.
+
+    Returns:
+        At most `LOOK_PREVIEW_BYTES`, each half at most `LOOK_PREVIEW_PX` wide and high.
+    """
+    source = photos.sources[0]
+    halves = [display_picture(photo) for photo in (source, recipe.relight(source, photos.direction))]
+    height, width = halves[0].shape[:2]
+    scale = min(1.0, LOOK_PREVIEW_PX / max(height, width))
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    both = np.concatenate([cv2.resize(half, size, interpolation=cv2.INTER_AREA) for half in halves], axis=1)
+    picture = Image.fromarray(np.round(np.nan_to_num(both).clip(0, 1) * 255).astype(np.uint8))
+    jpeg = b""
+    for quality in (88, 75, 60, 40, 20):  # noise takes many bytes; the last always fits
+        stream = io.BytesIO()
+        picture.save(stream, "JPEG", quality=quality, optimize=True)
+        jpeg = stream.getvalue()
+        if len(jpeg) <= LOOK_PREVIEW_BYTES:
+            break
+    return jpeg
 
 
 def display_picture(photo: torch.Tensor) -> np.ndarray:

@@ -28,6 +28,7 @@ from relightgan.training.dataset import Dataset, make_dataset, manifest
 from relightgan.training.export import export_look
 from relightgan.training.kept import digest, file_digest, placing, read_notes, write_notes
 from relightgan.training.loop import fit
+from relightgan.training.preview import look_preview
 from relightgan.training.recipe import Direction, Recipe
 from relightgan.training.run_log import RunLog, duration
 from relightgan.training.run_report import note_run, write_run_report
@@ -371,7 +372,8 @@ def write_look(
     if known.get("key") == key and known.get("sha256") == file_digest(path):
         log.say(f"The look {path} is up to date.")
         return path
-    proof = export_look(recipe.export(direction), path, facts)
+    preview = look_preview(recipe, dataset.previews(direction, 1, job.device))
+    proof = export_look(recipe.export(direction), path, facts, preview)
     note = {"key": key, "sha256": file_digest(path), "direction": direction, "difference": max(proof.differences)}
     write_notes(notes_path, {**notes, str(path.resolve()): note})
     log.say(f"Wrote the look {path}; onnxruntime and torch differ by {max(proof.differences):.1e} at most.")

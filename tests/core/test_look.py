@@ -1,10 +1,13 @@
+import base64
 import dataclasses
 import hashlib
+import io
 import json
 
 import onnx
 import pytest
 from onnx import TensorProto, helper
+from PIL import Image
 
 from relightgan.core import cli
 from relightgan.core.errors import LookError
@@ -12,10 +15,12 @@ from relightgan.core.look import (
     FACTS_KEY,
     FORMAT_KEY,
     LOOK_FORMAT,
+    PREVIEW_KEY,
     LookFacts,
     facts_from_metadata,
     facts_to_metadata,
     load_look,
+    preview_jpeg,
 )
 
 FACTS = LookFacts(
@@ -201,6 +206,40 @@ def test_the_command_prints_facts_for_people_and_programs(tiny_looks, tmp_path, 
     told = json.loads(capsys.readouterr().out)
     assert told["format"] == LOOK_FORMAT
     assert told["facts"]["evaluation"] == facts["evaluation"]
+
+
+def jpeg_of(size=(64, 24)):
+    stream = io.BytesIO()
+    Image.new("RGB", size, (200, 120, 40)).save(stream, "JPEG")
+    return stream.getvalue()
+
+
+def previewing(text):
+    return lambda model: set_metadata(model, **{PREVIEW_KEY: text})
+
+
+def test_the_command_writes_the_preview_that_a_look_carries(identity_look, tmp_path, capsys):
+    jpeg = jpeg_of()
+    path = rewritten(identity_look, tmp_path / "shown.onnx", previewing(base64.b64encode(jpeg).decode()))
+    assert preview_jpeg(load_look(path)) == jpeg
+    assert load_look(path).facts == load_look(identity_look).facts
+    assert cli.main(["look", str(path), "--preview", str(tmp_path / "new" / "shown.jpg")]) == 0
+    assert (tmp_path / "new" / "shown.jpg").read_bytes() == jpeg
+    assert capsys.readouterr().out == ""
+    assert cli.main(["look", str(path)]) == 0
+    assert "--preview writes it" in capsys.readouterr().out
+
+
+def test_a_look_without_preview_or_with_a_damaged_one_says_so_and_still_loads(identity_look, tmp_path, capsys):
+    cases = {"": "carries no preview", "%%%": "is damaged", base64.b64encode(b"GIF89a").decode(): "isn't a JPEG"}
+    for number, (text, says) in enumerate(cases.items()):
+        path = rewritten(identity_look, tmp_path / f"{number}.onnx", previewing(text))
+        with pytest.raises(LookError, match=f"{number}.onnx {says}" if not text else f"{number}.onnx.* {says}"):
+            preview_jpeg(load_look(path))
+        assert cli.main(["look", str(path), "--preview", str(tmp_path / "out.jpg")]) == 1
+        assert not (tmp_path / "out.jpg").exists()
+    assert cli.main(["look", str(identity_look), "--preview", str(tmp_path / "out.png")]) == 2
+    assert "Give --preview" in capsys.readouterr().err
 
 
 def test_the_command_ends_with_one_error_line_for_what_is_no_look(tmp_path, capsys):

@@ -1,3 +1,4 @@
+import io
 import os
 import shutil
 import signal
@@ -13,9 +14,10 @@ import pytest
 from PIL import Image
 
 from relightgan.core.cli import main
-from relightgan.core.look import load_look
+from relightgan.core.look import load_look, preview_jpeg
 from relightgan.training.dataset import make_dataset
 from relightgan.training.kept import read_notes
+from relightgan.training.preview import LOOK_PREVIEW_BYTES
 from relightgan.training.run_log import RunLog
 from relightgan.training.run_report import read_metrics, run_sections
 from relightgan.training.train import make_parser, only_run_in, seconds_for_fit
@@ -84,6 +86,20 @@ def test_two_folders_go_in_and_a_look_comes_out_that_says_what_it_is(run, dumps)
     session = onnxruntime.InferenceSession(look.model, options)
     plate = np.full((1, 3, 30, 50), 0.4, np.float32)
     assert session.run(["relit"], {"plate": plate})[0].shape == plate.shape
+
+
+def test_a_look_carries_a_small_picture_of_what_it_does(run, dumps):
+    jpeg = preview_jpeg(load_look(run.look))
+    assert len(jpeg) <= LOOK_PREVIEW_BYTES
+    before, after = np.split(np.asarray(Image.open(io.BytesIO(jpeg)), np.float32) / 255, 2, axis=1)
+    height, width = before.shape[:2]
+    assert width == 240  # --photo-px
+
+    def difference(path):
+        return np.abs(before - np.asarray(Image.open(path).resize((width, height)), np.float32) / 255).mean()
+
+    assert min(difference(path) for path in (dumps / "day1").glob("????.jpg")) < 0.03
+    assert np.abs(after - before).mean() > 0.002
 
 
 def test_a_run_leaves_files_that_can_be_looked_at(run):
