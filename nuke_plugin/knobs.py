@@ -1,0 +1,176 @@
+"""The node's knobs: every name once, and what the artist set as one value.
+
+Runs inside Nuke (Python 3.9 and later): standard library and `nuke` only.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nuke
+
+from relightgan.core.errors import RelightError, UsageError
+
+# What the artist sees
+LOOK = "look"
+LOOK_INFO = "look_info"
+STRENGTH = "strength"
+EXPOSURE = "exposure"
+WORKING_SPACE = "working_space"
+PREMULTIPLIED = "premultiplied"
+TEMPORAL_BLEND = "temporal_blend"
+TEMPORAL_WINDOW = "temporal_window"
+MASK_CHANNEL = "mask_channel"
+MASK_INVERT = "mask_invert"
+BYPASS = "bypass"
+FRAMES = "frames"
+RELIGHT_FRAME = "relight_frame"
+RELIGHT_RANGE = "relight_range"
+CLEAR = "clear"
+STATUS = "status"
+OPEN_LOG = "open_log"
+OPEN_REPORT = "open_report"
+DEVICE = "device"
+PRECISION = "precision"
+CROP_TO_FORMAT = "crop_to_format"
+CACHE_FOLDER = "cache_folder"
+
+# What only our code reads
+VERSION = "relightgan_version"  # a node that has this knob is ours, whether it is a gizmo or a Group made from one
+RESULT_PATH = (
+    "result_path"  # where the relit frames lie, %V and %04d in it; saved, so that no Python is needed to show them
+)
+RESULT_FIRST = "result_first"  # the frames that result_path may have
+RESULT_LAST = "result_last"
+SOURCE_PATH = "source_path"  # where RG_Write writes during a bake; never saved
+
+# Nodes inside
+WRITE_NODE = "RG_Write"
+READ_NODE = "RG_Read"
+
+# What changes the mix in Nuke but never a relit frame, so what a RelightGAN node further down has to look at besides
+# the relit frames of this one.
+LIVE = (STRENGTH, MASK_CHANNEL, MASK_INVERT, BYPASS, CROP_TO_FORMAT, "disable")
+
+RANGES = {EXPOSURE: (-30.0, 30.0), TEMPORAL_BLEND: (0.0, 1.0), TEMPORAL_WINDOW: (0.0, 32.0)}  # as core/pipeline.py
+PRECISIONS = ("half", "float")
+
+
+@dataclass(frozen=True)
+class NodeSettings:
+    """What the artist set, apart from what is live in Nuke (strength, mask, bypass)."""
+
+    look: str  # path of the .onnx with forward slashes; empty where none is chosen
+    exposure: float  # stops
+    temporal_blend: float  # 0..1
+    temporal_window: int  # frames to either side
+    working_space: str
+    premultiplied: bool
+    crop_to_format: bool
+    precision: str  # one of PRECISIONS
+    device: str  # "auto", "cpu", "cuda", "cuda:N"; never changes which frame is asked for
+    cache_folder: str  # forward slashes; empty where the default is wanted
+
+    @property
+    def radius(self) -> int:
+        """Frames to either side that a relit frame depends on."""
+        return self.temporal_window if self.temporal_blend > 0.0 else 0
+
+
+def is_relight_node(node: nuke.Node) -> bool:
+    """True for a RelightGAN gizmo and for a Group made from one."""
+    return node.knob(VERSION) is not None
+
+
+def read_settings(node: nuke.Node) -> NodeSettings:
+    """What the artist set; nothing is held in range.
+
+    Raises:
+        UsageError: a value is out of its range, or changes over the shot; names the node and the knob.
+    """
+    precision = str(value_of(node, PRECISION))
+    if precision not in PRECISIONS:
+        raise UsageError(f"{node.fullName()}: {PRECISION} is '{precision}'.", f"Set one of: {', '.join(PRECISIONS)}.")
+    return NodeSettings(
+        look=path_of(node, LOOK),
+        exposure=number_of(node, EXPOSURE),
+        temporal_blend=number_of(node, TEMPORAL_BLEND),
+        temporal_window=int(number_of(node, TEMPORAL_WINDOW)),
+        working_space=str(value_of(node, WORKING_SPACE)),
+        premultiplied=bool(steady_value(node, PREMULTIPLIED)),
+        crop_to_format=bool(steady_value(node, CROP_TO_FORMAT)),
+        precision=precision,
+        device=str(value_of(node, DEVICE)),
+        cache_folder=path_of(node, CACHE_FOLDER),
+    )
+
+
+def knob_of(node: nuke.Node, name: str) -> Any:
+    """A knob of a RelightGAN node; `Any`, because its class depends on its name.
+
+    Raises:
+        RelightError: the node lacks it, so it was made by another version or taken apart.
+    """
+    knob = node.knob(name)
+    if knob is None:
+        raise RelightError(
+            f"{node.fullName()} has no knob '{name}': made by another version of RelightGAN, or changed by hand.",
+            "Make a new RelightGAN node and set it the same.",
+        )
+    return knob
+
+
+def value_of(node: nuke.Node, name: str) -> Any:
+    """A knob's value now."""
+    return knob_of(node, name).value()
+
+
+def path_of(node: nuke.Node, name: str) -> str:
+    """A File knob's path, expressions evaluated, with forward slashes."""
+    return slashes(str(knob_of(node, name).evaluate() or ""))
+
+
+def slashes(path: str) -> str:
+    """The path with forward slashes, which Nuke takes on every system; Tcl reads a backslash as an escape."""
+    return path.replace("\\", "/")
+
+
+def steady_value(node: nuke.Node, name: str) -> float:
+    """A knob's value, which has to be the same on every frame of the project: a bake has one set of settings.
+
+    Raises:
+        UsageError: it changes.
+    """
+    knob = knob_of(node, name)
+    if not (knob.isAnimated() or knob.hasExpression()):
+        return float(knob.value())
+    root = nuke.root()
+    values = {float(knob.getValueAt(frame)) for frame in range(root.firstFrame(), root.lastFrame() + 1)}
+    if len(values) > 1:
+        raise UsageError(
+            f"{node.fullName()}: {name} changes over the shot, and frames are relit with one value.",
+            f"Remove the animation; animate {STRENGTH}, or a Grade before the node, instead.",
+        )
+    return values.pop() if values else float(knob.value())
+
+
+def number_of(node: nuke.Node, name: str) -> float:
+    """A number that has to be the same on every frame, in its range.
+
+    Raises:
+        UsageError: it isn't. (Sliders hold nobody back from typing other values.)
+    """
+    number = float(steady_value(node, name))
+    least, most = RANGES[name]
+    if not (math.isfinite(number) and least <= number <= most):
+        raise UsageError(f"{node.fullName()}: {name} is {number:g}.", f"Set {least:g} to {most:g}.")
+    return number
+
+
+def absolute(path: str, folder: str) -> str:
+    """A path made absolute against a folder, with forward slashes; `~` stands for the home folder."""
+    return slashes(os.path.normpath(Path(folder) / Path(path).expanduser()))
