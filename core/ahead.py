@@ -4,7 +4,7 @@ Neither changes a result: what is read is what would have been read, and a file 
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import Generic, TypeVar
@@ -109,9 +109,19 @@ class WriteBehind(Generic[Item]):
             self.wait()
 
 
-def request_order(frames: Sequence[int], radius: int, first: int, last: int) -> Iterator[int]:
-    """The frames a temporal window asks for, in order, when results for `frames` are computed one after the other."""
-    seen: set[int] = set()
+def request_order(
+    frames: Sequence[int], radius: int, first: int, last: int, known: Collection[int] = ()
+) -> Iterator[int]:
+    """The frames a temporal window asks for, in order, when results for `frames` are computed one after the other.
+
+    Args:
+        frames: those to compute.
+        radius: frames to either side.
+        first: first frame of the clip.
+        last: last frame of the clip.
+        known: frames looked at before, which a window doesn't ask for again.
+    """
+    seen: set[int] = set(known)
     for frame in frames:
         yield frame
         window = range(max(first, frame - radius), min(last, frame + radius) + 1)

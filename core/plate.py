@@ -52,6 +52,21 @@ def plain_part(plate: Plate) -> Part:
     return Part(channels, rest_names, rest, plate.data_window, plate.display_window)
 
 
+def rgb_only(plate: Plate, pixel_type: str, compression: str) -> Plate:
+    """The plate as it is to be written without anything beside rgb; its windows and metadata stay.
+
+    Args:
+        plate: any plate.
+        pixel_type: "half" or "float".
+        compression: as OpenEXR calls it.
+    """
+    part = plate.parts[plate.rgb_part] if plate.parts else plain_part(plate)
+    nothing = np.empty((*plate.rgb.shape[:2], 0), np.float32)
+    channels = tuple(ExrChannel(name, pixel_type) for name in RGB)
+    part = replace(part, channels=channels, rest_names=(), rest=nothing, compression=compression)
+    return replace(plate, alpha=None, parts=(part,), rgb_part=0)
+
+
 def with_extra_channels(part: Part, extra: Mapping[str, np.ndarray]) -> Part:
     """The part with 32-bit float channels added, or put in place of those of the same name.
 

@@ -1,6 +1,7 @@
 """A shot relit frame after frame: reads ahead, writes behind, says what happened."""
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import Protocol
 
 import numpy as np
 
@@ -8,11 +9,21 @@ from relightgan.core.ahead import ReadAhead, WriteBehind, request_order
 from relightgan.core.clips import Sink, Source
 from relightgan.core.pipeline import Settings, WindowCache, relight_frame
 from relightgan.core.plate import Plate
-from relightgan.core.progress import Cancellation, Progress
+from relightgan.core.progress import Cancellation
 from relightgan.core.session import LookSession
 from relightgan.core.temporal import window_frames
 
 PLATES_KEPT_BYTES = 768 << 20  # four UHD plates of RGBA; with it a temporal window reads every frame once
+
+
+class Shown(Protocol):
+    """Who hears how a shot goes, such as a `Progress`."""
+
+    def say(self, text: str) -> None:
+        """Takes a line for people."""
+
+    def advance(self) -> None:
+        """Counts one more frame as finished."""
 
 
 def window_union(frames: Iterable[int], existing: Sequence[int], radius: int) -> list[int]:
@@ -27,8 +38,9 @@ def relight_shot(
     session: LookSession,
     settings: Settings,
     mask_of: Callable[[int, Plate], np.ndarray] | None,
-    shown: Progress,
+    shown: Shown,
     cancelled: Cancellation,
+    cache: WindowCache | None = None,
 ) -> None:
     """Relights frames from a source into a sink.
 
@@ -41,6 +53,7 @@ def relight_shot(
         mask_of: (H, W) float32 for a frame and its plate; None relights everywhere.
         shown: counts frames as their files are finished, and carries messages.
         cancelled: looked at before every frame.
+        cache: of an earlier call for the same clip; saves reading and looking at the frames where both meet.
 
     Raises:
         Cancelled: somebody asked to stop; the frame being written is finished first.
@@ -48,8 +61,8 @@ def relight_shot(
     """
     look = session.look
     notes = {"relightgan/look": f"{look.facts.name} {look.sha256}", "relightgan/settings": settings_text(settings)}
-    cache = WindowCache()
-    order = list(request_order(frames, settings.radius, source.frames[0], source.frames[-1]))
+    cache = cache if cache is not None else WindowCache()
+    order = list(request_order(frames, settings.radius, source.frames[0], source.frames[-1], cache.observations))
 
     def finished(report: tuple[int, int]) -> None:
         frame, held = report
