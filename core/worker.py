@@ -81,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # A signal may come in the middle of anything, so another thread does what it asks for.
     ending = threading.Thread(target=worker.stop, args=["told to end by the system"], daemon=True)
-    signal.signal(signal.SIGTERM, lambda number, frame: ending.ident or ending.start())
+    signal.signal(signal.SIGTERM, lambda number, frame: None if ending.ident else ending.start())
     return worker.run()
 
 

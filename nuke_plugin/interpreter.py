@@ -11,10 +11,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from relightgan.core.errors import RelightError
+from relightgan.nuke_plugin.config import FILE_NAME, ROOT, load_config
+
+__all__ = ["ROOT", "VARIABLE", "clean_environment", "find_interpreter"]
 
 VARIABLE = "RELIGHTGAN_PYTHON"
-# Not resolved: a linked installation is the folder of the links, where its relightgan.json lies.
-ROOT = Path(__file__).absolute().parents[1]
 # Variables by which Nuke steers its own interpreter; another one would be led astray by them.
 OF_NUKES_PYTHON = (
     "PYTHONHOME",
@@ -31,21 +32,32 @@ def find_interpreter(environment: Mapping[str, str] = os.environ, root: Path = R
     """The interpreter that has our packages.
 
     Args:
-        environment: `RELIGHTGAN_PYTHON` in it comes first.
-        root: folder of the plug-in; a `.venv` or `venv` in it comes next.
+        environment: `RELIGHTGAN_PYTHON` in it comes first; empty counts as not set.
+        root: folder of the plug-in; "python" in its relightgan.json comes next, then a `.venv` or `venv` in it.
 
     Raises:
         RelightError: there is none; names every place that was looked at.
+        ConfigError: relightgan.json can't be read.
     """
     named = environment.get(VARIABLE)
     if named:
         if not Path(named).is_file():
             raise RelightError(f"{VARIABLE} is {named}, which isn't there.", "Set it to a Python interpreter.")
-        return Path(named)
+        return Path(named).absolute()
+    chosen = load_config(root).python
+    if chosen:
+        path = root / chosen  # an absolute path stays what it is
+        if not path.is_file():
+            raise RelightError(
+                f"'python' in {root / FILE_NAME} is {chosen}, which isn't there.",
+                f"Run 'relightgan nuke-install' again, or set {VARIABLE}.",
+            )
+        return path
     program = Path("Scripts", "python.exe") if sys.platform == "win32" else Path("bin", "python")
     places = [root / folder / program for folder in (".venv", "venv")]
     found = next((place for place in places if place.is_file()), None)
     if found is None:
+        places = [root / FILE_NAME, *places]
         raise RelightError(
             f"RelightGAN's own Python was not found; looked at {VARIABLE}, {', '.join(map(str, places))}.",
             f"Run 'make setup' in {root}, or set {VARIABLE}.",
@@ -54,7 +66,20 @@ def find_interpreter(environment: Mapping[str, str] = os.environ, root: Path = R
 
 
 def clean_environment(environment: Mapping[str, str] = os.environ, root: Path = ROOT) -> dict[str, str]:
-    """The environment to start that interpreter in: without what steers Nuke's, and with this plug-in importable."""
+    """The environment to start that interpreter in: without what steers Nuke's, and with RelightGAN importable.
+
+    Where the whole of RelightGAN lies in the plug-in's folder (a checkout), that is what runs, so that both sides are of
+    one version. Where only Nuke's part does, "pythonpath" of relightgan.json says where the rest is; without it, it is
+    installed in the interpreter.
+
+    Raises:
+        ConfigError: relightgan.json can't be read.
+    """
     kept = {name: value for name, value in environment.items() if name not in OF_NUKES_PYTHON}
-    kept["PYTHONPATH"] = str(root)
+    elsewhere = load_config(root).pythonpath
+    if (root / "core" / "worker.py").is_file():
+        # In a wheel the folder that makes it importable is the one above.
+        kept["PYTHONPATH"] = str(root if (root / "relightgan.py").is_file() else root.parent)
+    elif elsewhere:
+        kept["PYTHONPATH"] = elsewhere
     return kept
