@@ -41,6 +41,7 @@ def relight_shot(
     shown: Shown,
     cancelled: Cancellation,
     cache: WindowCache | None = None,
+    ends: tuple[int, int] | None = None,
 ) -> None:
     """Relights frames from a source into a sink.
 
@@ -54,6 +55,7 @@ def relight_shot(
         shown: counts frames as their files are finished, and carries messages.
         cancelled: looked at before every frame.
         cache: of an earlier call for the same clip; saves reading and looking at the frames where both meet.
+        ends: first and last frame of the clip where the source holds only part of it; the window ends there.
 
     Raises:
         Cancelled: somebody asked to stop; the frame being written is finished first.
@@ -62,7 +64,8 @@ def relight_shot(
     look = session.look
     notes = {"relightgan/look": f"{look.facts.name} {look.sha256}", "relightgan/settings": settings_text(settings)}
     cache = cache if cache is not None else WindowCache()
-    order = list(request_order(frames, settings.radius, source.frames[0], source.frames[-1], cache.observations))
+    first, last = ends or (source.frames[0], source.frames[-1])
+    order = list(request_order(frames, settings.radius, first, last, cache.observations))
 
     def finished(report: tuple[int, int]) -> None:
         frame, held = report
@@ -78,7 +81,8 @@ def relight_shot(
             cancelled.check()
             plate = plates(frame)
             mask = mask_of(frame, plate) if mask_of else None
-            relit = relight_frame(frame, plates, source.frames, session, settings, mask, cache)
+            there = window_frames(frame, first, last, settings.radius) if ends else source.frames
+            relit = relight_frame(frame, plates, there, session, settings, mask, cache)
             if relit.nonfinite:
                 shown.say(f"Frame {frame}: {relit.nonfinite} values are NaN or infinite and stay as they are.")
             if relit.held:

@@ -17,7 +17,7 @@ import numpy as np
 
 from relightgan.core import sequence
 from relightgan.core.colour import working_space
-from relightgan.core.errors import LookError, SequenceError, UsageError
+from relightgan.core.errors import LookError, UsageError
 from relightgan.core.frames import read_plate, write_plate
 from relightgan.core.look import load_look
 from relightgan.core.pipeline import Settings, WindowCache
@@ -77,10 +77,11 @@ class Tasks:
         started = time.monotonic()
         settings = Settings(**request["settings"])
         look_path = self.allowed(request["look"], ".onnx")
-        source = BakeSource(self.allowed(request["source"], ".exr"), *request["clip"])
+        source = BakeSource(self.allowed(request["source"], ".exr"))
         outputs = {int(frame): self.allowed(path, ".exr") for frame, path in request["outputs"].items()}
         frames = sorted(outputs)
-        source.require(window_union(frames, source.ends, settings.radius))
+        ends = (request["clip"][0], request["clip"][1])
+        source.require(window_union(frames, ends, settings.radius))
         check_outputs(outputs, source)
         session = self.session(look_path, request["look_sha256"], request["device"])
         working_space(settings.working_space, session.look.facts.primaries)
@@ -88,7 +89,7 @@ class Tasks:
         shown = EventLines(request["id"], self.emit)
         sink = StoreSink(outputs, request["precision"], request["notes"], finished)
         cache = self.cache_for(source)
-        relight_shot(frames, source, sink, session, settings, None, shown, cancelled, cache)
+        relight_shot(frames, source, sink, session, settings, None, shown, cancelled, cache, ends)
         seconds = time.monotonic() - started
         return {
             "type": "done", "id": request["id"], "frames": frames, "seconds": seconds, "device": session.device_line
@@ -172,21 +173,17 @@ class Tasks:
 
 
 class BakeSource:
-    """The frames Nuke wrote for a bake, as a clip that may have more frames than were written.
+    """The frames Nuke wrote for a bake, which may be a part of a clip.
 
     Args:
         path: with one place for the frame number.
-        first: first frame of the clip: a temporal window ends there.
-        last: last frame of the clip.
     """
 
     fps: Fraction | float | None = None
 
-    def __init__(self, path: Path, first: int, last: int) -> None:
+    def __init__(self, path: Path) -> None:
         self.pattern = str(path)
         self.sequence = sequence.Sequence(self.pattern)
-        self.first, self.last = first, last
-        self.ends = (first, last)
         self.about = self.pattern
         self.frames = self.sequence.existing()
         self.stats: dict[int, Stat | None] = {}  # of the files as they were read
@@ -205,19 +202,12 @@ class BakeSource:
         return {self.path(frame) for frame in self.frames}
 
     def require(self, frames: Iterable[int]) -> None:
-        """Checks that frames were written and lie in the clip; the clip's ends then stand for all of it.
+        """Checks that frames were written.
 
         Raises:
-            SequenceError: names those that don't.
+            SequenceError: names those that weren't.
         """
-        wanted = sorted(frames)
-        if outside := [frame for frame in wanted if not self.first <= frame <= self.last]:
-            raise SequenceError(
-                f"The frames {sequence.format_frames(outside)} lie outside the clip, {self.first} to {self.last}.",
-                "Ask for frames of the clip.",
-            )
-        self.sequence.require(wanted)
-        self.frames = sorted({self.first, *wanted, self.last})
+        self.sequence.require(frames)
 
     def close(self) -> None:
         """Does nothing: every file is closed once it is read."""

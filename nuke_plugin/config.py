@@ -27,7 +27,6 @@ from relightgan.core.errors import ConfigError
 
 FILE_NAME = "relightgan.json"
 ROOT = Path(__file__).absolute().parents[1]  # not resolved: an installation made of links has its own file
-LARGEST_FILE = 1 << 20
 
 
 @dataclass(frozen=True)

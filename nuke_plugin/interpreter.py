@@ -68,9 +68,9 @@ def find_interpreter(environment: Mapping[str, str] = os.environ, root: Path = R
 def clean_environment(environment: Mapping[str, str] = os.environ, root: Path = ROOT) -> dict[str, str]:
     """The environment to start that interpreter in: without what steers Nuke's, and with RelightGAN importable.
 
-    Where the whole of RelightGAN lies in the plug-in's folder (a checkout), that is what runs, so that both sides are of
-    one version. Where only Nuke's part does, "pythonpath" of relightgan.json says where the rest is; without it, it is
-    installed in the interpreter.
+    Where the whole of RelightGAN lies in the plug-in's folder (a checkout), that is what runs, so that both sides are
+    of one version. Where only Nuke's part does, "pythonpath" of relightgan.json says where the rest is; without it, it
+    is installed in the interpreter.
 
     Raises:
         ConfigError: relightgan.json can't be read.
