@@ -18,6 +18,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from relightgan.core.errors import RelightError
+from relightgan.core.nuke_install import FOLDER, installed_in
 from relightgan.core.version import VERSION
 
 OK, NOTE, PROBLEM = "ok", "note", "problem"
@@ -261,20 +263,39 @@ def check_codecs() -> Iterator[Finding]:
 
 
 def check_plugin() -> Iterator[Finding]:
-    """Where the Nuke plug-in lies, and whether Nuke is told about it."""
+    """Where the Nuke plug-in lies, and whether Nuke is told about it and can start an interpreter with it."""
     if not (ROOT / "nuke_plugin").is_dir():
         yield Finding("Nuke plug-in", NOTE, f"isn't in {ROOT}: this installation relights without Nuke only")
         return
-    paths = [Path(path) for path in os.environ.get("NUKE_PATH", "").split(os.pathsep) if path]
-    if any(path.resolve() == ROOT for path in paths):
-        yield Finding("Nuke plug-in", OK, f"{ROOT} (in NUKE_PATH)")
-        return
+    places = [Path(path) for path in os.environ.get("NUKE_PATH", "").split(os.pathsep) if path]
+    found = [finding for into in (Path.home() / ".nuke", *places) for finding in installation(into)]
+    if any(path.resolve() == ROOT for path in places):
+        found.append(Finding("Nuke plug-in", OK, f"{ROOT} (in NUKE_PATH)"))
     start = Path.home() / ".nuke" / "init.py"
-    if start.is_file() and str(ROOT) in start.read_text(encoding="utf-8", errors="replace"):
-        yield Finding("Nuke plug-in", OK, f"{ROOT} (in {start})")
+    if start.is_file() and os.fsencode(ROOT) in start.read_bytes():
+        found.append(Finding("Nuke plug-in", OK, f"{ROOT} (in {start})"))
+    fix = f"Where Nuke runs: relightgan nuke-install; or, with a checkout, put {ROOT} in NUKE_PATH."
+    yield from found or [Finding("Nuke plug-in", NOTE, f"{ROOT}; this user's Nuke isn't told about it", fix)]
+
+
+def installation(into: Path) -> Iterator[Finding]:
+    """What `relightgan nuke-install` put into a folder that Nuke reads, if anything."""
+    again = f"{sys.executable} -m relightgan.core.cli nuke-install --into '{into}'"
+    try:
+        known = installed_in(into)
+    except RelightError as error:
+        yield Finding("Nuke plug-in", PROBLEM, error.problem, error.fix)
         return
-    fix = f"Where Nuke runs, put {ROOT} in NUKE_PATH or in {start}."
-    yield Finding("Nuke plug-in", NOTE, f"{ROOT}; this user's Nuke isn't told about it", fix)
+    if known is None:
+        return
+    level, fix, text = OK, "", f"{known.get('version')} in {into / FOLDER}, relights in {known.get('python')}"
+    if not Path(str(known.get("python"))).is_file():
+        level, text, fix = PROBLEM, f"{text}, which isn't there", f"Run {again}."
+    elif not known["told"]:
+        level, text, fix = PROBLEM, f"{text}, but {into / 'init.py'} doesn't add it", f"Run {again}."
+    elif known.get("version") != VERSION:
+        level, fix = NOTE, f"This is version {VERSION}; to update the plug-in: {again}."
+    yield Finding("Nuke plug-in", level, text, fix)
 
 
 def check_disk() -> Iterator[Finding]:
@@ -331,9 +352,7 @@ def nvidia_smi(fields: str) -> tuple[list[list[str]] | None, str | None]:
     except (OSError, subprocess.TimeoutExpired) as error:
         return None, str(error)
     if done.returncode != 0:
-        return None, (done.stdout + done.stderr).strip().splitlines()[0:1][
-            0
-        ] if done.stdout + done.stderr else "no reason"
+        return None, ((done.stdout + done.stderr).strip().splitlines() or ["no reason"])[0]
     return [[cell.strip() for cell in row.split(",")] for row in done.stdout.splitlines() if row.strip()], None
 
 

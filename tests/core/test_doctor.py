@@ -172,6 +172,7 @@ def test_the_plug_in_is_found_through_nuke_path_and_home(tmp_path, monkeypatch):
     (told,) = doctor_checks.check_plugin()
     assert told.level == NOTE
     assert f"put {tmp_path} in NUKE_PATH" in told.fix
+    assert "relightgan nuke-install" in told.fix
     nuke_home = tmp_path / "home" / ".nuke"
     nuke_home.mkdir(parents=True)
     (nuke_home / "init.py").write_text(f"nuke.pluginAddPath('{tmp_path}')\n")
