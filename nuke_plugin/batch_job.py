@@ -1,0 +1,276 @@
+"""The batch command: bakes every RelightGAN node that some Writes depend on, then renders the Writes.
+
+Runs inside Nuke (Python 3.9 and later): standard library and `nuke` only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import nuke
+
+from relightgan.core.errors import EXIT_CANCELLED, EXIT_DONE, EXIT_ERROR, Cancelled, RelightError, SequenceError
+from relightgan.nuke_plugin import bake, graph, guard
+from relightgan.nuke_plugin.messages import STYLES, Shown, Stop, failed, say, shown, stopping
+from relightgan.nuke_plugin.ranges import format_frames, parse_frames
+
+__all__ = ["main"]
+
+USAGE = "nuke -t batch.py --script=FILE [--write=NAMES] [--frames=RANGE] [options]"
+EXAMPLES = """examples:
+  nuke -t batch.py --script=shot.nk --write=Write1 --frames=1001-1100
+  nuke -t batch.py --script=shot.nk --frames=1001-1100x10,1150 --bake-only
+  nuke -t batch.py --script=shot.nk --write=Write1,Precomps.Write2 --views=left,right --frames=1-20 --continue-on-error
+  nuke -t batch.py --script=shot.nk --frames=1001-1100 --chunk=1021:20 --progress=openjd
+
+Write options as one word, --frames=1001-1100: Nuke takes a bare range at the end of a command line for itself.
+An empty value counts as not given. Frames that are in the cache already are not relit again.
+Exit codes: 0 done, 1 failed (one line that begins with ERROR:), 2 wrong options, 130 cancelled.
+"""
+
+
+def main(words: Sequence[str]) -> int:
+    """Does what the command line says.
+
+    Args:
+        words: those after `nuke -t batch.py`.
+
+    Returns:
+        0 done, 1 failed, 130 cancelled.
+
+    Raises:
+        SystemExit: wrong options (2), or --help (0).
+    """
+    options = parse(words)
+    try:
+        with stopping() as stop:
+            return do(options, stop)
+    except (Cancelled, KeyboardInterrupt) as error:
+        say(f"Cancelled. {error or 'Finished frames are kept.'}")
+        return EXIT_CANCELLED
+    except RelightError as error:
+        failed(str(error), options.progress)
+        return error.exit_code
+    except RuntimeError as error:  # Nuke's own: a script that can't be read, a node that can't render
+        failed(f"Nuke: {error}", options.progress)
+        return EXIT_ERROR
+
+
+def parse(words: Sequence[str]) -> argparse.Namespace:
+    """The command line, read.
+
+    Raises:
+        SystemExit: as `main`.
+    """
+    made = parser()
+    options = made.parse_args(list(words))
+    if options.rest:
+        made.error(f"'{options.rest[0]}' stands alone; a frame range is written as --frames={options.rest[0]}")
+    if not options.script:
+        made.error("--script is missing")
+    if options.bake_only and options.render_only:
+        made.error("--bake-only and --render-only leave nothing to do")
+    if options.chunk and not re.fullmatch(r"-?\d+:[1-9]\d*", options.chunk):
+        made.error(f"--chunk={options.chunk} can't be read; write START:COUNT, such as 1021:20")
+    return options
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = argparse.ArgumentParser(
+        prog="batch.py",
+        usage=USAGE,
+        description="Relights what some Write nodes depend on, then renders them.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = made.add_argument
+    add("--script", default="", metavar="FILE", help="the .nk file")
+    add("--write", default="", metavar="NAMES", help="Write nodes; default: all that are on, by their render order")
+    add(
+        "--frames", default="", metavar="RANGE", help="such as --frames=1001-1100,1150 or 1-20x2; default: the script's"
+    )
+    add("--chunk", default="", metavar="START:COUNT", help="of the frames only those from START on, COUNT numbers far")
+    add("--views", default="", metavar="NAMES", help="such as left,right; default: all of the script")
+    add("--proxy", action="store_true", help="render at the script's proxy size; relighting is always at full size")
+    add("--device", default="", help="auto, cpu, cuda or cuda:N instead of the nodes' own")
+    add("--bake-only", action="store_true", help="relight, but render nothing")
+    add("--render-only", action="store_true", help="relight nothing; a frame that isn't ready fails")
+    add("--continue-on-error", action="store_true", help="go on with the other frames; the exit code is still 1")
+    add("--plugin-path", default="", metavar="DIRS", help="folders with gizmos, with ; between them")
+    add("--progress", choices=STYLES, default="auto", help="openjd prints Open Job Description lines; default auto")
+    add("rest", nargs="*", help=argparse.SUPPRESS)
+    return made
+
+
+def do(options: argparse.Namespace, stop: Stop) -> int:
+    """Relights and renders."""
+    open_script(options.script, [place for place in options.plugin_path.split(";") if place.strip()])
+    frames = chosen_frames(options.frames, options.chunk)
+    if not frames:
+        say("No frames are in this chunk; nothing to do.")
+        return EXIT_DONE
+    writes = find_writes(options.write)
+    views = names_in(options.views) or list(nuke.views())
+    nodes: list[nuke.Node] = []
+    for write in writes:
+        nodes += [node for node in graph.relight_nodes_upstream(write) if node not in nodes]
+    works = [] if options.render_only else bake.plan(nodes, frames, views)
+    say(f"{options.script}: {names(writes)}, frames {format_frames(frames)}; {names(nodes)} upstream.")
+    to_relight = sum(work.count for work in works)
+    to_render = 0 if options.bake_only else len(writes) * len(frames)
+    lost: list[str] = []
+    with shown(to_relight + to_render, "RelightGAN", options.progress, stop) as progress:
+        report = bake.run(works, progress, None, options.device or None)
+        lost += report.failures
+        if lost and not options.continue_on_error:
+            raise SequenceError(" ".join(lost), "Mend that and run this again; finished frames are kept.")
+        if not options.bake_only:
+            guard.register()
+            with final_size(options.proxy), guard.views_only(views):
+                for write in writes:
+                    lost += render(write, frames, views, progress, options.continue_on_error)
+    if lost:
+        failed(" ".join(lost), options.progress)
+        return EXIT_ERROR
+    say("Done.")
+    return EXIT_DONE
+
+
+def open_script(path: str, plugin_paths: Sequence[str]) -> None:
+    """Opens a script.
+
+    Raises:
+        RelightError: it isn't there, or Nuke can't read it.
+    """
+    if not Path(path).is_file():
+        raise RelightError(f"The script {path} isn't there.", "Check --script.")
+    for place in plugin_paths:
+        if not Path(place).is_dir():
+            raise RelightError(f"The folder {place} isn't there.", "Check --plugin-path.")
+        nuke.pluginAddPath(place.replace("\\", "/"))
+    try:
+        nuke.scriptOpen(path.replace("\\", "/"))
+    except RuntimeError as error:
+        raise RelightError(
+            f"Nuke can't open {path}: {error}.", "Open it in Nuke's window to see why; a plug-in may be missing."
+        ) from error
+
+
+def chosen_frames(text: str, chunk: str) -> list[int]:
+    """The frames to do: those of the text, else of the script; of them those in the chunk.
+
+    Raises:
+        SequenceError: the text can't be read.
+    """
+    root = nuke.root()
+    frames = parse_frames(text) if text.strip() else list(range(root.firstFrame(), root.lastFrame() + 1))
+    if not chunk:
+        return frames
+    start, count = map(int, chunk.split(":"))
+    return [frame for frame in frames if start <= frame < start + count]
+
+
+def find_writes(text: str) -> list[nuke.Node]:
+    """The Writes named in a text, else all top-level ones that are on, by their render order.
+
+    Raises:
+        RelightError: there is no such node, it is off, or there is none at all.
+    """
+    if not names_in(text):
+        found = [node for node in nuke.allNodes() if node.Class() in guard.WRITE_CLASSES and is_on(node)]
+        if not found:
+            raise RelightError("No Write node of this script is on.", "Name one: --write=Write1.")
+        return sorted(found, key=render_order)
+    writes = []
+    for name in names_in(text):
+        node = nuke.toNode(name)
+        if node is None:
+            known = names([other for other in nuke.allNodes() if other.Class() in guard.WRITE_CLASSES])
+            raise RelightError(f"There is no node {name}.", f"This script has {known}.")
+        if not is_on(node):
+            raise RelightError(f"{name} is disabled, or set to read its file.", "Turn it on, or name another.")
+        writes.append(node)
+    return sorted(writes, key=render_order)
+
+
+def is_on(write: nuke.Node) -> bool:
+    """False for a Write that is disabled, or reads what it has written."""
+    return not any(knob.value() for knob in map(write.knob, ("disable", "reading")) if knob is not None)
+
+
+def render_order(write: nuke.Node) -> float:
+    """Its place among the Writes; lower comes first."""
+    knob = write.knob("render_order")
+    return float(knob.value()) if knob is not None else 0.0
+
+
+@contextmanager
+def final_size(proxy: bool) -> Iterator[None]:
+    """Within the block Nuke renders at full size, or at the script's proxy size."""
+    root = nuke.root()
+    before = root.proxy()
+    root.setProxy(proxy)
+    try:
+        yield
+    finally:
+        root.setProxy(before)
+
+
+def render(
+    write: nuke.Node, frames: Sequence[int], views: Sequence[str], progress: Shown, continue_on_error: bool
+) -> list[str]:
+    """Renders a Write, all frames in one go, so that movies come out whole.
+
+    Returns:
+        what is lost, as one line, or nothing; always nothing without `continue_on_error`.
+
+    Raises:
+        Cancelled: the farm asked to stop; the frame being rendered is given up.
+        RelightError: a frame can't be rendered.
+    """
+    name = write.fullName()
+    finished: set[int] = set()
+    ranges = nuke.FrameRanges()
+    for piece in format_frames(frames).split(","):
+        ranges.add(nuke.FrameRange(piece))
+
+    def before() -> None:
+        if progress.cancelled:
+            raise RuntimeError("Cancelled")  # aborts the render
+
+    def after() -> None:
+        if nuke.thisNode().fullName() == name and nuke.frame() not in finished:
+            finished.add(nuke.frame())
+            progress.advance()
+
+    progress.begin(name)
+    nuke.addBeforeFrameRender(before, nodeClass=write.Class())
+    nuke.addAfterFrameRender(after, nodeClass=write.Class())
+    try:
+        nuke.execute(write, ranges, list(views), continue_on_error)
+    except RuntimeError as error:
+        if progress.cancelled or str(error).lower().startswith("cancelled"):
+            raise Cancelled("Stopped as asked; finished frames are kept.") from error
+        raise RelightError(f"{name}: {' '.join(str(error).split())}") from error
+    finally:
+        nuke.removeBeforeFrameRender(before, nodeClass=write.Class())
+        nuke.removeAfterFrameRender(after, nodeClass=write.Class())
+    progress.check()
+    lost = sorted(set(frames) - finished)
+    say(f"{name}: {len(finished)} of {len(frames)} frames rendered.")
+    return [f"{name}: frames {format_frames(lost)} can't be rendered; the reason is above."] if lost else []
+
+
+def names_in(text: str) -> list[str]:
+    """The names in a text, with commas between them."""
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def names(nodes: Sequence[nuke.Node]) -> str:
+    """Full names with commas between them."""
+    return ", ".join(node.fullName() for node in nodes) or "none"
