@@ -6,6 +6,7 @@ Runs inside Nuke (Python 3.9 and later): standard library and `nuke` only.
 from __future__ import annotations
 
 import argparse
+import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -46,6 +47,9 @@ def main(words: Sequence[str]) -> int:
         SystemExit: wrong options (2), or --help (0).
     """
     options = parse(words)
+    # Only where they are given: a farm's template can't leave an option out, and a host may have its own variables.
+    given = {"RELIGHTGAN_CACHE": options.cache, "RELIGHTGAN_PYTHON": options.python}
+    os.environ.update({name: value for name, value in given.items() if value})
     try:
         with stopping() as stop:
             return do(options, stop)
@@ -101,6 +105,8 @@ def parser() -> argparse.ArgumentParser:
     add("--bake-only", action="store_true", help="relight, but render nothing")
     add("--render-only", action="store_true", help="relight nothing; a frame that isn't ready fails")
     add("--continue-on-error", action="store_true", help="go on with the other frames; the exit code is still 1")
+    add("--cache", default="", metavar="DIR", help="as RELIGHTGAN_CACHE; a node's own cache folder comes first")
+    add("--python", default="", metavar="FILE", help="as RELIGHTGAN_PYTHON: the interpreter that relights")
     add("--plugin-path", default="", metavar="DIRS", help="folders with gizmos, with ; between them")
     add("--progress", choices=STYLES, default="auto", help="openjd prints Open Job Description lines; default auto")
     add("rest", nargs="*", help=argparse.SUPPRESS)
