@@ -30,8 +30,9 @@ from relightgan.nuke_plugin.messages import Shown, say, shown
 from relightgan.nuke_plugin.ranges import format_frames
 from relightgan.nuke_plugin.restore import session_as_it_was, source_writer
 from relightgan.nuke_plugin.state import NodeState, relink, state_of
+from relightgan.nuke_plugin.timing import frames_asked, warps_between
 
-__all__ = ["BakeReport", "NodeReport", "Work", "bake", "plan", "run"]
+__all__ = ["BakeReport", "NodeReport", "Work", "bake", "needed_of", "plan", "run"]
 
 CHUNK = 8  # frames; their sources are written while the worker relights those before
 WAITING_CHUNKS = 1  # requests that may wait while sources are written; more would only fill the disk
@@ -40,6 +41,7 @@ GIVE_UP_S = 5.0  # after a cancel the worker needs well under a second
 SMALL_FILE = 1 << 20
 
 Frame = tuple[int, str]  # its number and its view
+Target = tuple[nuke.Node, Iterable[int]]  # a RelightGAN node and the frames asked of it
 
 
 @dataclass
@@ -131,7 +133,9 @@ def bake(
         Cancelled: the user or the farm asked to stop; finished frames are ready.
         RelightError: a node or the worker can't do it; finished frames are ready.
     """
-    works = plan(nodes, frames, views)
+    wanted = list(frames)
+    targets = [nodes] if isinstance(nodes, nuke.Node) else nodes
+    works = plan([(node, wanted) for node in targets], views)
     total = sum(work.count for work in works)
     with shown(total, "RelightGAN") as progress:
         report = run(works, progress, on_progress, device)
@@ -142,28 +146,32 @@ def bake(
     return report
 
 
-def plan(nodes: Nodes, frames: Iterable[int], views: Sequence[str] | None = None) -> list[Work]:
+def plan(targets: Iterable[Target], views: Sequence[str] | None = None) -> list[Work]:
     """What a bake has to do, node by node, upstream first; writes nothing.
+
+    Args:
+        targets: RelightGAN nodes, each with its frames; a node may come more than once. One that is switched off is
+            passed over.
+        views: names of views; None for all of the script's.
 
     Raises:
         RelightError: a node's settings make no sense, such as a look that isn't there.
-        SequenceError: a view isn't of this script.
+        SequenceError: a view isn't of this script, or a frame of no take.
     """
-    targets = [nodes] if isinstance(nodes, nuke.Node) else list(nodes)
     chosen = _views(views)
     order: list[nuke.Node] = []
-    for target in targets:
+    needed: dict[str, set[int]] = {}
+    for target, frames in targets:
         for node in [*graph.relight_nodes_upstream(target), target]:
             if node not in order and not graph.inert(node):
                 order.append(node)
-    needed: dict[nuke.Node, set[int]] = {node: set() for node in order}
-    for target in targets:
-        if target in needed:
-            needed[target].update(frames)
+                needed[node.fullName()] = set()
+        if target in order:
+            needed[target.fullName()].update(frames)
     works: list[Work] = []
     for node in reversed(order):  # what a node needs is known once all below it have said what they need
         state = state_of(node, fresh=True)
-        wanted = sorted(frame for frame in needed[node] if not graph.inert(node, frame))
+        wanted = sorted(frame for frame in needed[node.fullName()] if not graph.inert(node, frame))
         if outside := sorted(set(wanted) - set(state.frames)):
             raise SequenceError(
                 f"{node.fullName()} is asked for {format_frames(outside)}, and has {format_frames(state.frames)}: the "
@@ -171,13 +179,9 @@ def plan(nodes: Nodes, frames: Iterable[int], views: Sequence[str] | None = None
                 "Widen the project's frame range, or ask for other frames.",
             )
         sources = {other for frame in wanted for other in state.window(frame)}
-        above = [upper for upper in graph.relight_nodes_upstream(node) if upper in needed]
-        if above and not graph.time_neutral(graph.upstream(node)):
-            # Which of their frames a time-warp asks for isn't known without rendering: all they have.
-            for upper in above:
-                needed[upper].update(state_of(upper).frames)
-        for upper in above:
-            needed[upper].update(sources)
+        for upper in graph.relight_nodes_upstream(node):
+            if upper.fullName() in needed:
+                needed[upper.fullName()].update(needed_of(upper, node, sources))
         pairs = [(frame, view) for view in chosen for frame in wanted]
         todo: dict[str, list[int]] = {}
         for frame, view in pairs:
@@ -185,6 +189,17 @@ def plan(nodes: Nodes, frames: Iterable[int], views: Sequence[str] | None = None
                 todo.setdefault(view, []).append(frame)
         works.insert(0, Work(state, pairs, todo))
     return works
+
+
+def needed_of(node: nuke.Node, below: nuke.Node, frames: Iterable[int]) -> set[int]:
+    """The frames of a RelightGAN node that must be ready before frames of a node further down can be rendered.
+
+    Below a time-warp they are held to those the node has: which it asks for isn't known without rendering.
+    """
+    asked = frames_asked(below, node, frames)
+    if asked is None:
+        return set(state_of(node).frames)
+    return asked & set(state_of(node).frames) if warps_between(below, node) else asked
 
 
 def run(

@@ -122,11 +122,15 @@ def do(options: argparse.Namespace, stop: Stop) -> int:
         return EXIT_DONE
     writes = find_writes(options.write)
     views = names_in(options.views) or list(nuke.views())
-    nodes: list[nuke.Node] = []
-    for write in writes:
-        nodes += [node for node in graph.relight_nodes_upstream(write) if node not in nodes]
-    works = [] if options.render_only else bake.plan(nodes, frames, views)
-    say(f"{options.script}: {names(writes)}, frames {format_frames(frames)}; {names(nodes)} upstream.")
+    targets = [
+        (node, bake.needed_of(node, write, frames))
+        for write in writes
+        for node in graph.relight_nodes_upstream(write)
+        if not graph.inert(node)
+    ]
+    works = [] if options.render_only else bake.plan(targets, views)
+    nodes = dict.fromkeys(node.fullName() for node, _ in targets)
+    say(f"{options.script}: {names(writes)}, frames {format_frames(frames)}; relit: {', '.join(nodes) or 'nothing'}.")
     to_relight = sum(work.count for work in works)
     to_render = 0 if options.bake_only else len(writes) * len(frames)
     lost: list[str] = []

@@ -24,6 +24,7 @@ import nuke
 
 from relightgan.core.errors import RelightError
 from relightgan.nuke_plugin import graph, knobs
+from relightgan.nuke_plugin.bake import needed_of
 from relightgan.nuke_plugin.ranges import format_frames
 from relightgan.nuke_plugin.state import relink, status_of
 
@@ -116,16 +117,20 @@ def _guarded(write: nuke.Node) -> list[nuke.Node]:
 
 def _check(node: nuke.Node, write: nuke.Node, frame: int) -> None:
     views = _views_of(write)
-    now = status_of(node, [frame], views)
-    if not now.stale and not now.missing:
+    asked = needed_of(node, write, [frame])
+    now = status_of(node, asked, views)
+    # Below a time-warp more frames may be named than the render asks for; one that is missing then fails in RG_Read.
+    if now.is_ready or (now.ready and not now.stale and asked != {frame}):
         return
     root = nuke.root()
-    # All that is missing, so that one bake mends the whole shot and not one frame after another.
-    whole = status_of(node, sorted({frame, *range(root.firstFrame(), root.lastFrame() + 1)}), views)
-    word = "stale" if now.stale else "missing"
+    # The whole shot, so that one bake mends it all and not one frame after another.
+    shot = {frame, *range(root.firstFrame(), root.lastFrame() + 1)}
+    whole = status_of(node, shot, views) if asked == {frame} else None
+    bad = shot if whole is None else {*whole.stale, *whole.missing}
     raise RelightError(
-        f"{node.fullName()}: relit frame {frame} is {word}.",
-        f"Run: {command_line(write, sorted({*whole.stale, *whole.missing, frame}))}",
+        f"{node.fullName()}: relit frame {format_frames([*now.stale, *now.missing])} is "
+        f"{'stale' if now.stale else 'missing'}.",
+        f"Run: {command_line(write, bad)}",
     )
 
 
