@@ -112,7 +112,7 @@ def test_write_makes_no_alpha_that_the_pipe_has_not(sim, tiny_plates, tmp_path):
 def test_write_fails_where_no_channel_is_left(sim, tiny_plates, tmp_path):
     read = read_node(sim, plate(tiny_plates, tmp_path / "a.exr"))
     write = write_node(sim, read, tmp_path / "b.exr", channels="depth")
-    with pytest.raises(sim.ops.NodeError, match="^Write1: exrWriter: No channels selected"):
+    with pytest.raises(sim.ops.NodeError, match=r"^Write1: exrWriter: No channels selected"):
         sim.ops.write_frame(write, 1, "main", sim.session())
 
 

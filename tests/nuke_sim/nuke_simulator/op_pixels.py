@@ -30,8 +30,7 @@ def blend(a: np.ndarray, b: np.ndarray, m: np.ndarray | float) -> np.ndarray:
         if m >= 1 or a is b:
             return a
         return b if m <= 0 else a * np.float32(m) + b * np.float32(1 - m)
-    with np.errstate(invalid="ignore", over="ignore"):
-        mixed = a * m + b * (1 - m)
+    mixed = a * m + b * (1 - m)
     np.copyto(mixed, a, where=m >= 1)
     np.copyto(mixed, b, where=m <= 0)
     return mixed

@@ -18,6 +18,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 from nuke_simulator import op_files, op_pixels, op_space
 from nuke_simulator.images import Image, solid
 from nuke_simulator.op_base import NodeError, OpContext
@@ -102,7 +103,8 @@ def _make(ctx: OpContext) -> Image:
         return ctx.pipe(0) if source is None else pull(ctx, source, ctx.frame, ctx.view)
     if kind not in OPS:
         raise ctx.not_simulated("this class")
-    return OPS[kind](ctx)
+    with np.errstate(all="ignore"):  # plates hold NaN and infinity; Nuke computes with them silently
+        return OPS[kind](ctx)
 
 
 def _output_of(group: Any) -> Any:
