@@ -1,0 +1,350 @@
+"""Nuke's side of the worker: sends requests, hands events on, takes up what a worker left that died.
+
+Runs inside Nuke (Python 3.9 and later) and without it: standard library only.
+
+    job = shared(folders).relight(request)
+    while not job.finished:
+        job.poll(0.1)        events; call it from the main thread, and job.cancel() when the user wants that
+    job.result()
+
+`core/protocol.py` says what requests and events hold; `worker_process.py` talks with the process.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import queue
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from relightgan.core import errors
+from relightgan.core.errors import Cancelled, RelightError, WorkerError
+from relightgan.core.protocol import LAST_EVENTS, Message
+from relightgan.nuke_plugin.worker_log import log_path
+from relightgan.nuke_plugin.worker_process import CRASHED, IDLE, Limits, WorkerProcess, worker_command
+
+__all__ = ["Job", "Limits", "Worker", "log_path", "look_facts", "shared", "stop_shared"]
+
+WAIT_S = 0.25  # at most, before Ctrl-C is heard on Windows
+CRASHES = 1  # how often a request is taken up again after the worker died under it
+IDLE_ENDS = 3  # how often because the worker was ending for want of work just when the request came
+STOPPED = "Stopped as asked; finished frames are whole."
+
+
+class Job:
+    """A request on its way; made by `Worker.relight` and `Worker.look`.
+
+    Args:
+        request: the message, with its id.
+        on_event: gets each event from `poll`, on the thread that calls it.
+    """
+
+    def __init__(self, request: Message, on_event: Callable[[Message], None] | None = None) -> None:
+        self.request = request
+        self.id: str = request["id"]
+        self.on_event = on_event
+        self.frames: list[int] = []  # finished, in the order they were
+        self.last: Message | None = None  # the event that ended it
+        self.error: RelightError | None = None  # where the worker itself failed
+        self.cancelled_at: float | None = None  # time.monotonic()
+        self.crashes = self.idle_ends = 0
+        self.process: WorkerProcess | None = None  # the one that has it
+        self.events: queue.Queue[Message] = queue.Queue()
+        self.ended = threading.Event()
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing more will happen; `result` then answers at once."""
+        return self.ended.is_set()
+
+    def poll(self, timeout_s: float = 0.0) -> list[Message]:
+        """New events; [] where none came in that time.
+
+        Args:
+            timeout_s: how long to wait for the first.
+        """
+        found = []
+        with contextlib.suppress(queue.Empty):
+            if timeout_s > 0 and not self.finished:
+                found.append(self.events.get(timeout=timeout_s))
+            while True:
+                found.append(self.events.get_nowait())
+        if self.on_event is not None:
+            for event in found:
+                self.on_event(event)
+        return found
+
+    def cancel(self) -> None:
+        """Asks to end; what is finished stays. Returns at once, and `result` then raises `Cancelled`."""
+        process = self.process
+        if not self.finished and self.cancelled_at is None and process is not None:
+            self.cancelled_at = time.monotonic()
+            process.send({"type": "cancel", "id": self.id})
+
+    def result(self) -> Message:
+        """Waits for the end: the event `done` (frames, seconds, device), or `look` (facts, sha256).
+
+        Raises:
+            Cancelled: it was cancelled.
+            RelightError: of the class that the worker named: what went wrong, and what to do.
+            WorkerError: the worker itself died, hung or couldn't be started.
+        """
+        while not self.ended.wait(WAIT_S):
+            pass
+        if self.error is not None:
+            raise self.error
+        event = self.last
+        assert event is not None
+        if event["type"] == "cancelled":
+            raise Cancelled(STOPPED)
+        if event["type"] not in ("done", "look"):
+            raise error_of(event)
+        return event
+
+    # For the worker's threads
+
+    def take(self, event: Message) -> None:
+        """Takes an event in; where another worker went on with the rest, it is made to be about the whole."""
+        if self.finished:
+            return
+        if event["type"] == "frame":
+            if event["frame"] not in self.frames:
+                self.frames.append(event["frame"])
+            event = {**event, "done": len(self.frames), "total": len(self.request["outputs"])}
+        elif event["type"] in LAST_EVENTS:
+            if "frames" in event:
+                event = {**event, "frames": sorted({*event["frames"], *self.frames})}
+            self.last = event
+        self.events.put(event)
+        if self.last is not None:
+            self.ended.set()
+
+    def fail(self, error: RelightError) -> None:
+        """Ends it without the worker."""
+        if isinstance(error, Cancelled):
+            self.take({"type": "cancelled", "id": self.id, "frames": self.frames})
+            return
+        self.error = error
+        kind = {"type": "failed", "id": self.id, "kind": type(error).__name__, "frames": self.frames}
+        self.take({**kind, "problem": error.problem, "fix": error.fix})
+
+    def rest(self) -> Message | None:
+        """The request for what isn't finished yet; None where all is."""
+        if "outputs" not in self.request:
+            return self.request
+        outputs = {frame: path for frame, path in self.request["outputs"].items() if int(frame) not in self.frames}
+        return {**self.request, "outputs": outputs} if outputs else None
+
+
+class Worker:
+    """A worker process that may touch some folders; started with the first request, and again when it has ended.
+
+    Args:
+        folders: those it may read and write.
+        command: what to start in place of our own interpreter with the worker.
+        limits: how long to wait for it.
+    """
+
+    def __init__(
+        self,
+        folders: Iterable[str | os.PathLike[str]],
+        command: list[str] | None = None,
+        limits: Limits | None = None,
+    ) -> None:
+        self.folders = tuple(sorted({Path(folder).absolute() for folder in folders}))
+        self.command = command
+        self.limits = limits or Limits()
+        self.lock = threading.RLock()
+        self.process: WorkerProcess | None = None
+        self.jobs: dict[str, Job] = {}  # those not finished
+        self.retired = False
+        self.closed = False
+
+    def relight(self, request: Message, on_event: Callable[[Message], None] | None = None) -> Job:
+        """Queues a request, and returns at once.
+
+        Args:
+            request: of type `relight`, see core/protocol.py; "type" and "id" may be left out.
+            on_event: gets each event, from `Job.poll`.
+
+        Raises:
+            RelightError: the worker can't be started, or the request can't be sent.
+        """
+        return self.submit(Job({"type": "relight", "id": uuid.uuid4().hex, **request}, on_event))
+
+    def look(self, path: str | os.PathLike[str]) -> Job:
+        """Asks what is inside a look; the result has `facts` and `sha256`.
+
+        Raises:
+            RelightError: as `relight`.
+        """
+        return self.submit(Job({"type": "look", "id": uuid.uuid4().hex, "path": str(Path(path).absolute())}))
+
+    def covers(self, folders: Iterable[str | os.PathLike[str]]) -> bool:
+        """Whether it may touch these folders."""
+        wanted = [Path(folder).absolute() for folder in folders]
+        return all(any(mine in (folder, *folder.parents) for mine in self.folders) for folder in wanted)
+
+    @property
+    def pid(self) -> int | None:
+        """The process; None where none runs."""
+        process = self.process
+        return process.process.pid if process is not None and process.alive else None
+
+    def stop(self) -> None:
+        """Ends the process; what isn't finished is cancelled."""
+        with self.lock:
+            self.closed = True
+            process, self.process = self.process, None
+            jobs, self.jobs = list(self.jobs.values()), {}
+        if process is not None:
+            process.end()
+        for job in jobs:
+            job.fail(Cancelled(STOPPED))
+
+    def retire(self) -> None:
+        """Ends the process as soon as its requests are finished."""
+        with self.lock:
+            self.retired = True
+            busy = bool(self.jobs)
+        if not busy:
+            self.stop()
+
+    # Private implementation
+
+    def submit(self, job: Job) -> Job:
+        """Sends a job to the process, which is started where none runs."""
+        with self.lock:
+            if self.closed:
+                raise WorkerError("The worker was told to end.", "Ask for a new one.")
+            if job.id in self.jobs:
+                raise WorkerError(f"There is a request {job.id} already.", "Give each its own id.")
+            self.send(job, job.request)
+            self.jobs[job.id] = job
+        return job
+
+    def send(self, job: Job, request: Message) -> None:
+        """Sends a request of a job."""
+        if self.process is None or not self.process.alive:
+            command = self.command or worker_command(self.folders)
+            self.process = WorkerProcess(command, self.limits, self.take, self.process_ended, self.oldest_cancel)
+        self.process.send(request)
+        job.process = self.process
+        if job.cancelled_at is not None:  # asked for just now, of the process before
+            self.process.send({"type": "cancel", "id": job.id})
+
+    def take(self, event: Message) -> None:
+        """Gives an event to the job it is for; called on the process's reading thread."""
+        with self.lock:
+            job = self.jobs.get(event["id"])
+            if job is None:
+                return
+            if event["type"] in LAST_EVENTS:
+                del self.jobs[job.id]
+            through = self.retired and not self.jobs
+        job.take(event)
+        if through:
+            self.stop()
+
+    def process_ended(self, process: WorkerProcess, why: str, how: str) -> None:
+        """Takes up the requests of a process that ended, or fails them; called on one of its threads."""
+        with self.lock:
+            if self.process is process:
+                self.process = None
+            for job in [job for job in self.jobs.values() if job.process is process]:
+                error = self.take_up(job, why, how)
+                if error is not None:
+                    job.fail(error)
+                if job.finished:
+                    del self.jobs[job.id]
+
+    def take_up(self, job: Job, why: str, how: str) -> RelightError | None:
+        """Sends what is left of a job to a new process; returns why it can't be."""
+        rest = job.rest()
+        if job.cancelled_at is not None:
+            return Cancelled(STOPPED)
+        if rest is None:  # it died between the last frame and its last word
+            job.take({"type": "done", "id": job.id, "frames": job.frames, "seconds": 0.0, "device": ""})
+            return None
+        if how == IDLE and job.idle_ends < IDLE_ENDS:
+            job.idle_ends += 1
+        elif how == CRASHED and job.crashes < CRASHES:
+            job.crashes += 1
+            job.take({"type": "log", "id": job.id, "text": f"{why} It is started again and goes on."})
+        else:
+            again = " It had been started again for this request before." if job.crashes else ""
+            return WorkerError(why + again, f"Its log is {log_path()}.")
+        try:
+            self.send(job, rest)
+        except RelightError as error:
+            return error
+        return None
+
+    def oldest_cancel(self, process: WorkerProcess) -> float | None:
+        """When the longest waiting cancel was asked for, among the jobs of a process."""
+        with self.lock:
+            asked = [job.cancelled_at for job in self.jobs.values() if job.process is process and job.cancelled_at]
+        return min(asked, default=None)
+
+
+# One for each Nuke
+
+_shared: Worker | None = None
+_shared_lock = threading.RLock()
+
+
+def shared(folders: Iterable[str | os.PathLike[str]]) -> Worker:
+    """The worker of this Nuke, which may touch these folders, and those it could before.
+
+    Another process takes its place where new folders are needed; the one before finishes its requests.
+
+    Args:
+        folders: of sources, results and looks.
+    """
+    global _shared
+    wanted = [Path(folder).absolute() for folder in folders]
+    with _shared_lock:
+        before = _shared
+        if before is not None and not before.closed and before.covers(wanted):
+            return before
+        _shared = worker = Worker([*(before.folders if before is not None else ()), *wanted])
+    if before is not None:
+        before.retire()
+    return worker
+
+
+def stop_shared() -> None:
+    """Ends the worker of this Nuke, where there is one; the next `shared` starts another."""
+    global _shared
+    with _shared_lock:
+        worker, _shared = _shared, None
+    if worker is not None:
+        worker.stop()
+
+
+atexit.register(stop_shared)
+
+
+def look_facts(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """What a look says about itself, read and checked by the worker.
+
+    Raises:
+        LookError: it isn't a look.
+        WorkerError: the worker can't say.
+    """
+    path = Path(path).absolute()
+    facts: dict[str, Any] = shared([path.parent]).look(path).result()["facts"]
+    return facts
+
+
+def error_of(event: Message) -> RelightError:
+    """The error that a `failed` or `refused` event stands for, of the class the worker named."""
+    kind = getattr(errors, event.get("kind", "ProtocolError"), None)
+    made = kind if isinstance(kind, type) and issubclass(kind, RelightError) else RelightError
+    return made(event["problem"], event["fix"])

@@ -1,0 +1,72 @@
+"""The worker's log: where it is, the last lines of it, and the sweep of old ones.
+
+Runs inside Nuke (Python 3.9 and later): standard library only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+from typing import BinaryIO
+
+from relightgan.core.errors import WorkerError
+
+VARIABLE = "RELIGHTGAN_LOG_DIR"
+KEPT = 20
+TAIL_LINES = 5
+TAIL_BYTES = 4096
+
+
+def log_folder() -> Path:
+    """`RELIGHTGAN_LOG_DIR`, else `.relightgan/logs` in the home folder."""
+    named = os.environ.get(VARIABLE)
+    return Path(named).absolute() if named else Path.home() / ".relightgan" / "logs"
+
+
+def log_path() -> Path:
+    """The file that this process's workers write what they have to say to people; there may be none yet."""
+    return log_folder() / f"worker-{os.getpid()}.log"
+
+
+def open_log() -> BinaryIO:
+    """The log, opened to add to it; old ones of other processes are removed first.
+
+    Raises:
+        WorkerError: it can't be written.
+    """
+    path = log_path()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        sweep(path.parent)
+        file = path.open("ab")
+        file.seek(0, os.SEEK_END)
+        return file
+    except OSError as error:
+        raise WorkerError(
+            f"The worker's log {path} can't be written: {error.strerror or error}.", f"Set {VARIABLE} to a folder."
+        ) from error
+
+
+def sweep(folder: Path, kept: int = KEPT) -> None:
+    """Removes all but the newest logs."""
+    found = []
+    for path in folder.glob("worker-*.log"):
+        with contextlib.suppress(OSError):  # another process may sweep at the same time
+            found.append((path.stat().st_mtime, path))
+    for _, path in sorted(found, reverse=True)[kept - 1 :]:
+        if path != log_path():
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+
+def last_lines(path: Path, start: int, count: int = TAIL_LINES) -> str:
+    """The last lines that were written to a log since `start` bytes, as one line; "" where there are none."""
+    try:
+        with path.open("rb") as file:
+            end = file.seek(0, os.SEEK_END)
+            file.seek(max(start, end - TAIL_BYTES))
+            text = file.read().decode("utf-8", "replace")
+    except OSError:
+        return ""
+    return " | ".join([line.strip() for line in text.splitlines() if line.strip()][-count:])
