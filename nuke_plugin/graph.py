@@ -1,4 +1,4 @@
-"""Walks the node graph: what is upstream, through groups, and which RelightGAN nodes are there. Skeleton.
+"""Walks the node graph: what is upstream, through groups, and which RelightGAN nodes are there.
 
 Runs inside Nuke (Python 3.9 and later): standard library and `nuke` only.
 """
@@ -9,21 +9,130 @@ from collections.abc import Iterable
 
 import nuke
 
+from relightgan.core.errors import RelightError
+from relightgan.nuke_plugin import knobs
+
+__all__ = [
+    "inert",
+    "inner",
+    "inputs_of",
+    "keeps_time",
+    "keeps_view",
+    "relight_nodes",
+    "relight_nodes_upstream",
+    "time_neutral",
+    "upstream",
+    "view_neutral",
+]
+
+# Nodes that need, for a frame, only that frame of their inputs. What isn't listed (TimeOffset, Retime, FrameHold,
+# Kronos, a plug-in of the studio) may ask for any frame.
+KEEP_TIME = frozenset((
+    "Add", "AddChannels", "AddMix", "AdjBBox", "Anaglyph", "Assert", "BlackOutside", "Blur", "ChannelMerge",
+    "CheckerBoard2", "ChromaKeyer", "Clamp", "ColorBars", "ColorCorrect", "ColorLookup", "ColorMatrix", "ColorWheel",
+    "Colorspace", "Constant", "Copy", "CopyBBox", "CopyMetaData", "CornerPin2D", "Crop", "Defocus", "Difference",
+    "Dissolve", "Dither", "Dot", "EXPTool", "EdgeBlur", "EdgeDetectWrapper", "Emboss", "Erode", "Expression",
+    "FilterErode", "Gamma", "Glow2", "Grade", "HueCorrect", "HueKeyer", "HueShift", "IDistort", "Input", "Invert",
+    "JoinViews", "Keyer", "Keylight", "Keymix", "Laplacian", "Log2Lin", "Median", "Merge", "Merge2",
+    "MergeExpression", "Mirror", "Mirror2", "MixViews", "ModifyMetaData", "Multiply", "NoOp", "Noise",
+    "OCIOCDLTransform", "OCIOColorSpace", "OCIODisplay", "OCIOFileTransform", "OCIOLogConvert", "OCIOLookTransform",
+    "OneView", "Output", "PLogLin", "Position", "Posterize", "Premult", "Radial", "Ramp", "Read", "Rectangle",
+    "Reformat", "Remove", "Roto", "STMap", "Saturation", "Sharpen", "Shuffle", "Shuffle1", "Shuffle2", "ShuffleCopy",
+    "ShuffleViews", "SideBySide", "SoftClip", "Soften", "Switch", "Text", "Text2", "Tile", "Transform",
+    "TransformMasked", "Unpremult", "VectorBlur", "VectorBlur2", "Vectorfield", "Write", "ZDefocus2", "ZMerge",
+    "ZSlice",
+))  # fmt: skip
+# Of those, the ones that may take one view's picture from another view.
+CHANGE_VIEW = frozenset(("Anaglyph", "JoinViews", "MixViews", "OneView", "ShuffleViews", "SideBySide"))
+
 
 def upstream(node: nuke.Node, inputs: Iterable[int] | None = None, frame: int | None = None) -> list[nuke.Node]:
-    """Every node that a node's pixels can come from, nearest first, without the node itself; through groups both ways.
+    """Every node that a node's pixels can come from, without the node itself; through groups both ways.
 
     Args:
         node: where to start; also inside a group.
         inputs: start at these inputs only; all when None.
-        frame: leave out what isn't looked at on this frame (inputs of a Switch, of disabled nodes); None for everything.
+        frame: leave out what isn't looked at on this frame: the other inputs of a Switch, and all but the first of a
+            disabled node; None for everything.
+
+    Returns:
+        nodes in an order that depends on the connections only, each once; nodes inside groups among them.
     """
-    raise NotImplementedError
+    found: dict[str, nuke.Node] = {}
+    first = inputs_of(node, frame) if inputs is None else [node.input(i) for i in inputs]
+    waiting = [other for other in reversed(first) if other is not None]
+    while waiting:
+        here = waiting.pop()
+        name = here.fullName()
+        if name in found:
+            continue
+        found[name] = here
+        waiting += [other for other in reversed(inputs_of(here, frame)) if other is not None]
+    found.pop(node.fullName(), None)
+    return list(found.values())
+
+
+def inputs_of(node: nuke.Node, frame: int | None = None) -> list[nuke.Node | None]:
+    """What feeds a node: its inputs in order, then for a group the nodes inside that its pixels come out of.
+
+    For a group's Input node it is what the group is fed with. `frame` as in `upstream`.
+    """
+    if node.Class() == "Input":
+        return [fed_by(node)]
+    inputs = [node.input(i) for i in range(node.inputs())]
+    if frame is not None:
+        if is_off(node, frame):
+            return inputs[:1]
+        chosen = chosen_input(node, frame)
+        if chosen is not None:
+            return inputs[chosen : chosen + 1]
+    return [*inputs, *(inside for inside in insides(node) if inside.Class() == "Output")]
+
+
+def insides(node: nuke.Node) -> list[nuke.Node]:
+    """The nodes inside a group or gizmo; none for others."""
+    return list(node.nodes()) if isinstance(node, nuke.Group) else []
+
+
+def fed_by(group_input: nuke.Node) -> nuke.Node | None:
+    """What feeds the group at one of its Input nodes; None outside groups, or where nothing is connected."""
+    group = parent_of(group_input)
+    if group is None:
+        return None
+    number = group_input.knob("number")
+    return group.input(int(number.value()) if number is not None else 0)
+
+
+def parent_of(node: nuke.Node) -> nuke.Node | None:
+    """The group that a node is in; None at the top."""
+    group = node.parent()
+    return None if group is None or group.Class() == "Root" else group
+
+
+def is_off(node: nuke.Node, frame: int) -> bool:
+    """True where a node is disabled on a frame and so passes its first input."""
+    disable = node.knob("disable")
+    return disable is not None and bool(disable.getValueAt(frame))
+
+
+def chosen_input(node: nuke.Node, frame: int) -> int | None:
+    """The one input that a Switch looks at on a frame; None for other nodes."""
+    which = node.knob("which") if node.Class() == "Switch" else None
+    return None if which is None else min(max(int(which.getValueAt(frame)), 0), max(node.inputs() - 1, 0))
 
 
 def relight_nodes(group: nuke.Group | None = None) -> list[nuke.Node]:
-    """Every RelightGAN node of the script, or in a group and the groups in it; each after those it depends on."""
-    raise NotImplementedError
+    """Every RelightGAN node of the script, or of a group and the groups in it; each after those it depends on."""
+    found: list[nuke.Node] = []
+    waiting = insides(nuke.root() if group is None else group)
+    while waiting:
+        node = waiting.pop()
+        if knobs.is_relight_node(node):
+            found.append(node)
+        else:
+            waiting += insides(node)
+    found.sort(key=lambda node: node.fullName())
+    return in_order(found)
 
 
 def relight_nodes_upstream(node: nuke.Node, frame: int | None = None) -> list[nuke.Node]:
@@ -33,21 +142,60 @@ def relight_nodes_upstream(node: nuke.Node, frame: int | None = None) -> list[nu
         node: any node, such as a Write or a RelightGAN.
         frame: as in `upstream`.
     """
-    raise NotImplementedError
+    return in_order([other for other in upstream(node, frame=frame) if knobs.is_relight_node(other)])
+
+
+def in_order(nodes: list[nuke.Node]) -> list[nuke.Node]:
+    """RelightGAN nodes, each after those of them that it depends on."""
+    names = {node.fullName(): node for node in nodes}
+    before = {
+        name: {other.fullName() for other in upstream(node)} & set(names) - {name} for name, node in names.items()
+    }
+    ordered: list[str] = []
+    while len(ordered) < len(names):
+        # The first that waits for none; in a loop of nodes, which Nuke doesn't allow, simply the first.
+        left = [name for name in names if name not in ordered]
+        ordered.append(next((name for name in left if before[name] <= set(ordered)), left[0]))
+    return [names[name] for name in ordered]
 
 
 def inert(node: nuke.Node, frame: int | None = None) -> bool:
     """True where a RelightGAN node gives its source untouched: disabled, bypassed, or at strength 0.
 
     Args:
-        frame: on this frame; on every frame when None.
+        frame: on this frame; on every frame when None, which an animated knob never counts for.
     """
-    raise NotImplementedError
+
+    def always(name: str, wanted: bool) -> bool:
+        knob = node.knob(name)
+        if knob is None:
+            return False
+        if frame is not None:
+            return bool(knob.getValueAt(frame) > 0) is wanted
+        changes = knob.isAnimated() or knob.hasExpression()
+        return not changes and bool(knob.value() > 0) is wanted
+
+    return always("disable", True) or always(knobs.BYPASS, True) or always(knobs.STRENGTH, False)
 
 
 def time_neutral(nodes: Iterable[nuke.Node]) -> bool:
     """True where every node is known to need of its inputs only the frame it is asked for."""
-    raise NotImplementedError
+    return all(keeps_time(node) for node in nodes)
+
+
+def view_neutral(nodes: Iterable[nuke.Node]) -> bool:
+    """True where every node is known to need of its inputs only the view it is asked for."""
+    return all(keeps_view(node) for node in nodes)
+
+
+def keeps_time(node: nuke.Node) -> bool:
+    """True where a node is known to ask its inputs only for its own frame; a group counts as what is inside it."""
+    return node.Class() in KEEP_TIME or isinstance(node, nuke.Group)
+
+
+def keeps_view(node: nuke.Node) -> bool:
+    """True where a node is known to ask its inputs only for its own view; a group counts as what is inside it."""
+    return keeps_time(node) and node.Class() not in CHANGE_VIEW
 
 
 def inner(node: nuke.Node, name: str) -> nuke.Node:
@@ -56,4 +204,10 @@ def inner(node: nuke.Node, name: str) -> nuke.Node:
     Raises:
         RelightError: it isn't there.
     """
-    raise NotImplementedError
+    found = next((inside for inside in insides(node) if inside.name() == name), None)
+    if found is None:
+        raise RelightError(
+            f"{node.fullName()} has no node '{name}' inside: it was taken apart.",
+            "Make a new RelightGAN node and set it the same.",
+        )
+    return found
