@@ -29,5 +29,6 @@ def sim(monkeypatch):
         ops=ops,
         quirks=quirks,
         node=graph.TinyNode,
+        group=graph.TinyGroup,
         session=session,
     )

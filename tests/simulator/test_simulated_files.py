@@ -17,7 +17,7 @@ def plate(tiny_plates, path, shift=0.0, **options):
 
 
 def read_node(sim, path, **knobs):
-    return sim.node("Read", file=str(path), **{"raw": True, "first": 1, "last": 1, **knobs})
+    return sim.node("Read", file=str(path), **{"raw": True, "first": 1, "last": 1, "version": 0, **knobs})
 
 
 def write_node(sim, source, path, **knobs):
@@ -256,7 +256,7 @@ def test_an_overwritten_file_is_not_noticed_until_reload(sim, tiny_plates, tmp_p
     assert corner(read) == corner(other) == 0
     plate(tiny_plates, path, shift=7)
     assert corner(read) == 0
-    session.read_cache.reload(read)
+    read.knob("version").set += 1  # what the button does
     assert corner(read) == 7
     assert corner(other) == 0
 
@@ -265,7 +265,7 @@ def test_a_new_path_shows_the_new_file_at_once(sim, tiny_plates, tmp_path):
     first, second = plate(tiny_plates, tmp_path / "a.exr"), plate(tiny_plates, tmp_path / "b.exr", shift=7)
     read, session = read_node(sim, first), sim.session()
     sim.ops.evaluate(read, 1, "main", session)
-    read.knobs["file"] = str(second)
+    read.knob("file").set = str(second)
     assert sim.ops.evaluate(read, 1, "main", session).channels["rgba.red"][-1, 0] == 7
 
 
@@ -280,7 +280,7 @@ def test_a_frame_that_failed_stays_failed_until_reload_or_the_quirk(sim, tiny_pl
         if not reopens:
             with pytest.raises(sim.ops.NodeError):
                 sim.ops.evaluate(read, 1, "main", session)
-            session.read_cache.reload(read)
+            read.knob("version").set += 1
         assert sim.ops.evaluate(read, 1, "main", session).channels["rgba.red"].any()
         path.unlink()
 
@@ -289,11 +289,11 @@ def test_a_full_cache_forgets_the_least_used_frame(sim, tiny_plates, tmp_path):
     paths = [str(plate(tiny_plates, tmp_path / f"{i}.exr", shift=i)) for i in range(3)]
     cache = sim.ops.ReadCache(limit_bytes=2 * 6 * 8 * 3 * 4)  # two frames
     for path in (paths[0], paths[1], paths[0], paths[2]):
-        cache.read("Read1", path, False)
+        cache.read(path, "0")
     shutil.copy(paths[2], paths[0])
     shutil.copy(paths[2], paths[1])
-    assert cache.read("Read1", paths[0], False).channels["rgba.red"][-1, 0] == 0
-    assert cache.read("Read1", paths[1], False).channels["rgba.red"][-1, 0] == 2
+    assert cache.read(paths[0], "0").channels["rgba.red"][-1, 0] == 0
+    assert cache.read(paths[1], "0").channels["rgba.red"][-1, 0] == 2
 
 
 def test_proxy_mode_reads_and_writes_at_proxy_size(sim, tiny_plates, tmp_path):

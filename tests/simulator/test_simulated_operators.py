@@ -171,13 +171,13 @@ def test_a_group_shows_its_output_and_its_inputs_come_from_outside(sim, pipe, lo
     b, a = pipe(r=1), pipe("Made2", r=2)
     first, second = sim.node("Input", number=0), sim.node("Input", number=1)
     copy = sim.node("Copy", first, second, from0="rgba.red", to0="rgba.alpha")
-    group = sim.node("MyGizmo", b, a, children=[second, first, copy, sim.node("Output", copy)])
+    group = sim.group("MyGizmo", b, a, children=[second, first, copy, sim.node("Output", copy)])
     image = look_at(group)
     assert [image.channels[name][0, 0] for name in ("rgba.red", "rgba.alpha")] == [1, 2]
-    group.inputs = [b]  # nothing on the second input: no channels
+    group._inputs = [b]  # nothing on the second input: no channels
     assert look_at(group).channels["rgba.alpha"].tolist() == np.zeros((3, 4)).tolist()
-    group.knobs["disable"] = True
-    assert "rgba.alpha" not in look_at(group).channels
+    off = sim.group("MyGizmo", b, a, children=group._children, disable=True)
+    assert "rgba.alpha" not in look_at(off).channels
 
 
 def test_a_class_that_is_not_simulated_says_so(sim, pipe, look_at):
@@ -250,6 +250,17 @@ def test_remove_and_add_channels(sim, pipe, look_at):
     added = look_at(sim.node("AddChannels", pipe(r=1), channels="alpha", color=0.5))
     assert (added.channels["rgba.alpha"] == 0.5).all()
     assert (added.channels["rgba.red"] == 1).all()
+
+
+def test_shuffle_puts_channels_white_and_black_where_its_mappings_say(sim, pipe, look_at):
+    steps = (
+        "4 rgba.blue 0 2 rgba.red 0 0 rgba.red 1 0 rgba.green 0 1 white -1 -1 rgba.alpha 0 3 black -1 -1 depth.Z 0 0"
+    )
+    shuffle = sim.node("Shuffle2", pipe(r=1, b=3), pipe("Made2", r=5), mappings=steps, fromInput2="{1} A")
+    channels = look_at(shuffle).channels
+    assert {name: pixels[0, 0] for name, pixels in channels.items()} == {
+        "rgba.red": 3, "rgba.green": 5, "rgba.blue": 3, "rgba.alpha": 1, "depth.Z": 0
+    }  # fmt: skip
 
 
 # --- Boxes and formats
@@ -370,5 +381,5 @@ def test_frame_ranges_come_from_reads_and_pass_through_time_nodes(sim):
     shifted = sim.node("Read", first=1, last=10, frame_mode="start at", frame="1001")
     assert sim.ops.frame_range(shifted, session) == (1001, 1010)
     inside = sim.node("Input", number=0)
-    group = sim.node("Group", read, children=[inside, sim.node("Output", inside)])
+    group = sim.group("Group", read, children=[inside, sim.node("Output", inside)])
     assert sim.ops.frame_range(group, session) == (1001, 1010)

@@ -1,8 +1,9 @@
 """What every operator gets: the node at one frame, in one view, at one scale."""
 
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
+from nuke_simulator import nodes
 from nuke_simulator.images import Format, Image, black, scaled_format
 
 
@@ -19,30 +20,6 @@ class NodeError(RuntimeError):
         self.message = message
 
 
-class GraphNode(Protocol):
-    """What a node of the graph must offer to be evaluated."""
-
-    inputs: list[Any]  # nodes or None by index; 0 is B
-    full_name: str
-    parent: Any  # the Group it lies in, or None/the root
-    children: list[Any]  # of a Group
-
-    def Class(self) -> str: ...  # noqa: N802 — Nuke's name
-    def knob_value(self, name: str, frame: float, view: str) -> Any: ...  # KeyError where there is no such knob
-
-
-class Session(Protocol):
-    """What the script must offer."""
-
-    root_format: Any  # width, height, pixel aspect
-    root_range: tuple[int, int]
-    views: list[str]
-    proxy_on: bool
-    proxy_scale: float
-    quirks: Any  # nuke_simulator.quirks.Quirks
-    read_cache: Any  # op_files.ReadCache
-
-
 @dataclass(frozen=True)
 class OpContext:
     """One node at one frame in one view. A pull's contexts share the frames already made in it."""
@@ -57,7 +34,7 @@ class OpContext:
     def value(self, name: str, default: Any = None) -> Any:
         """A knob's value here; `default` where the node has no such knob or it holds None."""
         try:
-            value = self.node.knob_value(name, self.frame, self.view)
+            value = nodes.knob_value(self.node, name, self.frame, self.view)
         except KeyError:
             return default
         return default if value is None else value
@@ -81,9 +58,13 @@ class OpContext:
     def flag(self, name: str, default: bool) -> bool:
         return bool(self.value(name, default))
 
+    @property
+    def inputs(self) -> list[Any]:
+        """What is connected, by index; 0 is B."""
+        return nodes.input_nodes(self.node)
+
     def connected(self, index: int) -> bool:
-        inputs = self.node.inputs
-        return index < len(inputs) and inputs[index] is not None
+        return index < len(self.inputs) and self.inputs[index] is not None
 
     def image(self, index: int, frame: float | None = None, view: str | None = None) -> Image | None:
         """An input's picture, at another frame or view if given; None where nothing is connected."""
@@ -92,7 +73,7 @@ class OpContext:
         if not self.connected(index):
             return None
         at = self.frame if frame is None else frame
-        return pull(self, self.node.inputs[index], at, self.view if view is None else view)
+        return pull(self, self.inputs[index], at, self.view if view is None else view)
 
     def pipe(self, index: int, frame: float | None = None, view: str | None = None) -> Image:
         """As `image`, but black in the root's format where nothing is connected (DOC: NDK)."""
@@ -103,7 +84,7 @@ class OpContext:
         return scaled_format(Format(*self.session.root_format), self.proxy_scale)
 
     def error(self, message: str) -> NodeError:
-        return NodeError(self.node.full_name, message)
+        return NodeError(self.node.fullName(), message)
 
     def not_simulated(self, what: str) -> NotImplementedError:
-        return NotImplementedError(f"{self.node.full_name}: {self.node.Class()}: {what} isn't simulated")
+        return NotImplementedError(f"{self.node.fullName()}: {self.node.Class()}: {what} isn't simulated")

@@ -5,9 +5,9 @@ Rules:
   "Read"; the order of loop and bounce is from its examples, e.g. 5, 4, 3, 2 before a bounced 1).
 - `on_error`: error, black, checkerboard, nearest frame (DOC: the same). The size of the black and the checkerboard
   picture is unverified: the first frame's that is there, else the knob `format`, else the root's.
-- What Read remembers is known by the path, not by the file's bytes: an overwritten file isn't noticed until `reload`
-  (SRC: public cache writers for Nuke say so). Whether a Read that failed opens a file that has appeared since is
-  unverified: quirk `read_reopens_after_failure`.
+- What Read remembers is known by the path, not by the file's bytes: an overwritten file isn't noticed until `reload`,
+  which raises the hidden knob `version` (SRC: public cache writers for Nuke say so). Whether a Read that failed opens
+  a file that has appeared since is unverified: quirk `read_reopens_after_failure`.
 - Proxy mode: with the root's proxy on, Read gives its `proxy` file if it has one, else its `file`, at proxy scale, and
   Write writes to `proxy` (DOC: Nuke Reference Guide, "Write": renders at the active scale). An empty `proxy` of a Write
   falls back to `file` (unverified). Pixels are scaled by the nearest one (unverified).
@@ -21,9 +21,9 @@ import os
 import re
 from collections import OrderedDict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from nuke_simulator import nodes
 from nuke_simulator.exr import COMPRESSIONS, DATATYPES, ExrError, read_exr, with_edges, write_exr
 from nuke_simulator.images import RGBA, Format, Image, channel_names, resampled, scaled_format, solid
 from nuke_simulator.op_base import OpContext
@@ -36,18 +36,17 @@ class ReadCache:
     """The frames that Reads have opened in this script, by path; the least used go when it is full."""
 
     def __init__(self, limit_bytes: int = CACHE_BYTES) -> None:
-        self._images: OrderedDict[tuple[str, int], Image] = OrderedDict()
-        self._failures: dict[tuple[str, int], str] = {}
-        self._versions: dict[str, int] = {}
+        self._images: OrderedDict[tuple[str, str], Image] = OrderedDict()
+        self._failures: dict[tuple[str, str], str] = {}
         self._limit = limit_bytes
 
-    def read(self, node_name: str, path: str, retry_failures: bool) -> Image:
-        """The frame as it was when first asked for.
+    def read(self, path: str, version: str, retry_failures: bool = False) -> Image:
+        """The frame as it was when first asked for by a Read whose knob `version` has that value.
 
         Raises:
             ExrError: it can't be read, or could not be when it was first asked for.
         """
-        key = (path, self._versions.get(node_name, 0))
+        key = (path, version)
         if key in self._images:
             self._images.move_to_end(key)
             return self._images[key]
@@ -63,10 +62,6 @@ class ReadCache:
         while len(self._images) > 1 and sum(map(_size, self._images.values())) > self._limit:
             self._images.popitem(last=False)
         return image
-
-    def reload(self, node: Any, session: Any = None) -> None:
-        """What the Read's button `reload` does: this node opens its files anew."""
-        self._versions[node.full_name] = self._versions.get(node.full_name, 0) + 1
 
     def clear(self) -> None:
         self._images.clear()
@@ -175,7 +170,9 @@ def _opened(ctx: OpContext, frame: int) -> Image:
     if not path:
         raise ExrError("No file name")
     _check_type(ctx, path)
-    image = ctx.session.read_cache.read(ctx.node.full_name, path, ctx.session.quirks.read_reopens_after_failure)
+    image = ctx.session.read_cache.read(
+        path, str(ctx.value("version", "")), ctx.session.quirks.read_reopens_after_failure
+    )
     image = with_edges(image, str(ctx.value("edge_pixels", "plate detect")))
     if ctx.flag("auto_alpha", False) and RGBA[3] not in image.channels and RGBA[0] in image.channels:
         alpha = np.ones_like(image.channels[RGBA[0]])
@@ -227,7 +224,7 @@ def _pattern(ctx: OpContext, kind: str, frame: int | None = None) -> str:
     at = ctx.frame if frame is None else frame
     name = "proxy" if _uses_proxy_file(ctx) else "file"
     try:
-        return str(ctx.node.knob_value(name, at, ctx.view) or "")
+        return str(nodes.knob_value(ctx.node, name, at, ctx.view) or "")
     except KeyError:
         return ""
 

@@ -6,6 +6,8 @@ Keymix.cpp). Dissolve and every `mix` are taken to do the same (DOC: Nuke Refere
 mean; the exact ends are unverified there).
 """
 
+import re
+
 import numpy as np
 from nuke_simulator.images import (
     ALPHA,
@@ -70,7 +72,7 @@ def dissolve(ctx: OpContext) -> Image:
 
     Input 2 is the mask and not among them, as in Merge2 (unverified).
     """
-    places = [i for i in range(max(len(ctx.node.inputs), 2)) if i != 2]
+    places = [i for i in range(max(len(ctx.inputs), 2)) if i != 2]
     which = min(max(ctx.number("which", 0), 0.0), float(len(places) - 1))
     low = int(which)
     b = ctx.pipe(places[low])
@@ -167,7 +169,7 @@ def merge(ctx: OpContext) -> Image:
     for knob in ("Achannels", "Bchannels"):
         if str(ctx.value(knob, "rgba")) != "rgba":
             raise ctx.not_simulated(f"{knob} other than rgba")
-    for index in [1, *range(3, len(ctx.node.inputs))]:
+    for index in [1, *range(3, len(ctx.inputs))]:
         if not ctx.connected(index):
             continue
         result = _merged(ctx, operation, result, ctx.pipe(index))
@@ -278,6 +280,26 @@ def remove(ctx: OpContext) -> Image:
     keep = str(ctx.value("operation", "remove")) == "keep"
     channels = {name: pixels for name, pixels in image.channels.items() if (name in named) == keep}
     return Image(channels, image.bbox, image.format, image.black_outside, image.metadata)
+
+
+def shuffle(ctx: OpContext) -> Image:
+    """Channels of two inputs, white or black, put into others; what isn't named comes from input 0 unchanged.
+
+    The knob `mappings` is a count, then for each: source, which of fromInput1 and fromInput2, its place, target, which
+    output, its place (SRC: public scripts). An empty one changes nothing.
+    """
+    base = ctx.pipe(0)
+    words = str(ctx.value("mappings", "")).split()
+    channels = dict(base.channels)
+    steps = [words[1 + i * 6 : 7 + i * 6] for i in range(int(words[0]))] if words else []
+    for source, side, _, target, _, _ in steps:
+        if source in ("white", "black"):
+            height, width = base.bbox[3] - base.bbox[1], base.bbox[2] - base.bbox[0]
+            channels[target] = np.full((height, width), float(source == "white"), np.float32)
+            continue
+        place = re.search(r"\d+", str(ctx.value(f"fromInput{int(side) + 1}", "{0} B")))
+        channels[target] = ctx.pipe(int(place[0]) if place else 0).window(source, base.bbox)
+    return Image(channels, base.bbox, base.format, base.black_outside, base.metadata)
 
 
 def constant(ctx: OpContext) -> Image:

@@ -19,7 +19,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from nuke_simulator import op_files, op_pixels, op_space
+from nuke_simulator import nodes, op_files, op_pixels, op_space
 from nuke_simulator.images import Image, solid
 from nuke_simulator.op_base import NodeError, OpContext
 from nuke_simulator.op_files import ReadCache
@@ -57,29 +57,24 @@ def frame_range(node: Any, session: Any) -> Range:
     A Read's first..last; what makes pictures has the root's range; time nodes shift it; several inputs give the union
     (unverified: the last).
     """
-    ctx = OpContext(node, session.root_range[0], session.views[0], session)
+    ctx = OpContext(node, session.first, session.views[0], session)
     own = RANGES.get(node.Class())
     if own is not None and not ctx.flag("disable", False):
         return own(ctx)
-    if is_group(node) and (output := _output_of(node)) is not None:
+    if isinstance(node, nodes.Group) and (output := nodes.group_output(node)) is not None:
         return frame_range(output, session)
     if node.Class() == "Input":
-        source = _outside(node)
-        return frame_range(source, session) if source is not None else tuple(session.root_range)
-    ranges = [frame_range(source, session) for source in node.inputs if source is not None]
+        source = nodes.group_source(node)
+        return frame_range(source, session) if source is not None else (session.first, session.last)
+    ranges = [frame_range(source, session) for source in nodes.input_nodes(node) if source is not None]
     if not ranges:
-        return tuple(session.root_range)
+        return (session.first, session.last)
     return (min(first for first, _ in ranges), max(last for _, last in ranges))
 
 
 def pull(ctx: OpContext, node: Any, frame: float, view: str) -> Image:
     """Another node's picture within the same pull."""
     return _made(OpContext(node, frame, view, ctx.session, ctx.proxy_scale, ctx.made))
-
-
-def is_group(node: Any) -> bool:
-    """True for a Group or Gizmo; a gizmo's Class() is the name of its file (DOC: Python Developer's Guide)."""
-    return getattr(node, "children", None) is not None
 
 
 def _made(ctx: OpContext) -> Image:
@@ -93,13 +88,13 @@ def _make(ctx: OpContext) -> Image:
     kind = ctx.node.Class()
     if ctx.flag("disable", False):
         return solid(ctx.root_format(), {}) if kind == "Read" else ctx.pipe(0)
-    if is_group(ctx.node):
-        output = _output_of(ctx.node)
+    if isinstance(ctx.node, nodes.Group):
+        output = nodes.group_output(ctx.node)
         if output is None:
             raise ctx.error("There is no Output node in this group")
         return pull(ctx, output, ctx.frame, ctx.view)
     if kind == "Input":
-        source = _outside(ctx.node)
+        source = nodes.group_source(ctx.node)
         return ctx.pipe(0) if source is None else pull(ctx, source, ctx.frame, ctx.view)
     if kind not in OPS:
         raise ctx.not_simulated("this class")
@@ -107,33 +102,12 @@ def _make(ctx: OpContext) -> Image:
         return OPS[kind](ctx)
 
 
-def _output_of(group: Any) -> Any:
-    return next((child for child in group.children if child.Class() == "Output"), None)
-
-
-def _outside(node: Any) -> Any:
-    """What is connected to the group's input that an Input node inside stands for; None where nothing is.
-
-    The Input's knob `number` says which; without it the order of the Input nodes does (SRC: public gizmos).
-    """
-    if not is_group(node.parent):
-        return None
-    siblings = [child for child in node.parent.children if child.Class() == "Input"]
-    try:
-        number = node.knob_value("number", 0, "")
-    except KeyError:
-        number = None
-    index = siblings.index(node) if number is None else int(number)
-    outer = node.parent.inputs
-    return outer[index] if index < len(outer) else None
-
-
 def _pass(ctx: OpContext) -> Image:
     return ctx.pipe(0)
 
 
 def _switch(ctx: OpContext) -> Image:
-    return ctx.pipe(min(max(ctx.whole("which", 0), 0), max(len(ctx.node.inputs) - 1, 0)))
+    return ctx.pipe(min(max(ctx.whole("which", 0), 0), max(len(ctx.inputs) - 1, 0)))
 
 
 def _assert(ctx: OpContext) -> Image:
@@ -172,7 +146,7 @@ def _retime(ctx: OpContext) -> Image:
     """Plain speed from the first frame on; reversing and the in and out ranges aren't simulated."""
     if ctx.flag("reverse", False):
         raise ctx.not_simulated("reverse")
-    start = ctx.number("input.first", ctx.session.root_range[0])
+    start = ctx.number("input.first", ctx.session.first)
     out = ctx.number("output.first", start)
     return _between(ctx, start + (ctx.frame - out) * ctx.number("speed", 1.0))
 
@@ -219,6 +193,7 @@ OPS: dict[str, Callable[[OpContext], Image]] = {
     "Unpremult": op_pixels.unpremult,
     "AddChannels": op_pixels.add_channels,
     "Remove": op_pixels.remove,
+    "Shuffle2": op_pixels.shuffle,
     "Constant": op_pixels.constant,
     "CheckerBoard2": op_pixels.checker_board,
     "Crop": op_space.crop,
@@ -238,8 +213,8 @@ def _read_range(ctx: OpContext) -> Range:
 
 def _of_input(ctx: OpContext) -> Range:
     if not ctx.connected(0):
-        return tuple(ctx.session.root_range)
-    return frame_range(ctx.node.inputs[0], ctx.session)
+        return (ctx.session.first, ctx.session.last)
+    return frame_range(ctx.inputs[0], ctx.session)
 
 
 def _shifted_range(ctx: OpContext) -> Range:
@@ -250,8 +225,8 @@ def _shifted_range(ctx: OpContext) -> Range:
 
 RANGES: dict[str, Callable[[OpContext], Range]] = {
     "Read": _read_range,
-    "Constant": lambda ctx: tuple(ctx.session.root_range),
-    "CheckerBoard2": lambda ctx: tuple(ctx.session.root_range),
+    "Constant": lambda ctx: (ctx.session.first, ctx.session.last),
+    "CheckerBoard2": lambda ctx: (ctx.session.first, ctx.session.last),
     "TimeOffset": _shifted_range,
 }
 
