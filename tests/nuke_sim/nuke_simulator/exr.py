@@ -16,9 +16,9 @@ Guide, "Read", "Write"):
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import OpenImageIO
 from nuke_simulator.images import ALPHA, RGB, Box, Format, Image, ringed
 
 _SHORT = {"R": RGB[0], "G": RGB[1], "B": RGB[2], "A": ALPHA, "Z": "depth.Z"}
@@ -51,6 +51,8 @@ def read_exr(path: str) -> Image:
         ExrError: the file can't be opened or is damaged.
         NotImplementedError: it holds several views or parts, or is deep.
     """
+    import OpenImageIO  # here, because a module that Tcl keeps alive would keep it too, and it complains at the exit
+
     if not os.path.exists(path):  # noqa: PTH110 — speed, and paths from scripts are text
         raise ExrError("No such file or directory")
     file = OpenImageIO.ImageInput.open(path)
@@ -99,6 +101,8 @@ def write_exr(
     Raises:
         ExrError: the file can't be written.
     """
+    import OpenImageIO
+
     box = _without_ring(image)
     if autocrop:
         box = _autocropped(image, box, names)
@@ -169,7 +173,7 @@ def _interleaved(planes: list[np.ndarray]) -> np.ndarray:
     return packed
 
 
-def _depth(spec: OpenImageIO.ImageSpec) -> str:
+def _depth(spec: Any) -> str:
     return "16-bit half float" if str(spec.format) == "half" else "32-bit float"
 
 
