@@ -7,7 +7,8 @@ Each check says what it proves and which question about Nuke it settles; the des
 except for checks that can *fail*. Findings are answers that are good to know and can't fail. Nothing is written but the
 report and a temporary folder. Please send the report along with a problem, or with a "works here".
 
-One file, so that it can be sent to whoever has a licence. Standard library and `nuke` only (Python 3.9 and later). Exit codes: 0 nothing failed, 1 something did.
+One file, so that it can be sent to whoever has a licence. Standard library and `nuke` only (Python 3.9 and later).
+Exit codes: 0 nothing failed, 1 something did.
 """
 
 from __future__ import annotations
