@@ -39,6 +39,7 @@ WAITING_CHUNKS = 1  # requests that may wait while sources are written; more wou
 POLL_S = 0.1
 GIVE_UP_S = 5.0  # after a cancel the worker needs well under a second
 SMALL_FILE = 1 << 20
+READ_CLASSES = ("Read", "DeepRead")
 
 Frame = tuple[int, str]  # its number and its view
 Target = tuple[nuke.Node, Iterable[int]]  # a RelightGAN node and the frames asked of it
@@ -215,6 +216,7 @@ def run(
         raise RelightError("Nuke is rendering, and can't bake at the same time.", "Bake when the render is done.")
     report = BakeReport()
     with session_as_it_was([work.state.node for work in works]):
+        _open_anew([work.state.node for work in works if work.count])
         for work in works:
             node_report = NodeReport(work.state.node.fullName(), len(work.frames))
             report.nodes.append(node_report)
@@ -394,8 +396,9 @@ class _Bake:
         if not self.jobs:
             return
         job, over = self.jobs[0]
-        self.take(job.poll(timeout_s))
-        if job.finished:
+        finished = job.finished  # asked first: what comes between is taken next time
+        self.take(job.poll(0 if finished else timeout_s))
+        if finished:
             self.jobs.popleft()
             _remove(over)
             job.result()
@@ -420,10 +423,23 @@ class _Bake:
         deadline = time.monotonic() + GIVE_UP_S
         while self.jobs and time.monotonic() < deadline:
             job = self.jobs[0][0]
-            with contextlib.suppress(RelightError):  # what went wrong before matters more
-                self.take(job.poll(POLL_S))
-            if job.finished:
+            finished = job.finished
+            self.take(job.poll(0 if finished else POLL_S))
+            if finished:
                 self.jobs.popleft()
+
+
+def _open_anew(nodes: Iterable[nuke.Node]) -> None:
+    """Has the Reads upstream open their files again: Nuke knows them by their paths, and would write the pixels of a
+    file that was replaced since, under the key of the new one.
+    """
+    seen: list[nuke.Node] = []
+    for node in nodes:
+        seen += [upper for upper in graph.upstream(node) if upper.Class() in READ_CLASSES and upper not in seen]
+    for read in seen:
+        button: Any = read.knob("reload")
+        if button is not None:
+            button.execute()
 
 
 def _views(views: Sequence[str] | None) -> list[str]:
