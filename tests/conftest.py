@@ -2,6 +2,8 @@
 
 import importlib.util
 import os
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
@@ -87,3 +89,54 @@ def measured_days(painted_set) -> SimpleNamespace:
 def tiny_plates() -> ModuleType:
     """The writers and readers of tests/tiny_plates.py, for EXR frames made without our own code."""
     return load_helper("tiny_plates")
+
+
+NUKE_SIM = Path(__file__).parent / "nuke_sim"
+
+
+@pytest.fixture
+def nuke_session(monkeypatch) -> Iterator[Callable[..., ModuleType]]:
+    """Starts a simulated Nuke in this process and gives its module `nuke`; again for another one.
+
+    nuke_session(gui=False, quirks={}, paths=None): `paths` are the folders of the plug-in path, by default this
+    repository (its init.py runs, with a window its menu.py too). Import what imports nuke in the test, after this.
+    """
+    monkeypatch.syspath_prepend(str(NUKE_SIM))
+    monkeypatch.setattr(sys, "path", list(sys.path))
+
+    def start(gui: bool = False, quirks: dict | None = None, paths: list[Path] | None = None) -> ModuleType:
+        forget_nuke()
+        import nuke
+        from nuke_simulator import session, startup
+        from nuke_simulator.quirks import make_quirks
+
+        nuke._begin_session(gui)
+        session.start(gui=gui, wanted=make_quirks(**(quirks or {})))
+        startup.begin([NUKE_SIM.parent.parent] if paths is None else paths)
+        return nuke
+
+    forget_nuke()
+    yield start
+    forget_nuke()
+
+
+def forget_nuke() -> None:
+    """Forgets the simulator and every module that holds something of it, as a new process would."""
+    gone = {name for name in sys.modules if name.partition(".")[0] in ("nuke", "nukescripts", "nuke_simulator")}
+    ours = {name for name in sys.modules if name.startswith("relightgan.nuke_plugin.")}
+    while held := {name for name in ours - gone if _holds(sys.modules[name], gone)}:
+        gone |= held
+    for name in gone:
+        module = sys.modules.pop(name)
+        package, _, last = name.rpartition(".")
+        if getattr(sys.modules.get(package), last, None) is module:
+            delattr(sys.modules[package], last)
+
+
+def _holds(module: ModuleType, names: set[str]) -> bool:
+    """Does a module hold one of these modules, or a function or class of theirs?"""
+    of = (
+        value.__name__ if isinstance(value, ModuleType) else getattr(value, "__module__", None)
+        for value in vars(module).values()
+    )
+    return any(name in names for name in of)

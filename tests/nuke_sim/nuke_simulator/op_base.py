@@ -29,7 +29,7 @@ class OpContext:
     view: str
     session: Any
     proxy_scale: float = 1.0
-    made: dict[tuple, Image] = field(default_factory=dict)
+    made: dict[tuple, Any] = field(default_factory=dict)  # pictures by node, frame and view; ranges by node
 
     def value(self, name: str, default: Any = None) -> Any:
         """A knob's value here; `default` where the node has no such knob or it holds None."""

@@ -16,6 +16,7 @@ Rules:
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -54,22 +55,10 @@ def write_frame(node: Any, frame: float, view: str, session: Any, views: list[st
 def frame_range(node: Any, session: Any) -> Range:
     """The frames a node says it has.
 
-    A Read's first..last; what makes pictures has the root's range; time nodes shift it; several inputs give the union
-    (unverified: the last).
+    A Read's first..last; what makes pictures has the root's range; time nodes shift it; several inputs give the union,
+    unconnected ones count for nothing (unverified: both).
     """
-    ctx = OpContext(node, session.first, session.views[0], session)
-    own = RANGES.get(node.Class())
-    if own is not None and not ctx.flag("disable", False):
-        return own(ctx)
-    if isinstance(node, nodes.Group) and (output := nodes.group_output(node)) is not None:
-        return frame_range(output, session)
-    if node.Class() == "Input":
-        source = nodes.group_source(node)
-        return frame_range(source, session) if source is not None else (session.first, session.last)
-    ranges = [frame_range(source, session) for source in nodes.input_nodes(node) if source is not None]
-    if not ranges:
-        return (session.first, session.last)
-    return (min(first for first, _ in ranges), max(last for _, last in ranges))
+    return _range(OpContext(node, session.first, session.views[0], session)) or (session.first, session.last)
 
 
 def pull(ctx: OpContext, node: Any, frame: float, view: str) -> Image:
@@ -205,28 +194,47 @@ OPS: dict[str, Callable[[OpContext], Image]] = {
 }
 
 
+def _range(ctx: OpContext) -> Range | None:
+    key = ("range", id(ctx.node))
+    if key not in ctx.made:
+        ctx.made[key] = _find_range(ctx)
+    return ctx.made[key]
+
+
+def _find_range(ctx: OpContext) -> Range | None:
+    kind = ctx.node.Class()
+    if kind in RANGES and not ctx.flag("disable", False):
+        return RANGES[kind](ctx)
+    sources = ctx.inputs
+    if isinstance(ctx.node, nodes.Group):
+        sources = [nodes.group_output(ctx.node)]
+    elif kind == "Input":
+        sources = [nodes.group_source(ctx.node)]
+    found = [_range(replace(ctx, node=source)) for source in sources if source is not None]
+    ranges = [one for one in found if one is not None]
+    return (min(first for first, _ in ranges), max(last for _, last in ranges)) if ranges else None
+
+
 def _read_range(ctx: OpContext) -> Range:
     first, last = ctx.whole("first", 1), ctx.whole("last", 1)
     shift = op_files.file_frame(ctx, first) - ctx.frame
     return (round(first - shift), round(last - shift))
 
 
-def _of_input(ctx: OpContext) -> Range:
-    if not ctx.connected(0):
-        return (ctx.session.first, ctx.session.last)
-    return frame_range(ctx.inputs[0], ctx.session)
+def _root_range(ctx: OpContext) -> Range:
+    return (ctx.session.first, ctx.session.last)
 
 
-def _shifted_range(ctx: OpContext) -> Range:
-    first, last = _of_input(ctx)
+def _shifted_range(ctx: OpContext) -> Range | None:
+    source = _range(replace(ctx, node=ctx.inputs[0])) if ctx.connected(0) else None
     shift = round(ctx.frame - _time_offset_frame(ctx))
-    return (first + shift, last + shift)
+    return (source[0] + shift, source[1] + shift) if source else None
 
 
-RANGES: dict[str, Callable[[OpContext], Range]] = {
+RANGES: dict[str, Callable[[OpContext], Range | None]] = {
     "Read": _read_range,
-    "Constant": lambda ctx: (ctx.session.first, ctx.session.last),
-    "CheckerBoard2": lambda ctx: (ctx.session.first, ctx.session.last),
+    "Constant": _root_range,
+    "CheckerBoard2": _root_range,
     "TimeOffset": _shifted_range,
 }
 
