@@ -378,6 +378,13 @@ def test_frame_ranges_come_from_reads_and_pass_through_time_nodes(sim):
     assert sim.ops.frame_range(sim.node("Merge2", read, late), session) == (1001, 1015)
     assert sim.ops.frame_range(sim.node("Constant"), session) == (1, 100)
     assert sim.ops.frame_range(sim.node("NoOp", None), session) == (1, 100)
+    nothing = sim.node("Input", number=0)
+    lone = sim.group("Group", children=[nothing, sim.node("Output", nothing)])
+    assert sim.ops.frame_range(sim.node("Merge2", read, lone), session) == (1001, 1010)
+    deep = read
+    for _ in range(30):
+        deep = sim.node("Merge2", deep, deep)
+    assert sim.ops.frame_range(deep, session) == (1001, 1010)
     shifted = sim.node("Read", first=1, last=10, frame_mode="start at", frame="1001")
     assert sim.ops.frame_range(shifted, session) == (1001, 1010)
     inside = sim.node("Input", number=0)

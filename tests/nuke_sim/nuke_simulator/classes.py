@@ -260,6 +260,7 @@ CLASSES: dict[str, NodeClass] = {
     "Viewer": NodeClass("Eval frame_range\nDouble fps 24\nDouble frame 1\nInt input_number 0\nFree viewerProcess {sRGB None} sRGB", maximum=10),
     "Dot": NodeClass(""),
     "NoOp": _plain(),
+    "PostageStamp": _plain(),
     "BackdropNode": NodeClass("Double bdwidth 80\nDouble bdheight 80\nInt z_order 0", inputs=0),
     "StickyNote": NodeClass("", inputs=0),
     "Assert": _plain("Int expression 1\nMultiline message"),
@@ -280,6 +281,7 @@ CLASSES: dict[str, NodeClass] = {
         + "Channel unpremult none\nBool process_mask false\nDouble mix 1\nDouble mix_luminance 0", optional=1,
     ),
     "Multiply": _plain("Mask channels rgb\nColor value 1\n" + MASK + "Channel unpremult none\nDouble mix 1", optional=1),
+    "Add": _plain("Mask channels rgb\nColor value 0\n" + MASK + "Channel unpremult none\nDouble mix 1", optional=1),
     "Blur": _plain("Mask channels all\nWH size 0\nFree filter {gaussian box} gaussian\n" + MASK + "Double mix 1", optional=1),
     "Constant": _plain("Mask channels rgba\nColor color 0\nFormat format\nInt first 1\nInt last 1", inputs=0),
     "CheckerBoard2": _plain(
@@ -319,6 +321,7 @@ CLASSES: dict[str, NodeClass] = {
     ),
     "Remove": _plain("Enum operation {remove keep} remove\nMask channels all\nMask channels2 none\nMask channels3 none\nMask channels4 none"),
     "BlackOutside": _plain(),
+    "CopyBBox": _plain("", inputs=2),
     "AdjBBox": _plain("WH numpixels 25"),
     "Expression": _plain(
         "".join(f"Eval temp_name{i}\nEval temp_expr{i}\n" for i in range(4))
