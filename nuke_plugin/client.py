@@ -157,7 +157,7 @@ class Worker:
         command: list[str] | None = None,
         limits: Limits | None = None,
     ) -> None:
-        self.folders = tuple(sorted({Path(folder).absolute() for folder in folders}))
+        self.folders = tuple(sorted({Path(folder).resolve() for folder in folders}))
         self.command = command
         self.limits = limits or Limits()
         self.lock = threading.RLock()
@@ -188,7 +188,7 @@ class Worker:
 
     def covers(self, folders: Iterable[str | os.PathLike[str]]) -> bool:
         """Whether it may touch these folders."""
-        wanted = [Path(folder).absolute() for folder in folders]
+        wanted = [Path(folder).resolve() for folder in folders]
         return all(any(mine in (folder, *folder.parents) for mine in self.folders) for folder in wanted)
 
     @property
