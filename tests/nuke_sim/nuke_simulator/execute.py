@@ -86,7 +86,7 @@ class Render:
                 with self._session.at(frame, view):
                     self._cancelled()
                     try:
-                        path = ops.write_frame(node, frame, view, self._session)
+                        path = ops.write_frame(node, frame, view, self._session, views)
                     except ops.NodeError as error:
                         if not continue_on_error:
                             self._aborted(node)
