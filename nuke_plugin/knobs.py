@@ -130,7 +130,7 @@ def value_of(node: nuke.Node, name: str) -> Any:
 
 
 def path_of(node: nuke.Node, name: str) -> str:
-    """A File knob's path, expressions evaluated, with forward slashes."""
+    """A path, expressions evaluated, with forward slashes."""
     return slashes(str(knob_of(node, name).evaluate() or ""))
 
 

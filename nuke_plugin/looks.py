@@ -20,7 +20,7 @@ from typing import Any, BinaryIO
 
 from relightgan.core.errors import LookError
 
-__all__ = ["look_facts", "look_info", "look_preview", "look_sha256", "read_metadata", "report_of"]
+__all__ = ["look_facts", "look_info", "look_preview", "look_sha256", "read_metadata", "report_of", "usual_report"]
 
 LOOK_FORMAT = 1  # as in core/look.py, which needs packages that Nuke doesn't have
 FORMAT_KEY = "relightgan.format"
@@ -148,6 +148,11 @@ def report_of(path: str) -> Path | None:
     places = [look.with_name(f"{stem}_run") / REPORT for stem in stems if stem]
     places += [look.with_suffix(".html"), look.parent / REPORT]
     return next((place for place in places if place.is_file()), None)
+
+
+def usual_report(path: str) -> Path:
+    """Where training writes the report of a look, unless it was told otherwise."""
+    return Path(path).with_name(f"{Path(path).stem}_run") / REPORT
 
 
 # Private implementation

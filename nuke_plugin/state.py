@@ -4,19 +4,48 @@
     frame key  base, frame, view, and the source files (size, time) that the frame and its window are made from
     take       base and all frame keys of the shot: the folder that `result_path` names
 
+All of it follows from the script and the files on disk, so another machine that loads the script finds the same keys.
+
 Runs inside Nuke (Python 3.9 and later): standard library and `nuke` only.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+import contextlib
+import os
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import nuke
 
-from relightgan.nuke_plugin.cache import Places
-from relightgan.nuke_plugin.knobs import NodeSettings
+from relightgan.core.errors import RelightError
+from relightgan.core.protocol import PIXELS
+from relightgan.nuke_plugin import cache, graph, knobs, upstream
+from relightgan.nuke_plugin.cache import Places, key_of
+from relightgan.nuke_plugin.config import load_config
+from relightgan.nuke_plugin.knobs import NodeSettings, read_settings
+from relightgan.nuke_plugin.looks import look_sha256
+from relightgan.nuke_plugin.ranges import format_frames, parse_frames
+
+__all__ = [
+    "NodeState",
+    "Status",
+    "badge",
+    "cache_root",
+    "forget",
+    "frames_wanted",
+    "relink",
+    "state_of",
+    "status_of",
+]
+
+KEPT_S = 2.0
+KEPT_PER_COST = 20.0  # where looking takes long (a slow file server), an answer is kept for so many times that long
+CACHE_VARIABLE = "RELIGHTGAN_CACHE"
+FOLDER_BESIDE_SCRIPT = "relightgan_cache"
+UNSAVED_FOLDER = "~/.relightgan/cache"
 
 
 @dataclass(frozen=True)
@@ -33,6 +62,7 @@ class NodeState:
     views: tuple[str, ...]  # of the project
     take: str
     places: Places
+    keys: _Keys = field(repr=False, compare=False)
 
     @property
     def cache(self) -> Path:
@@ -51,7 +81,7 @@ class NodeState:
 
     def frame_key(self, frame: int, view: str) -> str:
         """The key of a frame, also of one outside `frames`."""
-        raise NotImplementedError
+        return self.keys.frame_key(frame, view)
 
     def stored(self, frame: int, view: str) -> Path:
         """Where the store has, or will have, that frame."""
@@ -59,7 +89,11 @@ class NodeState:
 
     def window(self, frame: int) -> list[int]:
         """The source frames that a relit frame is made from, in rising order; `frame` itself is always among them."""
-        raise NotImplementedError
+        return self.keys.window(frame)
+
+    def missing_files(self, frame: int, view: str) -> list[str]:
+        """Files that the source of a frame reads and that aren't there."""
+        return self.keys.stamps.missing(frame, view)
 
 
 @dataclass(frozen=True)
@@ -75,6 +109,14 @@ class Status:
         """True where no frame is stale or missing."""
         return not (self.stale or self.missing)
 
+    def __str__(self) -> str:
+        parts = [
+            f"{name} {format_frames(frames)}"
+            for name, frames in (("ready", self.ready), ("stale", self.stale), ("missing", self.missing))
+            if frames
+        ]
+        return ", ".join(parts) or "no frames"
+
 
 def state_of(node: nuke.Node, fresh: bool = False) -> NodeState:
     """What a node wants now.
@@ -86,7 +128,11 @@ def state_of(node: nuke.Node, fresh: bool = False) -> NodeState:
     Raises:
         RelightError: there is no look or no source, or a setting makes no sense; names the node.
     """
-    raise NotImplementedError
+    name = node.fullName()
+    kept = _KEPT.get(name)
+    if not fresh and kept is not None and time.monotonic() < kept[0]:
+        return kept[1]
+    return _Moment(fresh).state(node)
 
 
 def status_of(
@@ -95,13 +141,29 @@ def status_of(
     """Which frames are ready, stale or missing. Changes nothing.
 
     Args:
+        node: a RelightGAN node.
         frames: all of `frames_wanted` when None.
         views: all of the project when None.
+        fresh: as in `state_of`.
 
     Raises:
         RelightError: as `state_of`.
     """
-    raise NotImplementedError
+    state = state_of(node, fresh)
+    wanted = sorted(set(frames_wanted(node) if frames is None else frames))
+    shown = str(knobs.value_of(node, knobs.RESULT_PATH) or "")
+    # A take is named by the keys of its frames, so it holds no others.
+    right = set(state.frames) if shown == state.pattern else set()
+    stale: set[int] = set()
+    missing: set[int] = set()
+    for view in state.views if views is None else views:
+        there = cache.existing_frames(shown, view)
+        missing.update(frame for frame in wanted if frame not in there)
+        doubtful = [frame for frame in wanted if frame in there and frame not in right]
+        stale.update(frame for frame in doubtful if not _is_same(state, shown, frame, view))
+    stale -= missing
+    ready = [frame for frame in wanted if frame not in stale and frame not in missing]
+    return Status(tuple(ready), tuple(sorted(stale)), tuple(sorted(missing)))
 
 
 def relink(node: nuke.Node) -> Status:
@@ -116,7 +178,36 @@ def relink(node: nuke.Node) -> Status:
     Raises:
         RelightError: as `state_of`, or the cache can't be written.
     """
-    raise NotImplementedError
+    state = state_of(node, fresh=True)
+    stored = cache.stored_keys(state.places)
+    linked = shown = 0
+    for view in state.views:
+        there = cache.existing_frames(state.pattern, view)
+        for frame in state.frames:
+            key = state.frame_key(frame, view)
+            if frame not in there and key in stored:
+                linked += cache.link(state.places, state.take, view, frame, key)
+                shown += 1
+            shown += frame in there
+    if shown:
+        cache.touch(state.places)
+        results = {
+            knobs.RESULT_PATH: state.pattern,
+            knobs.RESULT_FIRST: state.frames[0],
+            knobs.RESULT_LAST: state.frames[-1],
+        }
+        changed = {name: value for name, value in results.items() if knobs.value_of(node, name) != value}
+        with _without_undo():
+            for name, value in changed.items():
+                knobs.knob_of(node, name).setValue(value)
+            if changed or linked:
+                reload_results(node)
+    return status_of(node)
+
+
+def reload_results(node: nuke.Node) -> None:
+    """Makes Nuke look at the relit files again; it remembers by path, also that one was missing."""
+    knobs.knob_of(graph.inner(node, knobs.READ_NODE), "reload").execute()
 
 
 def frames_wanted(node: nuke.Node) -> list[int]:
@@ -125,13 +216,188 @@ def frames_wanted(node: nuke.Node) -> list[int]:
     Raises:
         RelightError: the knob can't be read, or there is no source.
     """
-    raise NotImplementedError
+    text = str(knobs.value_of(node, knobs.FRAMES) or "").strip()
+    if text:
+        return parse_frames(text)
+    root = nuke.root()
+    return _shared(upstream.source_range(node), (int(root.firstFrame()), int(root.lastFrame())))
 
 
 def badge(node: nuke.Node) -> str:
-    """The status in a line for the artist, such as `ready 1001-1010, stale 1011, missing 1012-1100`. Never raises."""
-    raise NotImplementedError
+    """The status in a line for the artist, such as `ready 1001-1010, stale 1011, missing 1012-1100`.
+
+    An error that the artist can mend is a line too.
+    """
+    try:
+        if not knobs.path_of(node, knobs.LOOK):
+            return "no look chosen"
+        status = status_of(node)
+    except RelightError as error:
+        return error.problem
+    if status.ready and status.is_ready:
+        count = len(status.ready)
+        return f"ready ({count} frame{'s' * (count != 1)})"
+    return str(status)
+
+
+def cache_root(node: nuke.Node) -> Path:
+    """The cache folder of a node: its knob, then RELIGHTGAN_CACHE, the plug-in's config, or beside the script.
+
+    Raises:
+        RelightError: the plug-in's config can't be read.
+    """
+    script = "" if nuke.root().name() == "Root" else knobs.slashes(str(nuke.root().name()))
+    beside = str(Path(script).parent) if script else ""
+    home = str(Path(UNSAVED_FOLDER).expanduser())
+    chosen = knobs.path_of(node, knobs.CACHE_FOLDER)
+    if chosen:
+        return Path(knobs.absolute(chosen, beside or home))
+    given = os.environ.get(CACHE_VARIABLE) or load_config().cache
+    if given:
+        return Path(knobs.absolute(given, beside or home))
+    return Path(beside, FOLDER_BESIDE_SCRIPT) if beside else Path(home)
 
 
 def forget(node: nuke.Node | None = None) -> None:
     """Drops what is kept for about two seconds; of every node when None."""
+    if node is None:
+        _KEPT.clear()
+    else:
+        _KEPT.pop(node.fullName(), None)
+
+
+# Private implementation
+
+_KEPT: dict[str, tuple[float, NodeState]] = {}  # by full name: until when, and what
+
+
+class _Moment:
+    """One look at the graph and the disk, which several nodes share."""
+
+    def __init__(self, fresh: bool) -> None:
+        self.fresh = fresh
+        self.files: dict[str, tuple[str, int, int]] = {}
+        self.states: dict[str, NodeState] = {}
+        self.busy: set[str] = set()
+
+    def state(self, node: nuke.Node) -> NodeState:
+        name = node.fullName()
+        if name in self.states:
+            return self.states[name]
+        if name in self.busy:
+            raise RelightError(f"{name} depends on itself.", "Undo the expression that leads back to it.")
+        started = time.monotonic()
+        self.busy.add(name)
+        try:
+            state = self.look(node)
+        finally:
+            self.busy.discard(name)
+        self.states[name] = state
+        now = time.monotonic()
+        _KEPT[name] = (now + max(KEPT_S, KEPT_PER_COST * (now - started)), state)
+        return state
+
+    def look(self, node: nuke.Node) -> NodeState:
+        settings = read_settings(node)
+        if not settings.look:
+            raise RelightError(
+                f"{node.fullName()} has no look.", "Choose one: a .onnx file made by 'relightgan train'."
+            )
+        first, last = upstream.source_range(node)
+        digest = look_sha256(settings.look)
+        found = upstream.survey(node)
+        views = tuple(nuke.views())
+        root = nuke.root()
+        frames = tuple(sorted({*range(first, last + 1), *range(int(root.firstFrame()), int(root.lastFrame()) + 1)}))
+        base = key_of("base", PIXELS, digest, settings_key(settings), found.key)
+        stamps = upstream.Stamps(found, frames, views, self.files)
+        keys = _Keys(base, first, last, settings.radius, stamps, self)
+        take = key_of(
+            "take", base, [[keys.frame_key(frame, view) for frame in frames] for view in views], frames, views
+        )
+        places = Places(cache_root(node), base)
+        return NodeState(node, settings, digest, base, first, last, frames, views, take, places, keys)
+
+    def state_if_any(self, node: nuke.Node) -> NodeState | None:
+        """The state of a node upstream; None where it has none: without a look it gives no picture either."""
+        try:
+            return self.state(node)
+        except RelightError:
+            return None
+
+
+@dataclass
+class _Keys:
+    """Frame keys, each found when it is first asked for."""
+
+    base: str
+    first: int
+    last: int
+    radius: int
+    stamps: upstream.Stamps
+    moment: _Moment
+    known: dict[tuple[int, str], str] = field(default_factory=dict)
+    contents: dict[tuple[int, str], str] = field(default_factory=dict)
+
+    def frame_key(self, frame: int, view: str) -> str:
+        place = (frame, view)
+        if place not in self.known:
+            window = [[other, self.content(other, view)] for other in self.window(frame)]
+            self.known[place] = key_of("frame", self.base, frame, view, window)
+        return self.known[place]
+
+    def window(self, frame: int) -> list[int]:
+        around = range(max(frame - self.radius, self.first), min(frame + self.radius, self.last) + 1)
+        return sorted({frame, *around})
+
+    def content(self, frame: int, view: str) -> str:
+        """What the source of a frame is made from: files, and relit frames of RelightGAN nodes upstream."""
+        place = (frame, view)
+        if place not in self.contents:
+            self.contents[place] = key_of(
+                self.stamps.of(frame, view), [self.relit(node, frame, view) for node in self.stamps.survey.relit]
+            )
+        return self.contents[place]
+
+    def relit(self, node: nuke.Node, frame: int, view: str) -> list[str]:
+        state = self.moment.state_if_any(node)
+        if state is None:
+            return []
+        if not self.stamps.survey.keeps_time:
+            return [state.take]
+        return [state.frame_key(frame, other) for other in self.stamps.views_of(view)]
+
+
+def settings_key(settings: NodeSettings) -> dict[str, object]:
+    """The settings that a relit frame depends on."""
+    return {
+        "exposure": settings.exposure,
+        "temporal_blend": settings.temporal_blend,
+        "temporal_window": settings.radius,
+        "working_space": settings.working_space,
+        "premultiplied": settings.premultiplied,
+        "precision": settings.precision,
+        "crop_to_format": settings.crop_to_format,
+    }
+
+
+def _is_same(state: NodeState, shown: str, frame: int, view: str) -> bool:
+    """True where the file that another take has for a frame is the one that is wanted now."""
+    return cache.same_file(cache.relit_path(shown, view, frame), state.stored(frame, view))
+
+
+def _shared(a: tuple[int, int], b: tuple[int, int]) -> list[int]:
+    return list(range(max(a[0], b[0]), min(a[1], b[1]) + 1)) or list(range(b[0], b[1] + 1))
+
+
+@contextlib.contextmanager
+def _without_undo() -> Iterator[None]:
+    """Keeps what our code sets out of the artist's undo list: undoing it would show frames of another state."""
+    disabled = nuke.Undo.disabled()
+    if not disabled:
+        nuke.Undo.disable()
+    try:
+        yield
+    finally:
+        if not disabled:
+            nuke.Undo.enable()
