@@ -234,17 +234,59 @@ def final_size(proxy: bool) -> Iterator[None]:
 def render(
     write: nuke.Node, frames: Sequence[int], views: Sequence[str], progress: Shown, continue_on_error: bool
 ) -> list[str]:
-    """Renders a Write, all frames in one go, so that movies come out whole.
+    """Renders a Write.
+
+    Frames that aren't ready are found before anything is rendered. With `continue_on_error` the others are rendered one
+    by one, so that what fails is known by its number; a movie, which must be made in one go, isn't.
 
     Returns:
-        what is lost, as one line, or nothing; always nothing without `continue_on_error`.
+        what is lost, a line for each reason; always nothing without `continue_on_error`.
 
     Raises:
         Cancelled: the farm asked to stop; the frame being rendered is given up.
         RelightError: a frame can't be rendered.
     """
+    progress.begin(write.fullName())
+    lost: dict[str, list[int]] = {}
+    good = []
+    for frame in frames:
+        try:
+            guard.check(write, frame)
+            good.append(frame)
+        except RelightError as error:
+            if not continue_on_error:
+                raise
+            lost.setdefault(str(error), []).append(frame)
+            progress.advance()
+    one_by_one = continue_on_error and has_file_per_frame(write, good)
+    for piece in [[frame] for frame in good] if one_by_one else [good] if good else []:
+        try:
+            execute(write, piece, views, progress)
+        except RelightError as error:
+            if not continue_on_error or isinstance(error, Cancelled):
+                raise
+            lost.setdefault(str(error), []).extend(piece)
+            progress.advance(len(piece))
+    bad = sum(map(len, lost.values()))
+    say(f"{write.fullName()}: {len(frames) - bad} of {len(frames)} frames rendered.")
+    return [f"{write.fullName()}: {format_frames(found)}: {reason}" for reason, found in lost.items()]
+
+
+def has_file_per_frame(write: nuke.Node, frames: Sequence[int]) -> bool:
+    """False for a movie."""
+    knob = write.knob("file")
+    paths = {knob.evaluate(frame) for frame in frames} if isinstance(knob, nuke.File_Knob) else set()
+    return len(paths) == len(frames)
+
+
+def execute(write: nuke.Node, frames: Sequence[int], views: Sequence[str], progress: Shown) -> None:
+    """Has Nuke render frames of a Write in one go.
+
+    Raises:
+        Cancelled: the farm asked to stop.
+        RelightError: what Nuke says.
+    """
     name = write.fullName()
-    finished: set[int] = set()
     ranges = nuke.FrameRanges()
     for piece in format_frames(frames).split(","):
         ranges.add(nuke.FrameRange(piece))
@@ -254,15 +296,13 @@ def render(
             raise RuntimeError("Cancelled")  # aborts the render
 
     def after() -> None:
-        if nuke.thisNode().fullName() == name and nuke.frame() not in finished:
-            finished.add(nuke.frame())
+        if nuke.thisNode().fullName() == name:
             progress.advance()
 
-    progress.begin(name)
     nuke.addBeforeFrameRender(before, nodeClass=write.Class())
     nuke.addAfterFrameRender(after, nodeClass=write.Class())
     try:
-        nuke.execute(write, ranges, list(views), continue_on_error)
+        nuke.execute(write, ranges, list(views))
     except RuntimeError as error:
         if progress.cancelled or str(error).lower().startswith("cancelled"):
             raise Cancelled("Stopped as asked; finished frames are kept.") from error
@@ -271,9 +311,6 @@ def render(
         nuke.removeBeforeFrameRender(before, nodeClass=write.Class())
         nuke.removeAfterFrameRender(after, nodeClass=write.Class())
     progress.check()
-    lost = sorted(set(frames) - finished)
-    say(f"{name}: {len(finished)} of {len(frames)} frames rendered.")
-    return [f"{name}: frames {format_frames(lost)} can't be rendered; the reason is above."] if lost else []
 
 
 def names_in(text: str) -> list[str]:

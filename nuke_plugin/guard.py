@@ -28,7 +28,7 @@ from relightgan.nuke_plugin.bake import needed_of
 from relightgan.nuke_plugin.ranges import format_frames
 from relightgan.nuke_plugin.state import relink, status_of
 
-__all__ = ["before_frame_render", "before_render", "command_line", "register", "unregister", "views_only"]
+__all__ = ["before_frame_render", "before_render", "check", "command_line", "register", "unregister", "views_only"]
 
 WRITE_CLASSES = ("Write", "WriteGeo", "DeepWrite")
 BATCH = Path(__file__).absolute().with_name("batch.py")
@@ -85,11 +85,18 @@ def before_frame_render() -> None:
     Raises:
         RuntimeError: one isn't; one line with the command to run.
     """
-    write = nuke.thisNode()
-    frame = nuke.frame()  # in these callbacks that is the frame being rendered
+    _in_one_line(check, nuke.thisNode(), nuke.frame())  # in these callbacks that is the frame being rendered
+
+
+def check(write: nuke.Node, frame: int) -> None:
+    """Does nothing where all that a Write needs for a frame is ready.
+
+    Raises:
+        RelightError: it isn't; the fix is the command to run.
+    """
     for node in _guarded(write):
         if not graph.inert(node, frame):
-            _in_one_line(_check, node, write, frame)
+            _check(node, write, frame)
 
 
 def command_line(write: nuke.Node, frames: Iterable[int]) -> str:

@@ -658,9 +658,9 @@ def test_the_window_shows_time_left_and_no_dialog(gui_comp):
     from relightgan.nuke_plugin.bake import bake
 
     bake(gui_comp.node, gui_comp.frames)
-    shown = [message for task in control.tasks() for message in task.messages]
+    shown = [message for task in control.tasks() for message in task._messages]
     assert any(re.search(r"RelightGAN1: \d/6 frames, 0:00:\d\d left", message) for message in shown)
-    assert control.messages == []
+    assert control.messages() == []
 
 
 def test_nothing_remains_but_the_cache(comp):
