@@ -1,7 +1,5 @@
-"""Read by Nuke when it has a window: the RelightGAN menu."""
+"""Read by Nuke when it has a window: toolbar, menus and panels."""
 
-import nuke
+from relightgan.nuke_plugin import startup
 
-from relightgan.nuke_plugin import installation
-
-nuke.menu("Nuke").addMenu("RelightGAN").addCommand("Check Installation", installation.show_check)
+startup.start_gui()

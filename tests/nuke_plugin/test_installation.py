@@ -45,37 +45,3 @@ def test_the_check_runs_doctor_in_the_interpreter(monkeypatch):
 def test_the_check_says_why_it_cannot_run(monkeypatch):
     monkeypatch.setenv("RELIGHTGAN_PYTHON", "/no/python")
     assert "isn't there" in installation.check_text()
-
-
-def test_the_two_files_nuke_reads_do_what_nuke_documents(monkeypatch):
-    """A stand-in that has only the four documented names used: a misspelt one fails."""
-    calls = []
-
-    class Menu:
-        def addMenu(self, name):  # noqa: N802
-            calls.append(("menu", name))
-            return self
-
-        def addCommand(self, name, command):  # noqa: N802
-            calls.append(("command", name, command))
-
-    class Nuke:
-        @staticmethod
-        def pluginAddPath(path, addToSysPath=True):  # noqa: N802, N803
-            calls.append(("path", path, addToSysPath))
-
-        @staticmethod
-        def menu(name):
-            assert name == "Nuke"
-            return Menu()
-
-    monkeypatch.setitem(sys.modules, "nuke", Nuke)
-    for name in ("init.py", "menu.py"):
-        path = ROOT / name
-        exec(compile(path.read_text(), str(path), "exec"), {"__file__": str(path)})
-    assert calls == [
-        ("path", (ROOT / "gizmos").as_posix(), False),
-        ("menu", "RelightGAN"),
-        ("command", "Check Installation", installation.show_check),
-    ]
-    assert (ROOT / "gizmos").is_dir()

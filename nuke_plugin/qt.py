@@ -1,0 +1,14 @@
+"""Qt as this Nuke has it: PySide6 from Nuke 16 on, PySide2 before.
+
+Imported only where there is a window, never by init.py. The panel uses names that both have, and enumerations by their
+full names, which both take.
+"""
+
+from __future__ import annotations
+
+try:
+    from PySide6 import QtCore, QtGui, QtWidgets
+except ImportError:
+    from PySide2 import QtCore, QtGui, QtWidgets  # type: ignore[import-not-found, no-redef]
+
+__all__ = ["QtCore", "QtGui", "QtWidgets"]
