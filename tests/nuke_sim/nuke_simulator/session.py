@@ -80,6 +80,8 @@ class Session:
         self.formats: list[formats.Format] = []
         self.menus: dict[str, Any] = {}
         self.panels: dict[str, Any] = {}
+        self.panels_shown: list[Any] = []
+        self.drop_callbacks: list[Any] = []
 
     def clear(self) -> None:
         """A new script."""
