@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -61,6 +62,13 @@ def deadline_module(monkeypatch):
     def load(name: str):
         for known in [each for each in sys.modules if each.startswith("deadline.nuke")]:
             monkeypatch.delitem(sys.modules, known)
+        package = name.rpartition(".")[0]
+        if package == "deadline.nuke_submitter":  # its __init__ starts Qt and watches folders, of no use to a test
+            bare = ModuleType(package)
+            bare.__path__ = [
+                str(Path(importlib.import_module("deadline.client").__file__).parents[1] / "nuke_submitter")
+            ]
+            sys.modules[package] = bare
         return importlib.import_module(name)
 
     yield load

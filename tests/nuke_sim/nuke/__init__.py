@@ -54,6 +54,7 @@ from nuke_simulator.knobs import (
     Multiline_Eval_String_Knob,
     Obsolete_Knob,
     OneView_Knob,
+    OutputContext,
     Pulldown_Knob,
     PyCustom_Knob,
     PyScript_Knob,

@@ -217,7 +217,7 @@ Double proxy_scale 0.5
 Enum proxySetting {"if nearest" always never} "if nearest"
 Multiline views
 String hero_view
-String project_directory
+File project_directory
 Enum colorManagement {Nuke OCIO} Nuke
 Free OCIO_config {nuke-default custom fn-nuke_cg-config-v1.0.0_aces-v1.3_ocio-v2.1} nuke-default
 File customOCIOConfigPath

@@ -584,6 +584,32 @@ class String_Knob(Knob):
         self._text = text
 
 
+class OutputContext:
+    """A frame and a view to ask knobs for; views are counted from 1."""
+
+    def __init__(self) -> None:
+        now = session.current()
+        self._frame, self._view = float(now.frame_now), self.viewFromName(now.view_now)
+
+    def frame(self) -> float:
+        return self._frame
+
+    def setFrame(self, f: float) -> None:
+        self._frame = float(f)
+
+    def view(self) -> int:
+        return self._view
+
+    def setView(self, v: int) -> None:
+        self._view = int(v)
+
+    def viewFromName(self, name: str) -> int:
+        return session.current().views.index(name) + 1
+
+    def viewname(self, n: int) -> str:
+        return session.current().views[n - 1]
+
+
 class EvalString_Knob(String_Knob):
     """Text whose `[...]` Nuke runs as Tcl, whose %04d or #### is the frame and whose %V or %v is the view."""
 
@@ -606,8 +632,8 @@ class File_Knob(EvalString_Knob):
         """As if typed or dropped: `path first-last` also sets the frame range of a Read."""
         session.current().file_from_user_text(self, text)
 
-    def getEvaluatedValue(self) -> str:
-        return self.evaluate()
+    def getEvaluatedValue(self, oc: OutputContext | None = None) -> str:
+        return self.evaluate() if oc is None else self.evaluate(oc.frame(), oc.viewname(oc.view()))
 
 
 class Script_Knob(String_Knob):
