@@ -9,10 +9,10 @@ from .callbacks import EVENTS
 
 
 def _pair(event: str, default_class: str) -> tuple[Any, Any]:
-    def add(call, args=(), kwargs=None, nodeClass=default_class, node=None):  # noqa: ANN202, N803
+    def add(call, args=(), kwargs=None, nodeClass=default_class, node=None):
         session.current().callbacks.add(event, call, args, {} if kwargs is None else kwargs, nodeClass, node)
 
-    def remove(call, args=(), kwargs=None, nodeClass=default_class, node=None):  # noqa: ANN202, N803
+    def remove(call, args=(), kwargs=None, nodeClass=default_class, node=None):
         session.current().callbacks.remove(event, call, args, {} if kwargs is None else kwargs, nodeClass, node)
 
     return add, remove
@@ -21,4 +21,4 @@ def _pair(event: str, default_class: str) -> tuple[Any, Any]:
 for _event, _class in EVENTS.items():
     globals()[f"add{_event}"], globals()[f"remove{_event}"] = _pair(_event, _class)
 
-__all__ = [f"{verb}{event}" for event in EVENTS for verb in ("add", "remove")]  # noqa: PLE0605
+__all__ = [f"{verb}{event}" for event in EVENTS for verb in ("add", "remove")]

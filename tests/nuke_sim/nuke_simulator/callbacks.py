@@ -157,7 +157,6 @@ def eval_python(text: str, where: str) -> Any:
 
 def _main() -> dict[str, Any]:
     import __main__
-
     import nuke
 
     __main__.nuke = nuke

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,7 @@ from . import formats
 from .classes import CLASSES
 
 if TYPE_CHECKING:
-    from .nodes import Group, Node
+    from .nodes import Node
     from .session import Session
 
 _BUSY = "I'm already executing something else"
@@ -30,7 +31,7 @@ class Render:
         """Renders one node (of a Group, the Writes inside); RuntimeError when it fails or is cancelled."""
         writes = [one for one in executable(node)]
         if not writes:
-            raise RuntimeError(f"{node.fullName()}: nothing to execute")
+            raise RuntimeError(f"{node.fullName()}: no active Write operators")
         self.run(writes, ranges, views, continue_on_error)
 
     def execute_all(self, ranges: Any, views: Sequence[str] | None, continue_on_error: bool) -> None:
@@ -38,8 +39,10 @@ class Render:
         self.run(list(self.everything()), ranges, views, continue_on_error)
 
     def everything(self) -> Iterable[Node]:
+        from .nodes import Group
+
         for node in list(self._session.group._children):
-            if is_write(node) or self._session.quirks.execute_enters_gizmos:
+            if is_write(node) or (isinstance(node, Group) and self._session.quirks.execute_enters_gizmos):
                 yield from executable(node)
 
     def run(self, writes: list[Node], ranges: Any, views: Sequence[str] | None, continue_on_error: bool) -> None:
@@ -52,7 +55,9 @@ class Render:
                 failures += self._render_node(write, list(frames_of(ranges)), self._views(views), continue_on_error)
         finally:
             self.running = before
-        if failures:
+        for failure in failures:
+            print(f"ERROR: {failure}", file=sys.stderr, flush=True)
+        if failures and self._session.quirks.continue_on_error_raises:
             raise RuntimeError(failures[0])
 
     def _refuse_if_busy(self) -> None:
@@ -82,6 +87,7 @@ class Render:
         for frame in frames:
             with self._session.at(frame, views[0]):
                 callbacks.run("BeforeFrameRender", node)
+            failed_before = len(failures)
             for view in views:
                 with self._session.at(frame, view):
                     self._cancelled()
@@ -96,6 +102,8 @@ class Render:
                     if not self._session.gui:
                         print(f"Writing {path} took 0.01 seconds", flush=True)
                         print(f"Frame {frame} ({frames.index(frame) + 1} of {len(frames)})", flush=True)
+            if len(failures) > failed_before:
+                continue
             with self._session.at(frame, views[0]):
                 callbacks.run("RenderProgress", node)
                 callbacks.run("AfterFrameRender", node)
@@ -155,8 +163,3 @@ def _limited(node: Node, frames: list[int]) -> list[int]:
     if not node["use_limit"].value():
         return frames
     return [frame for frame in frames if node["first"].value() <= frame <= node["last"].value()]
-
-
-def group_writes(group: Group) -> list[Node]:
-    """Every Write-like node of a group, not of those inside it: what `-x` renders when it enters no gizmo."""
-    return [node for node in group._children if is_write(node)]

@@ -22,7 +22,7 @@ _FUNCTIONS: dict[str, Callable[..., float]] = {
 }  # fmt: skip
 
 
-class NothingNamed(RuntimeError):  # noqa: N818 - the words that Nuke itself uses
+class NothingNamed(RuntimeError):
     """An expression names a node or knob that isn't there."""
 
     def __init__(self, name: str) -> None:

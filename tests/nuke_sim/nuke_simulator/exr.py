@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from nuke_simulator.images import ALPHA, RGB, Box, Format, Image, ringed
 
 _SHORT = {"R": RGB[0], "G": RGB[1], "B": RGB[2], "A": ALPHA, "Z": "depth.Z"}

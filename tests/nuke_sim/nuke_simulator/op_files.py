@@ -23,6 +23,7 @@ from collections import OrderedDict
 from pathlib import Path
 
 import numpy as np
+
 from nuke_simulator import nodes
 from nuke_simulator.exr import COMPRESSIONS, DATATYPES, ExrError, read_exr, with_edges, write_exr
 from nuke_simulator.images import RGBA, Format, Image, channel_names, resampled, scaled_format, solid

@@ -9,6 +9,7 @@ mean; the exact ends are unverified there).
 import re
 
 import numpy as np
+
 from nuke_simulator.images import (
     ALPHA,
     RGB,

@@ -8,6 +8,7 @@ scaled in proxy mode (DOC: Nuke User Guide, "Proxy mode").
 from dataclasses import replace
 
 import numpy as np
+
 from nuke_simulator.images import (
     ALPHA,
     Box,

@@ -20,6 +20,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+
 from nuke_simulator import nodes, op_files, op_pixels, op_space
 from nuke_simulator.images import Image, solid
 from nuke_simulator.op_base import NodeError, OpContext

@@ -19,6 +19,8 @@ class Quirks:
     nested_execute_in_before_render: str = "raise"
     # Is afterRender run when a frame failed?
     after_render_after_abort: bool = False
+    # Does execute with continueOnError raise at the end when frames failed, or only print them?
+    continue_on_error_raises: bool = False
     # Does executing everything (plain -x, executeMultiple without nodes) find enabled Writes inside Gizmos and Groups?
     execute_enters_gizmos: bool = True
     # Shuffles the order of the lines that Node.writeKnobs returns: nothing may rest on it.

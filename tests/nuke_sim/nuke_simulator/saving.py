@@ -38,7 +38,7 @@ def knob_lines(node: Node) -> list[str]:
     for knob in node._knobs.values():
         if knob._user and not knob._from_gizmo:
             lines.append(f"addUserKnob {{{definition(knob)}}}")
-        if _is_written(knob) and (knob.notDefault() or knob.name() == "name" and node.Class() != "Root"):
+        if _is_written(knob) and (knob.notDefault() or (knob.name() == "name" and node.Class() != "Root")):
             lines.append(f"{knob.name()} {value_word(knob)}")
     return lines
 
