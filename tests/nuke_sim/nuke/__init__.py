@@ -533,14 +533,6 @@ def script_directory():
     return _Path(scriptName()).parent.as_posix()
 
 
-def error(message):
-    _session.current().warn(message)
-
-
-def warning(message):
-    _session.current().warn(message)
-
-
 def show(n, forceFloat=False):
     n.showControlPanel(forceFloat)
 

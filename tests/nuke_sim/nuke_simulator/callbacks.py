@@ -119,7 +119,7 @@ class Callbacks:
             self.destroyed(inner)
 
     def autolabel(self, node: Node) -> str:
-        """The text on the node: its own knob's, else of the functions the last one added that gives one, else its name."""
+        """The text on the node: from its own knob, else from the last function added that gives one, else its name."""
         with self.context("Autolabel", node):
             own = node._knobs.get("autolabel")
             if isinstance(own, k.String_Knob) and own._text:

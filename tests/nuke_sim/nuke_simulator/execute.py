@@ -29,7 +29,7 @@ class Render:
 
     def execute(self, node: Node, ranges: Any, views: Sequence[str] | None, continue_on_error: bool) -> None:
         """Renders one node (of a Group, the Writes inside); RuntimeError when it fails or is cancelled."""
-        writes = [one for one in executable(node)]
+        writes = executable(node)
         if not writes:
             raise RuntimeError(f"{node.fullName()}: no active Write operators")
         self.run(writes, ranges, views, continue_on_error)

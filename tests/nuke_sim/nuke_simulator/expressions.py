@@ -30,7 +30,7 @@ class NothingNamed(RuntimeError):
 
 
 def evaluate(text: str, resolve: Resolve) -> float:
-    """The number that an expression (its `[...]` already replaced) gives; NotImplementedError for what isn't known here."""
+    """The number an expression gives, its `[...]` already replaced; NotImplementedError for what isn't known here."""
     parser = _Parser(text, resolve)
     value = parser.ternary()
     if parser.token:

@@ -32,7 +32,7 @@ class Quirks:
     # executeInMainThreadWithResult called on the main thread: "raise" (Nuke 10 and later) or "hang" (before;
     # here a TimeoutError, so that a test ends).
     execute_in_main_thread_from_main: str = "raise"
-    # Nuke 17.1's documentation says knobChanged runs with the panel closed too; 13.2's says only for the user's changes.
+    # Nuke 17.1's documentation says knobChanged runs with the panel closed too; 13.2's: only for the user's changes.
     knob_changed_when_closed: bool = False
 
 

@@ -66,10 +66,8 @@ def _node_text(node: Node, chosen: list[Node]) -> str:
 
     inputs = [one if one in chosen else None for one in node._inputs]
     optional = CLASSES.get(node.Class(), CLASSES["Group"]).optional
-    if optional is not None and len(inputs) == optional + 1:
-        count = f"{optional}+1"
-    else:
-        count = str(len(inputs))
+    masked = optional is not None and len(inputs) == optional + 1
+    count = f"{optional}+1" if masked else str(len(inputs))
     text = "".join(f"push {'0' if one is None else '$' + _id(one)}\n" for one in reversed(inputs))
     lines = ([] if count == "1" else [f"inputs {count}"]) + knob_lines(node)
     text += f"{node.Class()} {{\n" + "".join(f" {line}\n" for line in lines) + "}\n"

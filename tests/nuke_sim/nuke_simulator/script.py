@@ -1,7 +1,7 @@
 """Reads .nk and .gizmo files with a real Tcl interpreter, as Nuke does.
 
-A script is Tcl: `Class {knob value ...}` makes a node, `push`, `set N1 [stack 0]` and `inputs` connect it. In the body of
-a node every line is a command too, so that an unescaped `[` or `$` there fails here as it would in Nuke.
+A script is Tcl: `Class {knob value ...}` makes a node, `push`, `set N1 [stack 0]` and `inputs` connect it. In the body
+of a node every line is a command too, so that an unescaped `[` or `$` there fails here as it would in Nuke.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def open_script(session: Session, path: Path, *, load_callbacks: bool = True) ->
 
 
 def read_text(session: Session, text: str, where: str = "text") -> list[Node]:
-    """Adds a script's nodes to the current group (nuke.scriptReadText, nodePaste) and selects them; settings of a Root are left out."""
+    """Adds a script's nodes to the current group and selects them; the settings of its Root are left out."""
     reader = Reader(session, session.group, where, root_too=False)
     with _loading(session):
         reader.read(text)

@@ -12,7 +12,7 @@ from .callbacks import _main
 
 
 def add_path(paths: str | list | tuple, to_sys_path: bool, *, first: bool) -> None:
-    """Puts folders on the plug-in path; one that starts with a dot is taken from the file of the caller. Their init.py runs."""
+    """Puts folders on the plug-in path and runs their init.py; one with a dot first is beside the file that calls."""
     for one in [paths] if isinstance(paths, str) else paths:
         folder = Path(one)
         if one.startswith("."):

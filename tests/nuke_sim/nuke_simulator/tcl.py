@@ -84,7 +84,7 @@ def quote(text: str) -> str:
 
 
 def fields(text: str) -> Iterator[tuple[str, bool]]:
-    """The elements of a Tcl list with whether each was braced: `1 {parent.x}` gives ("1", False), ("parent.x", True)."""
+    """The elements of a Tcl list, and was each in braces: `1 {a.x}` gives ("1", False), ("a.x", True)."""
     at = 0
     while at < len(text):
         if text[at].isspace():
