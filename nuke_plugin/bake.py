@@ -38,6 +38,7 @@ CHUNK = 8  # frames; their sources are written while the worker relights those b
 WAITING_CHUNKS = 1  # requests that may wait while sources are written; more would only fill the disk
 POLL_S = 0.1
 GIVE_UP_S = 5.0  # after a cancel the worker needs well under a second
+BYTES_PER_PIXEL = 16  # rgba in 32-bit floats
 SMALL_FILE = 1 << 20
 READ_CLASSES = ("Read", "DeepRead")
 
@@ -73,7 +74,7 @@ class NodeReport:
     asked: int  # frames somebody needs
     relit: int = 0
     seconds: float = 0.0  # from the first source written to the last frame relit
-    device: str = ""
+    device: str = ""  # a sentence, such as "Running on CPU (...)."
     failed: dict[Frame, str] = field(default_factory=dict)  # with the reason
 
     def line(self) -> str:
@@ -81,12 +82,12 @@ class NodeReport:
         kept = self.asked - self.relit - len(self.failed)
         parts = []
         if self.relit:
-            parts.append(f"{_frames(self.relit)} relit on {self.device}, {self.seconds / self.relit:.2f} s per frame")
+            parts.append(f"{_frames(self.relit)} relit, {self.seconds / self.relit:.2f} s per frame")
         if kept:
             parts.append(f"{_frames(kept)} in the cache already")
         if self.failed:
             parts.append(f"{_frames(len(self.failed))} failed")
-        return f"{self.node}: {', '.join(parts) or 'nothing to do'}."
+        return f"{self.node}: {', '.join(parts) or 'nothing to do'}. {self.device}".strip()
 
 
 @dataclass
@@ -323,22 +324,16 @@ class _Bake:
             with contextlib.suppress(OSError):
                 if _source(folder, frame).stat().st_size:
                     return ""
-        self.check_disk(folder, frame, reason)
         missing = self.state.missing_files(frame, view)
-        return f"{', '.join(missing)} isn't there ({reason})" if missing else reason
-
-    def check_disk(self, folder: Path, frame: int, reason: str) -> None:
-        """Does nothing while a frame would fit.
-
-        Raises:
-            PlateError: it wouldn't.
-        """
-        node = self.state.node
-        if shutil.disk_usage(folder).free < node.width() * node.height() * 16 + SMALL_FILE:
+        if missing:
+            return f"{', '.join(missing)} isn't there ({reason})"
+        size = nuke.root().format()
+        if shutil.disk_usage(folder).free < size.width() * size.height() * BYTES_PER_PIXEL + SMALL_FILE:
             raise PlateError(
                 f"{self.report.node}: source frame {frame} can't be written: the disk of {folder} is full ({reason}).",
                 "Make room there, or set another cache folder.",
             )
+        return reason
 
     def sound(self, chunk: list[int], view: str, bad: dict[int, str]) -> list[int]:
         """The frames whose sources were written and are still what they were; the others are reported as failed."""

@@ -145,7 +145,7 @@ def test_views_that_are_not_rendered_need_not_be_ready(guarded):
     bake(guarded.node, [1001], ["main"])
     with guard.views_only(["main"]):
         render(guarded)
-    with pytest.raises(RuntimeError, match="missing"):
+    with pytest.raises(RuntimeError, match="relit frame 1001 is missing"):
         guarded.nuke.execute(guarded.write, 1001, 1001, 1, ["main", "right"])
 
 
