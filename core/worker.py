@@ -141,6 +141,7 @@ class Worker:
         self.running: Task | None = None
         self.stopping = False
         self.greeted = False
+        self.parent = os.getppid()
 
     def run(self) -> int:
         """Serves; returns the exit code."""
@@ -233,14 +234,13 @@ class Worker:
 
     def beat(self) -> None:
         """Says each second that we live, and looks whether whoever started us does."""
-        parent = os.getppid()
         while not self.stopping:
             time.sleep(HEARTBEAT_S)
             if self.greeted:
                 self.emit({"type": "heartbeat", "busy": self.busy()})
             # A pipe that another child of Nuke's inherited stays open; a parent's number changes when it dies. (Windows
             # keeps the number.)
-            if os.getppid() != parent:
+            if os.getppid() != self.parent:
                 self.stop("the process that started us has gone")
 
     # What comes in
