@@ -99,7 +99,7 @@ def parser() -> argparse.ArgumentParser:
         "--frames", default="", metavar="RANGE", help="such as --frames=1001-1100,1150 or 1-20x2; default: the script's"
     )
     add("--chunk", default="", metavar="START:COUNT", help="of the frames only those from START on, COUNT numbers far")
-    add("--views", default="", metavar="NAMES", help="such as left,right; default: all of the script")
+    add("--views", default="", metavar="NAMES", help="such as left,right; default: those the Writes are set to")
     add("--proxy", action="store_true", help="render at the script's proxy size; relighting is always at full size")
     add("--device", default="", help="auto, cpu, cuda or cuda:N instead of the nodes' own")
     add("--bake-only", action="store_true", help="relight, but render nothing")
@@ -121,7 +121,8 @@ def do(options: argparse.Namespace, stop: Stop) -> int:
         say("No frames are in this chunk; nothing to do.")
         return EXIT_DONE
     writes = find_writes(options.write)
-    views = names_in(options.views) or list(nuke.views())
+    rendered = {view for write in writes for view in guard.views_of(write)}
+    views = names_in(options.views) or [view for view in nuke.views() if view in rendered]
     targets = [
         (node, bake.needed_of(node, write, frames))
         for write in writes
@@ -141,9 +142,10 @@ def do(options: argparse.Namespace, stop: Stop) -> int:
             raise SequenceError(" ".join(lost), "Mend that and run this again; finished frames are kept.")
         if not options.bake_only:
             guard.register()
-            with final_size(options.proxy), guard.views_only(views):
+            with final_size(options.proxy), guard.views_only(names_in(options.views)):
                 for write in writes:
-                    lost += render(write, frames, views, progress, options.continue_on_error)
+                    own = names_in(options.views) or guard.views_of(write)
+                    lost += render(write, frames, own, progress, options.continue_on_error)
     if lost:
         failed(" ".join(lost), options.progress)
         return EXIT_ERROR

@@ -28,7 +28,16 @@ from relightgan.nuke_plugin.bake import needed_of
 from relightgan.nuke_plugin.ranges import format_frames
 from relightgan.nuke_plugin.state import relink, status_of
 
-__all__ = ["before_frame_render", "before_render", "check", "command_line", "register", "unregister", "views_only"]
+__all__ = [
+    "before_frame_render",
+    "before_render",
+    "check",
+    "command_line",
+    "register",
+    "unregister",
+    "views_of",
+    "views_only",
+]
 
 WRITE_CLASSES = ("Write", "WriteGeo", "DeepWrite")
 BATCH = Path(__file__).absolute().with_name("batch.py")
@@ -102,7 +111,7 @@ def check(write: nuke.Node, frame: int) -> None:
 def command_line(write: nuke.Node, frames: Iterable[int]) -> str:
     """The command that relights what a Write needs and renders it, for a terminal of this system."""
     script = nuke.root().name()
-    views = _views_of(write)
+    views = views_of(write)
     words = [
         str(nuke.EXE_PATH),
         "-t",
@@ -115,6 +124,16 @@ def command_line(write: nuke.Node, frames: Iterable[int]) -> str:
     return subprocess.list2cmdline(words) if os.name == "nt" else " ".join(map(shlex.quote, words))
 
 
+def views_of(write: nuke.Node) -> list[str]:
+    """The views a Write renders: those being executed, else those of its `views` knob that the script has, else all."""
+    if _executed_views:
+        return list(_executed_views)
+    known = list(nuke.views())
+    knob = write.knob("views")
+    chosen = str(knob.value()).split() if knob is not None else []
+    return [view for view in known if view in chosen] or known
+
+
 def _guarded(write: nuke.Node) -> list[nuke.Node]:
     """The RelightGAN nodes a Write depends on; none for the Write inside one of them."""
     if knobs.is_relight_node(write.parent()):
@@ -123,7 +142,7 @@ def _guarded(write: nuke.Node) -> list[nuke.Node]:
 
 
 def _check(node: nuke.Node, write: nuke.Node, frame: int) -> None:
-    views = _views_of(write)
+    views = views_of(write)
     asked = needed_of(node, write, [frame])
     now = status_of(node, asked, views)
     # Below a time-warp more frames may be named than the render asks for; one that is missing then fails in RG_Read.
@@ -139,16 +158,6 @@ def _check(node: nuke.Node, write: nuke.Node, frame: int) -> None:
         f"{'stale' if now.stale else 'missing'}.",
         f"Run: {command_line(write, bad)}",
     )
-
-
-def _views_of(write: nuke.Node) -> list[str]:
-    """The views a Write renders: those being executed, else those of its `views` knob that the script has, else all."""
-    if _executed_views:
-        return list(_executed_views)
-    known = list(nuke.views())
-    knob = write.knob("views")
-    chosen = str(knob.value()).split() if knob is not None else []
-    return [view for view in known if view in chosen] or known
 
 
 def _in_one_line(call: Callable[..., Any], *arguments: Any) -> None:

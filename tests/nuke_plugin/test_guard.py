@@ -141,6 +141,7 @@ def test_views_that_are_not_rendered_need_not_be_ready(guarded):
     from relightgan.nuke_plugin.bake import bake
 
     guarded.nuke.root().addView("right")
+    guarded.write["views"].setValue("main right")
     guarded.write["file"].setValue(f"{guarded.folder.as_posix()}/out.%V.%04d.exr")
     bake(guarded.node, [1001], ["main"])
     with guard.views_only(["main"]):

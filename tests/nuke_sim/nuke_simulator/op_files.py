@@ -143,7 +143,7 @@ def write_file(ctx: OpContext, views: list[str] | None) -> str | None:
     number = _written_frame(ctx)
     path = substitute(pattern, number, ctx.view)
     others = [view for view in views or [] if view != ctx.view]
-    if any(substitute(pattern, number, view) == path for view in others):
+    if any(substitute(_pattern(ctx, "Write", None, view), number, view) == path for view in others):
         raise ctx.not_simulated("several views in one file (the path has no %V)")
     _check_type(ctx, path)
     image = ctx.pipe(0)
@@ -221,11 +221,11 @@ def _format_of(ctx: OpContext, first: int, last: int) -> Format:
     return scaled_format(full, ctx.proxy_scale)
 
 
-def _pattern(ctx: OpContext, kind: str, frame: int | None = None) -> str:
+def _pattern(ctx: OpContext, kind: str, frame: int | None = None, view: str | None = None) -> str:
     at = ctx.frame if frame is None else frame
     name = "proxy" if _uses_proxy_file(ctx) else "file"
     try:
-        return str(nodes.knob_value(ctx.node, name, at, ctx.view) or "")
+        return str(nodes.knob_value(ctx.node, name, at, ctx.view if view is None else view) or "")
     except KeyError:
         return ""
 
