@@ -6,7 +6,7 @@ Runs inside Nuke (Python 3.9 and later): standard library and Qt only.
 from __future__ import annotations
 
 from relightgan.nuke_plugin.library import Entry
-from relightgan.nuke_plugin.qt import QtCore, QtGui, QtWidgets
+from relightgan.nuke_plugin.qt import QtCore, QtGui, QtWidgets, pointer_x
 
 TALLEST_PX = 320  # as tall as previews are
 
@@ -54,7 +54,7 @@ class Wipe(QtWidgets.QWidget):
     def mouseMoveEvent(self, event: QtGui.QMouseEvent) -> None:  # noqa: N802 - Qt's name
         """Moves the line."""
         place = self._place()
-        self._share = min(1.0, max(0.0, (event.pos().x() - place.left()) / max(1, place.width())))
+        self._share = min(1.0, max(0.0, (pointer_x(event) - place.left()) / max(1, place.width())))
         self.update()
 
     def leaveEvent(self, event: QtCore.QEvent) -> None:  # noqa: N802 - Qt's name

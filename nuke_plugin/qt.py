@@ -11,4 +11,9 @@ try:
 except ImportError:
     from PySide2 import QtCore, QtGui, QtWidgets  # type: ignore[import-not-found, no-redef]
 
-__all__ = ["QtCore", "QtGui", "QtWidgets"]
+__all__ = ["QtCore", "QtGui", "QtWidgets", "pointer_x"]
+
+
+def pointer_x(event: QtGui.QMouseEvent) -> float:
+    """Where the pointer is, in pixels from the widget's left; Qt 6 renamed it."""
+    return float(event.position().x() if hasattr(event, "position") else event.pos().x())
