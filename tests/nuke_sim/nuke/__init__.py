@@ -71,6 +71,7 @@ from nuke_simulator.knobs import (
     XYZ_Knob,
 )
 from nuke_simulator.nodes import BackdropNode, Gizmo, Group, Node, Root, Viewer
+from nuke_simulator.tcl import split as _split
 from nuke_simulator.undo import Undo
 
 GUI = False
@@ -207,12 +208,12 @@ def selectAll():
         node.setSelected(True)
 
 
-def createNode(node, knobs="", inpanel=True):
+def createNode(typ, knobs="", inpanel=True):
     """As the user does: after the selected nodes, itself selected, its panel open where there is a window."""
     session = _session.current()
     chosen = selectedNodes()
-    made = session.new_node(node, session.group)
-    _script.apply_knobs(session, made, _script.parse_body(knobs.replace(" ", "\n", 0)) if knobs else [], name_too=True)
+    made = session.new_node(typ, session.group)
+    _script.apply_knobs(session, made, _pairs(knobs), name_too=True)
     for i, one in enumerate(chosen[: max(1, made.minInputs())] if made.maxInputs() else []):
         made._inputs.insert(i, one)
     made.selectOnly()
@@ -221,6 +222,14 @@ def createNode(node, knobs="", inpanel=True):
     if inpanel:
         made.showControlPanel()
     return made
+
+
+def _pairs(knobs):
+    """`knob value knob value`, as createNode takes it."""
+    if "{" in knobs and knobs.lstrip().startswith("{"):
+        raise NotImplementedError("simulated createNode takes `knob value knob value`")
+    words = _split(knobs)
+    return [(name, [value]) for name, value in zip(words[::2], words[1::2], strict=True)]
 
 
 class _Constructor:
@@ -453,26 +462,31 @@ def layers(node=None):
 # --- rendering
 
 
-def execute(nameOrNode, start=None, end=None, incr=1, views=None, continueOnError=False, frameRangeSet=None):
+def execute(nameOrNode, *arguments, **named):
+    """execute(nameOrNode, start, end, incr, views, continueOnError) or (nameOrNode, frameRangeSet, views, continueOnError)."""
+    if "frameRangeSet" in named or (arguments and isinstance(arguments[0], FrameRanges)):
+        _execute_ranges(nameOrNode, *arguments, **named)
+    else:
+        _execute_frames(nameOrNode, *arguments, **named)
+
+
+def _execute_frames(nameOrNode, start=None, end=None, incr=1, views=None, continueOnError=False):
+    first = root().firstFrame() if start is None else start
+    last = root().lastFrame() if end is None else end
+    if not all(isinstance(number, int) and not isinstance(number, bool) for number in (first, last, incr)):
+        raise TypeError("execute takes whole frame numbers")
+    _execute_ranges(nameOrNode, FrameRange(first, last, incr), views, continueOnError)
+
+
+def _execute_ranges(nameOrNode, frameRangeSet, views=None, continueOnError=False):
     node = toNode(nameOrNode) if isinstance(nameOrNode, str) else nameOrNode
     if node is None:
         raise ValueError(f"there is no node {nameOrNode!r}")
-    if isinstance(start, FrameRanges):  # execute(node, ranges, views, continueOnError)
-        views, continueOnError, ranges = (end if end is not None else views), bool(continueOnError), start
-        if not isinstance(incr, int) or isinstance(incr, bool):
-            raise TypeError("execute(node, FrameRanges, views=[...], continueOnError=...)")
-    elif frameRangeSet is not None:
-        ranges = frameRangeSet
-    else:
-        first = root().firstFrame() if start is None else start
-        if not isinstance(first, int) or not isinstance(incr, int) or not isinstance(end, int | None):
-            raise TypeError("execute takes whole frame numbers")
-        ranges = FrameRange(first, first if end is None else end, incr)
-    session = _session.current()
+    render = _session.current().render
     if node is root():
-        session.render.execute_all(ranges, views, continueOnError)
+        render.execute_all(frameRangeSet, views, continueOnError)
     else:
-        session.render.execute(node, ranges, views, continueOnError)
+        render.execute(node, frameRangeSet, views, continueOnError)
 
 
 render = execute

@@ -10,11 +10,13 @@ Guide, "Read", "Write"):
   names, no others; none at all is an error. The file is written under another name and renamed.
 - R, G, B, A and Z are Nuke's rgba.red, rgba.green, rgba.blue, rgba.alpha and depth.Z; a layer's R, G, B, A are its
   .red, .green, .blue, .alpha. Nuke writes other channels under its own names.
-- Not simulated: several views in one file, several parts, tiles' and deep images' ways, colour conversion.
+- A file with several views (the attribute multiView) gives a view its own channels ("right.R", "depth.right.Z") and,
+  where it has none of that name, those of the first view. Whole-number channels become numbers of the same value.
+- Not simulated: several parts in one file, writing several views into one, deep images, colour conversion.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +40,8 @@ COMPRESSIONS = {
     "DWAA": "dwaa",
     "DWAB": "dwab",
 }
+# What describes a file rather than the picture in it is made anew for each file.
+_OF_THE_FILE = {"compression", "PixelAspectRatio", "screenWindowCenter", "screenWindowWidth", "multiView", "name"}
 EDGE_MODES = ("plate detect", "edge detect", "repeat", "black")
 
 
@@ -45,12 +49,12 @@ class ExrError(Exception):
     """A file can't be read or written; the text is the reason alone."""
 
 
-def read_exr(path: str) -> Image:
-    """A file as a picture without black pixels around it (see `with_edges`).
+def read_exr(path: str, view: str = "") -> Image:
+    """A view of a file as a picture without black pixels around it (see `with_edges`).
 
     Raises:
         ExrError: the file can't be opened or is damaged.
-        NotImplementedError: it holds several views or parts, or is deep.
+        NotImplementedError: it has several parts or is deep.
     """
     import OpenImageIO  # here, because a module that Tcl keeps alive would keep it too, and it complains at the exit
 
@@ -61,15 +65,14 @@ def read_exr(path: str) -> Image:
         raise ExrError(_first_line(OpenImageIO.geterror()))
     try:
         spec = file.spec()
-        views = spec.getattribute("multiView")
-        if spec.deep or file.seek_subimage(1, 0) or (views and len(views) > 1):
-            raise NotImplementedError(f"{path}: deep, multi-part and multi-view files aren't simulated")
+        if spec.deep or file.seek_subimage(1, 0):
+            raise NotImplementedError(f"{path}: deep and multi-part files aren't simulated")
         file.seek_subimage(0, 0)
-        if any(str(kind) == "uint32" for kind in spec.channelformats):
-            raise NotImplementedError(f"{path}: whole-number channels aren't simulated")
         pixels = file.read_image(0, 0, 0, spec.nchannels, "float")
         if pixels is None:
             raise ExrError(_first_line(file.geterror()))
+        for i in [i for i, kind in enumerate(spec.channelformats) if str(kind) == "uint32"]:
+            pixels[..., i] = file.read_image(0, 0, i, i + 1, "uint32")[..., 0]
     finally:
         file.close()
     format = Format(spec.full_width, spec.full_height, float(spec.getattribute("PixelAspectRatio") or 1.0))
@@ -77,7 +80,8 @@ def read_exr(path: str) -> Image:
     t = format.height - (spec.y - spec.full_y)
     bbox = (x, t - spec.height, x + spec.width, t)
     rows_up = pixels[::-1]
-    channels = {nuke_name(name): rows_up[:, :, i] for i, name in enumerate(spec.channelnames)}
+    places = _places(spec.channelnames, spec.getattribute("multiView") or (), view)
+    channels = {name: rows_up[:, :, i] for name, i in places.items()}
     metadata = {f"exr/{item.name}": item.value for item in spec.extra_attribs}
     metadata |= {"input/filename": path, "input/width": format.width, "input/height": format.height}
     metadata |= {"input/filereader": "exr", "input/bitsperchannel": _depth(spec)}
@@ -95,9 +99,15 @@ def with_edges(image: Image, mode: str = "plate detect") -> Image:
 
 
 def write_exr(
-    path: str, image: Image, names: Sequence[str], datatype: str, compression: str, autocrop: bool = False
+    path: str,
+    image: Image,
+    names: Sequence[str],
+    datatype: str,
+    compression: str,
+    autocrop: bool = False,
+    metadata: Mapping[str, object] | None = None,
 ) -> None:
-    """Writes the channels `names` of a picture; the file appears whole or not at all.
+    """Writes the channels `names` of a picture, with `metadata`; the file appears whole or not at all.
 
     Raises:
         ExrError: the file can't be written.
@@ -115,6 +125,8 @@ def write_exr(
     spec.full_width, spec.full_height = image.format.width, image.format.height
     spec.attribute("compression", COMPRESSIONS[compression])
     spec.attribute("PixelAspectRatio", image.format.pixel_aspect)
+    for name, value in (metadata or {}).items():
+        spec.attribute(name, value)
     temporary = f"{path}.tmp"
     try:
         file = OpenImageIO.ImageOutput.create("exr")
@@ -128,14 +140,40 @@ def write_exr(
         Path(temporary).unlink(missing_ok=True)
 
 
+def kept_metadata(image: Image) -> dict[str, object]:
+    """The exr/ keys that describe the picture and not the file it came from, under their names in a file."""
+    named = {key[4:]: value for key, value in image.metadata.items() if key.startswith("exr/")}
+    return {
+        name: value
+        for name, value in named.items()
+        if isinstance(value, (str, int, float)) and ":" not in name and name not in _OF_THE_FILE
+    }
+
+
 def nuke_name(name: str) -> str:
     """Nuke's name of a channel in a file; one without a layer goes into "other" (unverified)."""
+    name = name.lstrip(".")
     if name in _SHORT:
         return _SHORT[name]
     layer, dot, last = name.rpartition(".")
     if not dot:
         return f"other.{name}"
     return f"{layer.replace('.', '_')}.{_IN_LAYER.get(last, last)}"
+
+
+def _places(names: Sequence[str], views: Sequence[str], view: str) -> dict[str, int]:
+    """Where each of Nuke's channels of a view lies in the file: the view's own, else the first view's."""
+    hero = views[0] if views else ""
+    own, first = {}, {}
+    for i, name in enumerate(names):
+        words = name.split(".")
+        of = next((word for word in words[:-1] if word in views), hero)
+        plain = nuke_name(".".join(word for word in words[:-1] if word != of or not views) + "." + words[-1])
+        if of == view:
+            own[plain] = i
+        if of == hero:
+            first[plain] = i
+    return {**first, **own}
 
 
 def _without_ring(image: Image) -> Box:

@@ -157,9 +157,6 @@ class FrameRanges:
     def size(self) -> int:
         return len(self._ranges)
 
-    def getRange(self, n: int) -> FrameRange:
-        return self._ranges[n]
-
     def minFrame(self) -> int:
         return min(self.toFrameList())
 

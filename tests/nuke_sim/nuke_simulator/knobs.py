@@ -112,7 +112,7 @@ class Knob:
     def fromScript(self, script: str) -> None:
         self._change(lambda: self._from_script(script))
 
-    def notDefault(self) -> bool:
+    def _not_default(self) -> bool:
         return self._script_value() != self._default
 
     def hasExpression(self, index: int = -1) -> bool:
@@ -264,6 +264,9 @@ class Array_Knob(Knob):
         other._from_script(self._default)
         return float(other._field_at(other._fields[index], 0, "main"))
 
+    def notDefault(self) -> bool:
+        return self._not_default()
+
     def setDefaultValue(self, values: Sequence[float]) -> None:
         other = type(self)._blank(self)
         other._store(list(values))
@@ -388,8 +391,8 @@ class Double_Knob(Array_Knob):
 class Int_Knob(Array_Knob):
     _id = 3
 
-    def value(self, index: int | None = None) -> Any:
-        return int(self.getValue(index))
+    def value(self) -> int:
+        return int(self.getValue())
 
     def _number(self, val: Any) -> float:
         return float(int(super()._number(val)))
@@ -410,8 +413,8 @@ class ColorChip_Knob(Unsigned_Knob):
 class Boolean_Knob(Array_Knob):
     _id = 6
 
-    def value(self, index: int | None = None) -> bool:
-        return bool(self.getValue(index))
+    def value(self) -> bool:
+        return bool(self.getValue())
 
     def _field_text(self, field: float | Curve) -> str:
         return super()._field_text(field) if isinstance(field, Curve) else ("true" if field else "false")
@@ -497,7 +500,7 @@ class Enumeration_Knob(Unsigned_Knob):
         self._items = list(items)
         self._fields = [float(self._items.index(now)) if now in self._items else 0.0]
 
-    def value(self, index: int | None = None) -> str:
+    def value(self) -> str:
         return self._items[int(self.getValue())] if self._items else ""
 
     def _spread(self, val: Any, index: int) -> list[tuple[int, float]]:
@@ -709,6 +712,9 @@ class Format_Knob(Knob):
 
     def value(self) -> Any:
         return session.current().format_of(self._format)
+
+    def notDefault(self) -> bool:
+        return self._not_default()
 
     def actualValue(self) -> Any:
         return self.value()

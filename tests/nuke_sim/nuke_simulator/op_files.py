@@ -25,11 +25,12 @@ from pathlib import Path
 import numpy as np
 
 from nuke_simulator import nodes
-from nuke_simulator.exr import COMPRESSIONS, DATATYPES, ExrError, read_exr, with_edges, write_exr
+from nuke_simulator.exr import COMPRESSIONS, DATATYPES, ExrError, kept_metadata, read_exr, with_edges, write_exr
 from nuke_simulator.images import RGBA, Format, Image, channel_names, resampled, scaled_format, solid
 from nuke_simulator.op_base import OpContext
 
 CACHE_BYTES = 512 * 1024 * 1024
+_ALL_EXR_METADATA = {"default metadata and exr/*", "all metadata except input/*", "all metadata"}
 _LINEAR = {"", "default", "linear", "scene_linear", "data", "raw"}
 
 
@@ -37,24 +38,24 @@ class ReadCache:
     """The frames that Reads have opened in this script, by path; the least used go when it is full."""
 
     def __init__(self, limit_bytes: int = CACHE_BYTES) -> None:
-        self._images: OrderedDict[tuple[str, str], Image] = OrderedDict()
-        self._failures: dict[tuple[str, str], str] = {}
+        self._images: OrderedDict[tuple[str, str, str], Image] = OrderedDict()
+        self._failures: dict[tuple[str, str, str], str] = {}
         self._limit = limit_bytes
 
-    def read(self, path: str, version: str, retry_failures: bool = False) -> Image:
+    def read(self, path: str, version: str, retry_failures: bool = False, view: str = "") -> Image:
         """The frame as it was when first asked for by a Read whose knob `version` has that value.
 
         Raises:
             ExrError: it can't be read, or could not be when it was first asked for.
         """
-        key = (path, version)
+        key = (path, version, view)
         if key in self._images:
             self._images.move_to_end(key)
             return self._images[key]
         if key in self._failures and not retry_failures:
             raise ExrError(self._failures[key])
         try:
-            image = read_exr(path)
+            image = read_exr(path, view)
         except ExrError as error:
             self._failures[key] = str(error)
             raise
@@ -159,8 +160,13 @@ def write_file(ctx: OpContext, views: list[str] | None) -> str | None:
     compression = str(ctx.value("compression", "Zip (1 scanline)"))
     if datatype not in DATATYPES or compression not in COMPRESSIONS:
         raise ctx.not_simulated(f"datatype '{datatype}' with compression '{compression}'")
+    for knob, plain in (("interleave", "channels, layers and views"), ("write_ACES_compliant_EXR", False)):
+        if ctx.value(knob, plain) != plain:
+            raise ctx.not_simulated(f"{knob} {ctx.value(knob)}")
+    # Nuke's own default keeps a few keys such as the time code; those aren't simulated.
+    kept = kept_metadata(image) if str(ctx.value("metadata", "")) in _ALL_EXR_METADATA else {}
     try:
-        write_exr(path, image, names, datatype, compression, ctx.flag("autocrop", False))
+        write_exr(path, image, names, datatype, compression, ctx.flag("autocrop", False), kept)
     except ExrError as error:
         raise ctx.error(f"{path}: Write error: {error}") from error
     return path
@@ -171,9 +177,8 @@ def _opened(ctx: OpContext, frame: int) -> Image:
     if not path:
         raise ExrError("No file name")
     _check_type(ctx, path)
-    image = ctx.session.read_cache.read(
-        path, str(ctx.value("version", "")), ctx.session.quirks.read_reopens_after_failure
-    )
+    retry = ctx.session.quirks.read_reopens_after_failure
+    image = ctx.session.read_cache.read(path, str(ctx.value("version", "")), retry, _view_in(ctx))
     image = with_edges(image, str(ctx.value("edge_pixels", "plate detect")))
     if ctx.flag("auto_alpha", False) and RGBA[3] not in image.channels and RGBA[0] in image.channels:
         alpha = np.ones_like(image.channels[RGBA[0]])
@@ -187,6 +192,11 @@ def _opened(ctx: OpContext, frame: int) -> Image:
     format = scaled_format(full, ctx.proxy_scale)
     format = Format(format.width, format.height, image.format.pixel_aspect)
     return resampled(image, format.width / image.format.width, format.height / image.format.height, format)
+
+
+def _view_in(ctx: OpContext) -> str:
+    # A file may hold several views; a script with one view shows the file's first.
+    return ctx.view if len(ctx.session.views) > 1 else ""
 
 
 def _instead(ctx: OpContext, frame: int, first: int, last: int, error: ExrError) -> Image:

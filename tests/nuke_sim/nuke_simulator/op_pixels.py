@@ -167,9 +167,9 @@ def merge(ctx: OpContext) -> Image:
     if operation not in MERGES:
         raise ctx.not_simulated(f"operation '{operation}'")
     result = ctx.pipe(0)
-    for knob in ("Achannels", "Bchannels"):
-        if str(ctx.value(knob, "rgba")) != "rgba":
-            raise ctx.not_simulated(f"{knob} other than rgba")
+    for knob, plain in (("Achannels", "rgba"), ("Bchannels", "rgba"), ("also_merge", "none")):
+        if str(ctx.value(knob, plain)) != plain:
+            raise ctx.not_simulated(f"{knob} other than {plain}")
     for index in [1, *range(3, len(ctx.inputs))]:
         if not ctx.connected(index):
             continue

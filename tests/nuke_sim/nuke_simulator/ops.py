@@ -160,7 +160,7 @@ def _join_views(ctx: OpContext) -> Image:
 
 
 OPS: dict[str, Callable[[OpContext], Image]] = {
-    **dict.fromkeys(("Dot", "NoOp", "Output", "PostageStamp", "Viewer"), _pass),
+    **dict.fromkeys(("Dot", "NoOp", "Output", "PostageStamp", "Viewer", "FrameRange"), _pass),
     "Read": op_files.read,
     "Write": op_files.write,
     "Switch": _switch,
@@ -237,6 +237,7 @@ RANGES: dict[str, Callable[[OpContext], Range | None]] = {
     "Constant": _root_range,
     "CheckerBoard2": _root_range,
     "TimeOffset": _shifted_range,
+    "FrameRange": lambda ctx: (ctx.whole("first_frame", 1), ctx.whole("last_frame", 100)),
 }
 
 __all__ = ["OPS", "NodeError", "OpContext", "ReadCache", "evaluate", "frame_range", "pull", "write_frame"]

@@ -38,7 +38,7 @@ def knob_lines(node: Node) -> list[str]:
     for knob in node._knobs.values():
         if knob._user and not knob._from_gizmo:
             lines.append(f"addUserKnob {{{definition(knob)}}}")
-        if _is_written(knob) and (knob.notDefault() or (knob.name() == "name" and node.Class() != "Root")):
+        if _is_written(knob) and (knob._not_default() or (knob.name() == "name" and node.Class() != "Root")):
             lines.append(f"{knob.name()} {value_word(knob)}")
     return lines
 
@@ -123,7 +123,7 @@ def write_knobs(session: Session, node: Node, flags: int) -> str:
     for knob in node._knobs.values():
         if flags & c.WRITE_USER_KNOB_DEFS and knob._user:
             lines.append(f"addUserKnob {{{definition(knob)}}}")
-        if not _is_written(knob) or (flags & c.WRITE_NON_DEFAULT_ONLY and not knob.notDefault()):
+        if not _is_written(knob) or (flags & c.WRITE_NON_DEFAULT_ONLY and not knob._not_default()):
             continue
         if flags & c.TO_SCRIPT:
             lines.append(f"{knob.name()} {value_word(knob)}")
@@ -158,7 +158,7 @@ def _gizmo_lines(gizmo: Gizmo) -> list[str]:
             continue
         if (
             knob._user
-            or knob.notDefault()
+            or knob._not_default()
             or knob.name() in ("onCreate", "onDestroy", "knobChanged", "autolabel", "updateUI")
         ):
             lines.append(f"{knob.name()} {value_word(knob)}")

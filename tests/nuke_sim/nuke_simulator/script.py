@@ -262,7 +262,7 @@ def apply_knobs(session: Session, node: Node, body: Body, *, name_too: bool = Fa
 
 def add_user_knob(session: Session, node: Node, text: str) -> None:
     """`{id name l label t tooltip T text M {items} R low high n group +FLAG -FLAG}`."""
-    number, *words = tcl.Tcl().split(text)
+    number, *words = tcl.split(text)
     name = words.pop(0) if words else ""
     if int(number) not in k.USER_KNOBS:
         raise NotImplementedError(f"{node.fullName()}: the simulator doesn't know user knobs of type {number} ({name})")
@@ -282,7 +282,7 @@ def add_user_knob(session: Session, node: Node, text: str) -> None:
         elif key == "T":
             _set_text(knob, words.pop(0))
         elif key == "M" and isinstance(knob, k.Enumeration_Knob):
-            knob._items = tcl.Tcl().split(words.pop(0))
+            knob._items = tcl.split(words.pop(0))
         elif key == "R" and isinstance(knob, k.Array_Knob):
             knob.setRange(float(words.pop(0)), float(words.pop(0)))
         elif key == "n" and isinstance(knob, k.Tab_Knob):

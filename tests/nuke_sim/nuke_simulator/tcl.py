@@ -64,13 +64,14 @@ class Tcl:
         """Tcl's own account of where the last error was."""
         return _text(self._tcl.eval("set ::errorInfo"))
 
-    def split(self, text: str) -> list[str]:
-        """The elements of a Tcl list."""
-        return [_text(part) for part in self._tcl.splitlist(text)]
-
     def complete(self, text: str) -> bool:
         """Are all braces, brackets and quotes of this text closed?"""
         return self._tcl.eval("info complete " + quote(text)) == "1"
+
+
+def split(text: str) -> list[str]:
+    """The elements of a Tcl list."""
+    return [_text(part) for part in tkinter.Tcl().tk.splitlist(text)]
 
 
 def quote(text: str) -> str:
