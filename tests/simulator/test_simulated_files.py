@@ -329,3 +329,50 @@ def test_metadata_names_the_file_that_was_read(sim, tiny_plates, tmp_path):
     assert metadata["input/filename"] == str(tmp_path / "a.0003.exr")
     assert metadata["input/frame"] == 3
     assert metadata["exr/Copyright"] == "us"
+
+
+def test_a_file_of_two_views_gives_each_its_own_channels_and_shares_the_rest(sim, tmp_path):
+    values = {"R": 1, "G": 1, "B": 1, "right.R": 2, "right.G": 2, "right.B": 2, "depth.right.Z": 5, "mask.A": 7}
+    spec = OpenImageIO.ImageSpec(1, 1, len(values), "float")
+    spec.channelnames = list(values)
+    spec.attribute("multiView", OpenImageIO.TypeDesc("string[2]"), ("left", "right"))
+    file = OpenImageIO.ImageOutput.create("exr")
+    assert file.open(str(tmp_path / "a.exr"), spec)
+    assert file.write_image(np.float32([[list(values.values())]]))
+    assert file.close()
+    session = sim.session(views=("left", "right"))
+    read = read_node(sim, tmp_path / "a.exr")
+    left, right = (sim.ops.evaluate(read, 1, view, session).channels for view in session.views)
+    assert {name: pixels[0, 0] for name, pixels in left.items()} == {
+        "rgba.red": 1, "rgba.green": 1, "rgba.blue": 1, "mask.alpha": 7
+    }  # fmt: skip
+    assert {name: pixels[0, 0] for name, pixels in right.items()} == {
+        "rgba.red": 2, "rgba.green": 2, "rgba.blue": 2, "mask.alpha": 7, "depth.Z": 5
+    }  # fmt: skip
+
+
+def test_whole_number_channels_keep_their_values(sim, tiny_plates, tmp_path):
+    # OpenImageIO writes none, so a float channel's bits are declared whole numbers (pixel type 2 becomes 0).
+    numbers = np.array([[3, 16777216], [7, 65535]], np.uint32)
+    channels = {"R": np.full((2, 2), 0.5, np.float32), "id.object": numbers.view(np.float32)}
+    path = tiny_plates.write_exr(tmp_path / "a.exr", channels, "float", compression="none")
+    declared = path.read_bytes()
+    path.write_bytes(declared.replace(b"id.object\0\2\0\0\0", b"id.object\0\0\0\0\0"))
+    image = sim.ops.evaluate(read_node(sim, path), 1, "main", sim.session())
+    assert image.channels["id.object"][::-1].tolist() == numbers.tolist()
+    assert (image.channels["rgba.red"] == 0.5).all()
+
+
+def test_write_keeps_the_plates_own_metadata_only_when_asked(sim, tiny_plates, tmp_path):
+    read = read_node(sim, plate(tiny_plates, tmp_path / "a.exr", Copyright="us", compression="piz"))
+    for mode, kept in {"default metadata": None, "default metadata and exr/*": "us", "all metadata": "us"}.items():
+        sim.ops.write_frame(write_node(sim, read, tmp_path / "b.exr", metadata=mode), 1, "main", sim.session())
+        assert header(tmp_path / "b.exr").getattribute("Copyright") == kept, mode
+        assert header(tmp_path / "b.exr").getattribute("compression").startswith("zips")
+
+
+def test_other_ways_to_lay_out_a_file_are_refused(sim, tiny_plates, tmp_path):
+    read = read_node(sim, plate(tiny_plates, tmp_path / "a.exr"))
+    for knobs in ({"interleave": "channels"}, {"write_ACES_compliant_EXR": True}, {"compression": "Zup"}):
+        with pytest.raises(NotImplementedError, match="Write1"):
+            sim.ops.write_frame(write_node(sim, read, tmp_path / "b.exr", **knobs), 1, "main", sim.session())

@@ -71,8 +71,9 @@ def read_exr(path: str, view: str = "") -> Image:
         pixels = file.read_image(0, 0, 0, spec.nchannels, "float")
         if pixels is None:
             raise ExrError(_first_line(file.geterror()))
-        for i in [i for i, kind in enumerate(spec.channelformats) if str(kind) == "uint32"]:
-            pixels[..., i] = file.read_image(0, 0, i, i + 1, "uint32")[..., 0]
+        for i, kind in enumerate(spec.channelformats or [spec.format] * spec.nchannels):
+            if str(kind) == "uint":  # which OpenImageIO would bring to 0..1
+                pixels[..., i] = file.read_image(0, 0, i, i + 1, "uint")[..., 0]
     finally:
         file.close()
     format = Format(spec.full_width, spec.full_height, float(spec.getattribute("PixelAspectRatio") or 1.0))
