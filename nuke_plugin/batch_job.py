@@ -18,6 +18,7 @@ from relightgan.core.errors import EXIT_CANCELLED, EXIT_DONE, EXIT_ERROR, Cancel
 from relightgan.nuke_plugin import bake, graph, guard
 from relightgan.nuke_plugin.messages import STYLES, Shown, Stop, failed, say, shown, stopping
 from relightgan.nuke_plugin.ranges import format_frames, parse_frames
+from relightgan.nuke_plugin.state import relink
 
 __all__ = ["main"]
 
@@ -130,6 +131,9 @@ def do(options: argparse.Namespace, stop: Stop) -> int:
         if not graph.inert(node)
     ]
     works = [] if options.render_only else bake.plan(targets, views)
+    if options.render_only:
+        for node, _ in targets:
+            relink(node)  # another machine may have baked since the script was saved
     nodes = dict.fromkeys(node.fullName() for node, _ in targets)
     say(f"{options.script}: {names(writes)}, frames {format_frames(frames)}; relit: {', '.join(nodes) or 'nothing'}.")
     to_relight = sum(work.count for work in works)
