@@ -56,6 +56,7 @@ ASKS_FOR_PICTURE = re.compile(
     r"\b(actual_format|bbox|first_frame|format|height|input\d*|last_frame|metadata|pixel_aspect|python|sample|topnode"
     r"|width)\b"
 )
+OF_OUTSIDE = re.compile(r"\[\s*(python|getenv|exec|source|knob)\b|\$env\b")  # what no text of ours can hold
 MOST_FRAMES = 100_000  # a source that claims more, as some generators do, is taken to be as long as the project
 
 
@@ -254,12 +255,14 @@ class _Writer:
         in_stream = node.fullName() in self.stream
         words = tcl_words(node.writeKnobs(nuke.TO_SCRIPT | nuke.WRITE_NON_DEFAULT_ONLY))
         pairs = sorted(pair for pair in zip(words[::2], words[1::2]) if counts(node, pair[0], in_stream))
-        linked = {other.name(): self.key_of(other, str(pairs)) for other in node.dependencies(nuke.EXPRESSIONS)}
+        named = [*node.dependencies(nuke.EXPRESSIONS), *named_in_tcl(node, pairs)]
+        linked = {other.name(): self.key_of(other, str(pairs)) for other in named}
         if linked:
             # A node may be renamed, or moved into a group, and its expressions follow it.
             names = re.compile(rf"(?:\b\w+\.)*\b({'|'.join(map(re.escape, linked))})\b")
             pairs = [(name, names.sub(lambda match: linked[match[1]], value)) for name, value in pairs]
-        return [pairs, sorted(linked.values())]
+        outside = [value_now(node, name) for name, value in pairs if OF_OUTSIDE.search(value)]
+        return [pairs, sorted(linked.values()), outside]
 
     def key_of(self, node: nuke.Node, asking: str) -> str:
         """A key of a node that an expression refers to; of what is upstream too where it asks for the picture."""
@@ -275,6 +278,22 @@ class _Writer:
             self.keys[known] = key_of(node.Class(), self.knobs_of(node), self.text_of(above))
             self.busy.discard(name)
         return self.keys[known]
+
+
+def named_in_tcl(node: nuke.Node, pairs: list[tuple[str, str]]) -> list[nuke.Node]:
+    """The nodes beside a node, or at the top, that Tcl in its knobs names: Nuke isn't known to list those."""
+    words = {word for _, value in pairs if "[" in value for word in re.findall(r"[A-Za-z_]\w*", value)}
+    if not words:
+        return []
+    beside = graph.insides(graph.parent_of(node) or nuke.root())
+    near = {other.name(): other for other in [*graph.insides(nuke.root()), *beside]}
+    return [near[word] for word in sorted(words & set(near)) if near[word].fullName() != node.fullName()]
+
+
+def value_now(node: nuke.Node, name: str) -> str:
+    """The value of a knob that looks at something outside the script."""
+    knob: Any = node[name]
+    return str(knob.evaluate() if isinstance(knob, nuke.EvalString_Knob) else knob.value())
 
 
 def counts(node: nuke.Node, name: str, in_stream: bool) -> bool:
