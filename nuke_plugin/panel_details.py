@@ -147,8 +147,10 @@ class Details(QtWidgets.QWidget):
         )
         self.problem.setText(breakable(problem))
         self.problem.setVisible(bool(problem))
-        while self._grid.count():
-            self._grid.takeAt(0).widget().deleteLater()
+        for old in self.facts.findChildren(QtWidgets.QLabel):
+            self._grid.removeWidget(old)
+            old.hide()
+            old.deleteLater()
         for row, (title, value) in enumerate(entry.rows if entry is not None else ()):
             label = QtWidgets.QLabel(title)
             label.setEnabled(False)  # fainter than the value

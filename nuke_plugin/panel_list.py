@@ -41,7 +41,7 @@ class Reading:
 
     def take(self, most: int) -> list[tuple[Entry, QtGui.QImage]]:
         """What was read since the last time, at most so many."""
-        taken = []
+        taken: list[tuple[Entry, QtGui.QImage]] = []
         while len(taken) < most:
             try:
                 taken.append(self._found.get_nowait())

@@ -56,7 +56,7 @@ def start_gui() -> None:
     menu.addCommand("Check Installation", installation.show_check)
     nukescripts.panels.registerWidgetAsPanel(PANEL_WIDGET, PANEL_NAME, PANEL_ID)
     if not _dropping:  # there is no way to take it back, so it asks for the function of the day
-        _dropping.append(lambda mime_type, text: sys.modules[__name__].on_drop(mime_type, text))  # type: ignore[attr-defined]
+        _dropping.append(lambda mime_type, text: sys.modules[__name__].on_drop(mime_type, text))
         nukescripts.addDropDataCallback(_dropping[0])
 
 

@@ -2,7 +2,9 @@
 
 import importlib.util
 import os
+import subprocess
 import sys
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -70,6 +72,12 @@ def painted_set() -> ModuleType:
 
 
 @pytest.fixture(scope="session")
+def solid_set() -> ModuleType:
+    """The builders of tests/training/solid_set.py: a made-up courtyard in two lights whose cameras are known."""
+    return load_helper("training/solid_set")
+
+
+@pytest.fixture(scope="session")
 def measured_days(painted_set) -> SimpleNamespace:
     """Six painted views photographed on two days, paired and measured by the real backbone and matcher."""
     from relightgan.training import backbones, matching, pairing, targets
@@ -89,6 +97,28 @@ def measured_days(painted_set) -> SimpleNamespace:
 def tiny_plates() -> ModuleType:
     """The writers and readers of tests/tiny_plates.py, for EXR frames made without our own code."""
     return load_helper("tiny_plates")
+
+
+@pytest.fixture(scope="session")
+def wheel_site(tmp_path_factory) -> Path:
+    """The unpacked wheel, as pip puts it into site-packages."""
+    root, folder = Path(__file__).resolve().parents[1], tmp_path_factory.mktemp("wheel")
+    source = folder / "source"
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        cwd=root, capture_output=True, text=True, check=True,
+    ).stdout.splitlines()  # fmt: skip
+    kept = ("core/", "training/", "nuke_plugin/", "gizmos/")
+    for name in listed:
+        if (name.startswith(kept) or "/" not in name) and (root / name).is_file():
+            (source / name).parent.mkdir(parents=True, exist_ok=True)
+            (source / name).write_bytes((root / name).read_bytes())
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
+    subprocess.run([*command, "--wheel-dir", str(folder), str(source)], check=True, capture_output=True)
+    (wheel,) = folder.glob("relightgan-*.whl")
+    with zipfile.ZipFile(wheel) as packed:
+        packed.extractall(folder / "site")
+    return folder / "site"
 
 
 NUKE_SIM = Path(__file__).parent / "nuke_sim"

@@ -49,3 +49,23 @@ def test_a_missing_extra_is_named_with_the_command_that_mends_it(tmp_path):
     assert done.stderr.startswith("Error: 'relightgan train' needs the package ")
     assert "pip install 'relightgan[train]'" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_the_wheel_carries_what_nuke_reads_beside_the_layers(wheel_site):
+    """So that `relightgan nuke-install` works wherever pip put RelightGAN."""
+    package = wheel_site / "relightgan"
+    assert {path.name for path in package.iterdir() if path.is_dir()} == {"core", "training", "nuke_plugin", "gizmos"}
+    for name in ("init.py", "menu.py"):
+        assert (package / name).read_bytes() == (ROOT / name).read_bytes()
+    for kind, folder in (("*.gizmo", "gizmos"), ("*.png", "gizmos"), ("*.yaml", "nuke_plugin/farm")):
+        ours = {path.relative_to(ROOT) for path in (ROOT / folder).rglob(kind)}
+        assert ours
+        assert {path.relative_to(package) for path in (package / folder).rglob(kind)} == ours
+
+
+def test_the_wheel_puts_no_bare_names_on_the_path(wheel_site, tmp_path):
+    names = ("core", "training", "gizmos", "init", "menu")
+    code = f"from importlib.util import find_spec; print([name for name in {names} if find_spec(name)])"
+    done = run("-S", "-c", code, cwd=tmp_path, path=[wheel_site])
+    assert done.stdout.strip() == "[]", done.stderr
+    assert run("-S", "-m", "relightgan.core.cli", "--version", cwd=tmp_path, path=[wheel_site]).returncode == 0

@@ -5,7 +5,6 @@ import os
 import subprocess
 import sys
 import tempfile
-import zipfile
 from pathlib import Path
 
 import pytest
@@ -40,28 +39,6 @@ def home(tmp_path):
 def can_relight(monkeypatch):
     """Skips asking the interpreter, which takes seconds; other tests do ask."""
     monkeypatch.setattr(nuke_install, "cannot_relight", lambda path: "")
-
-
-@pytest.fixture(scope="session")
-def wheel_site(tmp_path_factory):
-    """The unpacked wheel, as pip puts it into site-packages."""
-    folder = tmp_path_factory.mktemp("wheel")
-    source = folder / "source"
-    listed = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT, capture_output=True, text=True, check=True,
-    ).stdout.splitlines()  # fmt: skip
-    kept = ("core/", "training/", "nuke_plugin/", "gizmos/")
-    for name in listed:
-        if (name.startswith(kept) or "/" not in name) and (ROOT / name).is_file():
-            (source / name).parent.mkdir(parents=True, exist_ok=True)
-            (source / name).write_bytes((ROOT / name).read_bytes())
-    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
-    subprocess.run([*command, "--wheel-dir", str(folder), str(source)], check=True, capture_output=True)
-    (wheel,) = folder.glob("relightgan-*.whl")
-    with zipfile.ZipFile(wheel) as packed:
-        packed.extractall(folder / "site")
-    return folder / "site"
 
 
 def nuke_install_process(*words, path, cwd):
@@ -114,6 +91,25 @@ def test_a_copy_is_enough_for_an_old_python_without_our_packages(home, can_relig
     )
     assert done.returncode == 0, done.stderr
     assert str(home) in done.stdout
+
+
+@pytest.mark.parametrize("link", [False, True])
+def test_the_worker_of_an_installation_runs_in_the_interpreter_that_installed_it(tmp_path, identity_look, link):
+    """As Nuke would: a Python that has only what was installed asks the worker, which has everything."""
+    into = tmp_path / "Käthe's home" / ".nuke"
+    nuke_install.install(into, Settings(), link=link)
+    program = (
+        "import sys, pathlib; from relightgan.nuke_plugin import client; "
+        f"assert pathlib.Path(client.__file__).is_relative_to({str(into)!r}), client.__file__; "
+        "print(client.look_facts(sys.argv[1])['name']); client.stop_shared()"
+    )
+    # What Nuke sets for its own Python must not reach the worker's.
+    environment = {name: value for name, value in os.environ.items() if name != "RELIGHTGAN_PYTHON"}
+    environment.update(PYTHONPATH=str(into / "RelightGAN"), RELIGHTGAN_LOG_DIR=str(tmp_path / "logs"))
+    command = [sys.executable, "-S", "-c", program, str(identity_look)]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "tiny"
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="links need rights on Windows")
