@@ -773,6 +773,14 @@ class Link_Knob(Knob):
     def _at(self, frame: float, view: str) -> Any:
         return self.getLinkedKnob()._at(frame, view)
 
+    def _script_value(self) -> str:
+        linked = self._linked()
+        return "" if linked is None else linked._script_value()
+
+    def _linked(self) -> Knob | None:
+        """The knob it shows; None while the nodes inside are still being made."""
+        return None if self._node is None else session.current().find_knob(self._target, self._node, inside=True)
+
     def _from_script(self, text: str) -> None:
         self.getLinkedKnob()._from_script(text)
 
