@@ -4,6 +4,7 @@ import ast
 import importlib
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -145,6 +146,41 @@ def test_an_installed_copy_starts_as_the_checkout_does(nuke_session, tmp_path, m
         for name in [name for name in sys.modules if name.partition(".")[0] == "relightgan"]:
             del sys.modules[name]
         sys.modules.update(ours)
+
+
+@pytest.mark.parametrize("link", [False, True])
+def test_an_artists_installation_renders_in_a_process_of_its_own(comp, small_comps, tmp_path, link):
+    """`nuke-install` into a home folder, then `nuke -t .../batch.py` and a plain `nuke -x` that know nothing else."""
+    from relightgan.core import nuke_install
+
+    home = tmp_path / "Käthe's home"
+    folder = nuke_install.install(home / ".nuke", nuke_install.Settings(cache=tmp_path / "cache"), link=link)
+    out = tmp_path / "out" / "relit.%04d.exr"
+    small_comps.writer(comp.nuke, comp.node, out)
+    script = tmp_path / "shot.nk"
+    comp.nuke.scriptSaveAs(str(script), 1)
+    left_out = ("RELIGHTGAN_PYTHON", "RELIGHTGAN_CACHE", "NUKE_PATH", "PYTHONPATH")
+    environment = {name: value for name, value in os.environ.items() if name not in left_out}
+    environment.update(HOME=str(home), NUKE_SIM_PYTHON=sys.executable)
+    nuke = str(ROOT / "tests" / "nuke_sim" / "bin" / "nuke")
+
+    def run(*words):
+        return subprocess.run(
+            [nuke, *words], env=environment, capture_output=True, text=True, check=False, cwd=tmp_path
+        )
+
+    done = run("-x", str(script), "1001-1002")  # nothing is relit yet, and the guard of the installed copy says so
+    assert done.returncode != 0
+    assert shlex.quote(str(folder / "nuke_plugin" / "batch.py")) in done.stderr
+    words = [f"--script={script}", "--write=Write1", "--frames=1001-1002"]
+    done = run("-t", str(folder / "nuke_plugin" / "batch.py"), *words)
+    assert done.returncode == 0, done.stderr
+    first = small_comps.rgb(tmp_path / "out" / "relit.1001.exr")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["relit.1001.exr", "relit.1002.exr"]
+    assert list((tmp_path / "cache").rglob("relit.1001.exr"))
+    done = run("-x", str(script), "1001-1002")
+    assert done.returncode == 0, done.stderr
+    assert small_comps.same_bits(small_comps.rgb(tmp_path / "out" / "relit.1001.exr"), first)
 
 
 def test_the_window_has_toolbar_icon_menu_and_panel(nuke_session):
