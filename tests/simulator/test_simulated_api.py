@@ -10,7 +10,8 @@ import pytest
 # The Python Developer's Guide documents its arguments (c, x, y, dx, dy, frame); types-nuke could not read them.
 MISREAD_BY_THE_STUBS = {"Node.sample"}
 NUKESCRIPTS = {
-    "addDropDataCallback", "drop", "dropData", "executeDeferred", "panels", "registerWidgetAsPanel", "restorePanel", "utils",
+    "addDropDataCallback", "drop", "dropData", "executeDeferred", "panels", "registerWidgetAsPanel", "restorePanel",
+    "utils",
 }  # fmt: skip
 
 

@@ -463,7 +463,7 @@ def layers(node=None):
 
 
 def execute(nameOrNode, *arguments, **named):
-    """execute(nameOrNode, start, end, incr, views, continueOnError) or (nameOrNode, frameRangeSet, views, continueOnError)."""
+    """(nameOrNode, start, end, incr, views, continueOnError) or (nameOrNode, frameRangeSet, views, continueOnError)."""
     if "frameRangeSet" in named or (arguments and isinstance(arguments[0], FrameRanges)):
         _execute_ranges(nameOrNode, *arguments, **named)
     else:

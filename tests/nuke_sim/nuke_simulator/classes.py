@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from pathlib import Path
 
 from . import tcl
@@ -59,16 +60,19 @@ def make_knobs(class_name: str) -> dict[str, Knob]:
 
 
 def _make_knob(line: str) -> Knob:
-    kind, name, *rest = [word for word, _ in tcl.fields(line)]
-    cls = KINDS[kind]
-    if issubclass(cls, Enumeration_Knob):
-        knob: Knob = cls(name, None, [word for word, _ in tcl.fields(rest.pop(0))])
-    else:
-        knob = cls(name)
-    if rest and rest[0] != "":
-        knob._from_script(rest[0])
+    cls, name, items, default = _parsed(line)
+    knob = cls(name, None, items) if issubclass(cls, Enumeration_Knob) else cls(name)
+    if default:
+        knob._from_script(default)
     knob._set_default()
     return knob
+
+
+@functools.cache
+def _parsed(line: str) -> tuple[type[Knob], str, list[str], str]:
+    kind, name, *rest = [word for word, _ in tcl.fields(line)]
+    items = [word for word, _ in tcl.fields(rest.pop(0))] if issubclass(KINDS[kind], Enumeration_Knob) else []
+    return KINDS[kind], name, items, rest[0] if rest else ""
 
 
 def _load() -> tuple[dict[str, NodeClass], dict[str, list[str]]]:

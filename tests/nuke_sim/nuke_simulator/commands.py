@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from . import expressions, tcl
 from . import knobs as k
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 # A node, or a knob with the index of one of its numbers (-1: all).
 Found = "Node | tuple[k.Knob, int]"
-_DEPTH = 60  # knobs that refer to one another in a ring
+_DEPTH = 30  # knobs that refer to one another in a ring
 
 
 class Commands:
@@ -31,7 +32,6 @@ class Commands:
             "value": self._value, "numvalue": self._value, "knob": self._knob, "exists": self._exists,
             "frame": self._frame, "frames": self._frames, "python": self._python, "expression": self._expression,
             "getenv": self._getenv, "basename": lambda path: PurePosixPath(path).name, "class": self._class,
-            "return": lambda text="": text,
         }  # fmt: skip
         for name, function in defined.items():
             self._tcl.define(name, function)
@@ -54,14 +54,14 @@ class Commands:
         def resolve(name: str, at: float | None) -> float:
             return self._number(name, node, frame if at is None else at, view)
 
-        return expressions.evaluate(text, resolve)
+        return self._inside(node, frame, view, expressions.evaluate, text, resolve)
 
-    def _inside(self, node: Node | None, frame: float, view: str, function: object, *words: str) -> str:
+    def _inside(self, node: Node | None, frame: float, view: str, function: Callable[..., Any], *words: Any) -> Any:
         if len(self._stack) > _DEPTH:
             raise RuntimeError(f"{node.fullName() if node else 'an expression'} refers to itself")
         self._stack.append((node, frame, view))
         try:
-            return function(*words)  # type: ignore[operator]
+            return function(*words)
         finally:
             self._stack.pop()
 

@@ -171,8 +171,6 @@ def _named(name: str) -> object:
 
 def _leave_out_the_checkout() -> None:
     """The environment that runs the simulator has RelightGAN installed for tests; Nuke's Python hasn't."""
-    sys.meta_path[:] = [
-        finder
-        for finder in sys.meta_path
-        if "editable" not in getattr(finder, "__module__", "") and "editable" not in str(finder)
-    ]
+    sys.meta_path[:] = [finder for finder in sys.meta_path if "__editable__" not in getattr(finder, "__module__", "")]
+    sys.path[:] = [folder for folder in sys.path if "__editable__" not in folder]
+    sys.path_importer_cache.clear()

@@ -6,7 +6,6 @@ of a node every line is a command too, so that an unescaped `[` or `$` there fai
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -108,15 +107,15 @@ class Reader:
             self._tcl.eval(f"interp alias nk {alias} {{}} {target}")
 
     def read(self, text: str) -> None:
+        line = 1
         try:
-            self._tcl.call("interp", "eval", "nk", text)
+            for line, command in tcl.commands(text):  # noqa: B007 - the error names it
+                self._tcl.call("interp", "eval", "nk", command)
             if len(self._groups) != 1:
                 raise RuntimeError(f"{self._groups[-1].fullName()} has no end_group")
         except (RuntimeError, ValueError, TypeError, tcl.TclError) as error:
-            line = re.search(r'"interp eval" body line (\d+)', self._tcl.error_info())
-            where = f"{self._where}:{line[1]}" if line else self._where
             kind = NotImplementedError if isinstance(error, NotImplementedError) else RuntimeError
-            raise kind(f"{where}: {error}") from error
+            raise kind(f"{self._where}:{line}: {error}") from error
 
     # --- commands
 
@@ -198,21 +197,10 @@ _body_tcl: tuple[tcl.Tcl, list[list[str]]] | None = None
 def parse_body(text: str) -> Body:
     """The lines of a node's body as (name, words), quoted and escaped as Tcl has it; TclError where Tcl would fail."""
     interpreter, captured = _body_interpreter()
-    found: Body = []
-    command = ""
-    for line in text.split("\n"):
-        command = f"{command}\n{line}" if command else line
-        if not interpreter.complete(command):
-            continue
-        stripped = command.strip()
-        command = ""
-        if stripped and not stripped.startswith("#"):
-            captured.clear()
-            interpreter.call("interp", "eval", "body", f"nuke_line {stripped}")
-            found += [(words[0], words[1:]) for words in captured]
-    if command.strip():
-        raise RuntimeError(f"missing close-brace or quote in {command.strip()[:60]!r}")
-    return found
+    captured.clear()
+    for _, command in tcl.commands(text):
+        interpreter.call("interp", "eval", "body", f"nuke_line {command}")
+    return [(words[0], words[1:]) for words in captured]
 
 
 def _body_interpreter() -> tuple[tcl.Tcl, list[list[str]]]:

@@ -60,13 +60,19 @@ class Tcl:
             raise
         return _text(result)
 
-    def error_info(self) -> str:
-        """Tcl's own account of where the last error was."""
-        return _text(self._tcl.eval("set ::errorInfo"))
 
-    def complete(self, text: str) -> bool:
-        """Are all braces, brackets and quotes of this text closed?"""
-        return self._tcl.eval("info complete " + quote(text)) == "1"
+def commands(text: str) -> Iterator[tuple[int, str]]:
+    """The commands of a script, each with the number of its first line; RuntimeError where something isn't closed."""
+    complete = tkinter.Tcl().tk
+    command, start = "", 1
+    for number, line in enumerate(text.split("\n"), 1):
+        command = f"{command}\n{line}" if command else line
+        if complete.call("info", "complete", command):
+            if command.strip() and not command.strip().startswith("#"):
+                yield start, command.strip()
+            command, start = "", number + 1
+    if command.strip():
+        raise RuntimeError(f"missing close-brace or quote after line {start}: {command.strip()[:60]!r}")
 
 
 def split(text: str) -> list[str]:
