@@ -92,6 +92,7 @@ def parser() -> argparse.ArgumentParser:
         description="Relights what some Write nodes depend on, then renders them.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     add = made.add_argument
     add("--script", default="", metavar="FILE", help="the .nk file")
