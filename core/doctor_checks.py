@@ -269,10 +269,8 @@ def check_plugin() -> Iterator[Finding]:
         return
     places = [Path(path) for path in os.environ.get("NUKE_PATH", "").split(os.pathsep) if path]
     found = [finding for into in (Path.home() / ".nuke", *places) for finding in installation(into)]
-    if any(path.resolve() == ROOT for path in places):
-        found.append(Finding("Nuke plug-in", OK, f"{ROOT} (in NUKE_PATH)"))
-    start = Path.home() / ".nuke" / "init.py"
-    if start.is_file() and os.fsencode(ROOT) in start.read_bytes():
+    found += [Finding("Nuke plug-in", OK, f"{ROOT} (in NUKE_PATH)") for path in places if path.resolve() == ROOT]
+    if (start := Path.home() / ".nuke" / "init.py").is_file() and os.fsencode(ROOT) in start.read_bytes():
         found.append(Finding("Nuke plug-in", OK, f"{ROOT} (in {start})"))
     fix = f"Where Nuke runs: relightgan nuke-install; or, with a checkout, put {ROOT} in NUKE_PATH."
     yield from found or [Finding("Nuke plug-in", NOTE, f"{ROOT}; this user's Nuke isn't told about it", fix)]
@@ -343,8 +341,7 @@ def ask_python(program: str) -> tuple[dict | None, str]:
 
 def nvidia_smi(fields: str) -> tuple[list[list[str]] | None, str | None]:
     """Rows of `nvidia-smi --query-gpu`; None and None without the program, None and the reason where it fails."""
-    program = shutil.which("nvidia-smi")
-    if program is None:
+    if (program := shutil.which("nvidia-smi")) is None:
         return None, None
     command = [program, f"--query-gpu={fields}", "--format=csv,noheader"]
     try:

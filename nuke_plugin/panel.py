@@ -75,7 +75,8 @@ class LookPanel(QtWidgets.QWidget):
             folders = look_folders(())
             messages.tell(str(error))
         self._places = "\n".join(f"{place}{'' if place.is_dir() else ' (not there)'}" for place in folders) or NO_PLACES
-        self._reading = Reading(folders, looks_in_script())
+        reading = self._reading = Reading(folders, looks_in_script())
+        self.destroyed.connect(lambda *_: reading.stop())  # Nuke deletes a panel without closing it
         self._timer.start()
         self._show_rows()
 

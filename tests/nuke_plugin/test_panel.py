@@ -15,7 +15,8 @@ from PIL import Image
 
 os.environ["QT_QPA_PLATFORM"] = "offscreen"
 QtWidgets = pytest.importorskip("PySide6.QtWidgets")
-from PySide6 import QtCore, QtGui, QtTest  # noqa: E402 - after the platform was chosen
+import shiboken6  # noqa: E402 - after the platform was chosen
+from PySide6 import QtCore, QtGui, QtTest  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
 BEFORE, AFTER = (90, 100, 120), (230, 170, 60)
@@ -102,7 +103,7 @@ def open_panel(app, nuke_session, monkeypatch, tmp_path):
 
     open_it.nuke = nuke
     yield open_it
-    for panel in opened:
+    for panel in filter(shiboken6.isValid, opened):
         panel.close()
         panel.deleteLater()
     QtCore.QCoreApplication.sendPostedEvents(None, QtCore.QEvent.Type.DeferredDelete)
@@ -336,6 +337,17 @@ def test_a_large_folder_does_not_hold_up_the_window(open_panel, shelf):
     assert panel.looks.count() == 404
     assert len(counts) > 5
     assert longest < 1.0  # measured: 0.05 s on an idle machine
+
+
+def test_a_panel_that_nuke_deletes_stops_reading(open_panel, shelf, app):
+    whole = (shelf / "a.onnx").read_bytes()
+    panel = open_panel(shelf)
+    for number in range(300):
+        (shelf / f"copy{number:03d}.onnx").write_bytes(whole)
+    panel.refresh()
+    reading = panel._reading
+    shiboken6.delete(panel)
+    assert reading._stop.is_set()
 
 
 def test_refresh_finds_what_is_new(open_panel, shelf, tiny_looks):
