@@ -161,7 +161,8 @@ class Node:
 
     def _knob_changed(self, knob: k.Knob, before: str) -> None:
         """A knob's value became another: `before` is the old one as a script has it."""
-        if not knob.getFlag(k.NO_UNDO):
+        moved = isinstance(self, Root) and knob.name() == "frame"  # scrubbing changes no script
+        if not moved and not knob.getFlag(k.NO_UNDO):
             session.current().changed(lambda: knob._from_script(before), marks=not knob.getFlag(k.DO_NOT_WRITE))
         session.current().callbacks.knob_changed(self, knob)
 
