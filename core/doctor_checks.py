@@ -19,7 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from relightgan.core.errors import RelightError
-from relightgan.core.nuke_install import FOLDER, installed_in
+from relightgan.core.init_block import FOLDER
+from relightgan.core.nuke_install import installed_in
 from relightgan.core.version import VERSION
 
 OK, NOTE, PROBLEM = "ok", "note", "problem"
@@ -355,8 +356,7 @@ def nvidia_smi(fields: str) -> tuple[list[list[str]] | None, str | None]:
 
 def gpu_names() -> list[str]:
     """Names of the NVIDIA GPUs; empty without any."""
-    rows, _ = nvidia_smi("name")
-    return [row[0] for row in rows or []]
+    return [row[0] for row in nvidia_smi("name")[0] or []]
 
 
 def version_of(package: str) -> str | None:

@@ -21,11 +21,18 @@ from pathlib import Path
 from typing import Any
 
 from relightgan.core.errors import EXIT_DONE, InstallError
-from relightgan.core.files import replacing
+from relightgan.core.init_block import (
+    BEGIN,
+    FOLDER,
+    cannot_write,
+    read_start,
+    with_block,
+    without_block,
+    write_start,
+)
 from relightgan.core.version import VERSION
 
 ROOT = Path(__file__).absolute().parents[1]  # a checkout, or site-packages/relightgan
-FOLDER = "RelightGAN"
 CONFIG, SENTINEL = "relightgan.json", "installed.json"
 # What Nuke needs of a checkout. Of core/ it may import three modules only, so that a copy can hold no more than those.
 FILES, FOLDERS, SHARED = ("init.py", "menu.py"), ("gizmos", "nuke_plugin"), ("errors.py", "protocol.py", "version.py")
@@ -36,9 +43,6 @@ from pathlib import Path
 __path__ = [str(Path(__file__).absolute().parent)]
 '''
 OURS = (*FILES, *FOLDERS, "core", "relightgan.py", CONFIG, SENTINEL, "__pycache__")
-BEGIN = b"# >>> RelightGAN: written by `relightgan nuke-install`, removed by `relightgan nuke-install --uninstall`"
-END = b"# <<< RelightGAN"
-BLOCK = (BEGIN, b"import nuke", b'nuke.pluginAddPath("./%s")' % FOLDER.encode(), END)
 CHECK_TIMEOUT_S = 120
 EXAMPLES = """examples:
   relightgan nuke-install
@@ -112,6 +116,7 @@ def install(into: Path, settings: Settings, *, link: bool = False, root: Path = 
     """
     folder = into / FOLDER
     check_root(root)
+    clear_up(into)
     check_ours(folder)
     for looks in settings.looks or ():
         if not looks.is_dir():
@@ -148,6 +153,7 @@ def uninstall(into: Path) -> list[str]:
         InstallError: something can't be removed, or a folder of that name isn't ours.
     """
     folder, start = into / FOLDER, into / "init.py"
+    clear_up(into)
     check_ours(folder)
     done = []
     with explained(into):
@@ -292,10 +298,27 @@ def swap(new: Path, folder: Path) -> None:
     except OSError:
         old.rename(folder)
         raise
+    take_over(old, folder)
+
+
+def take_over(old: Path, folder: Path) -> None:
+    """Moves files that aren't ours from an old folder into the new one, and removes the old."""
     for path in old.iterdir():
         if path.name not in OURS:
             path.rename(folder / path.name)
     shutil.rmtree(old)
+
+
+def clear_up(into: Path) -> None:
+    """Takes up what an installation left that was killed: puts the old folder back, removes the unfinished one."""
+    with explained(into):
+        for old in into.glob(f".{FOLDER}.????????.old"):
+            if not (into / FOLDER).exists():
+                old.rename(into / FOLDER)
+            else:
+                take_over(old, into / FOLDER)
+        for unfinished in into.glob(f".{FOLDER}.????????.part"):
+            shutil.rmtree(unfinished)
 
 
 def remove(path: Path) -> None:
@@ -304,60 +327,6 @@ def remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
-
-
-def with_block(text: bytes, path: Path) -> bytes:
-    """An init.py with our block at its end, once; in the file's own line ends.
-
-    Where the text doesn't end its last line, neither does the block: so `without_block` knows what to give back.
-
-    Raises:
-        InstallError: the block is there, but not whole.
-    """
-    text = without_block(text, path)
-    newline = b"\r\n" if b"\r\n" in text else b"\n"
-    block = newline.join(BLOCK)
-    return text + newline + block if text and not text.endswith((b"\n", b"\r")) else text + block + newline
-
-
-def without_block(text: bytes, path: Path) -> bytes:
-    """An init.py without our block, every other byte as it is.
-
-    Raises:
-        InstallError: the block is there, but not whole.
-    """
-    start = text.find(BEGIN)
-    if start < 0:
-        return text
-    end = text.find(END, start)
-    if end < 0:
-        raise InstallError(
-            f"{path} has only a part of RelightGAN's lines.", f"Remove those from '{BEGIN.decode()}' on."
-        )
-    before, after = text[:start], text[end + len(END) :]
-    for newline in (b"\r\n", b"\n"):
-        if after.startswith(newline):
-            return before + after[len(newline) :]
-    return before.removesuffix(b"\n").removesuffix(b"\r") + after
-
-
-def read_start(path: Path) -> bytes | None:
-    """The bytes of an init.py, None where there is none."""
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        return None
-
-
-def write_start(path: Path, text: bytes) -> None:
-    """Writes an init.py, whole or not at all, with its rights; where it is a link, the file that it leads to."""
-    if read_start(path) == text:
-        return
-    target = path.resolve()
-    with replacing(target, lambda error: cannot_write(target, error)) as temporary:
-        temporary.write_bytes(text)
-        if target.exists():
-            shutil.copymode(target, temporary)
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -380,13 +349,6 @@ def read_json(path: Path) -> dict[str, Any]:
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
     """Writes a JSON file for people to read and edit."""
     path.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def cannot_write(path: Path, error: OSError) -> InstallError:
-    """The error for a file or folder that can't be written or removed."""
-    return InstallError(
-        f"{path} can't be written: {error.strerror or error}.", "Check its rights, or give another --into."
-    )
 
 
 @contextlib.contextmanager

@@ -11,7 +11,8 @@ import pytest
 
 from relightgan.core import cli, doctor_checks, nuke_install
 from relightgan.core.errors import InstallError
-from relightgan.core.nuke_install import BEGIN, END, Settings
+from relightgan.core.init_block import BEGIN, END
+from relightgan.core.nuke_install import Settings
 from relightgan.core.version import VERSION
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -220,6 +221,24 @@ def test_an_update_keeps_settings_and_the_users_own_files_and_drops_old_modules(
     said = nuke_install.uninstall(home)
     assert files_of(home) == ["RelightGAN/mine.gizmo"]
     assert any("also holds mine.gizmo" in line for line in said)
+
+
+def test_an_update_that_was_killed_half_way_loses_nothing(home, can_relight):
+    nuke_install.install(home, Settings(cache=Path("/scratch")))
+    folder = home / "RelightGAN"
+    (folder / "mine.gizmo").write_text("mine")
+    folder.rename(home / ".RelightGAN.0123abcd.old")  # killed between the two renames
+    (home / ".RelightGAN.0123abcd.part").mkdir()
+    nuke_install.install(home, Settings())
+    assert config_in(home)["cache"] == "/scratch"
+    assert (folder / "mine.gizmo").read_text() == "mine"
+    assert sorted(path.name for path in home.iterdir()) == ["RelightGAN", "init.py"]
+    left = home / ".RelightGAN.4567cdef.old"  # killed after them, before the user's file had moved over
+    left.mkdir()
+    (left / "init.py").touch()
+    (left / "yours.gizmo").touch()
+    nuke_install.uninstall(home)
+    assert files_of(home) == ["RelightGAN/mine.gizmo", "RelightGAN/yours.gizmo"]
 
 
 def test_a_linked_init_is_changed_where_it_lies(tmp_path, home, can_relight):
