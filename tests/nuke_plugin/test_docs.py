@@ -1,5 +1,6 @@
 """What the guides say about the node, the command and the variables is what there is."""
 
+import importlib.util
 import re
 from pathlib import Path
 
@@ -89,3 +90,13 @@ def test_links_and_pictures_of_a_page_are_there(page):
 def test_pictures_are_small():
     sizes = {path.name: path.stat().st_size for path in (DOCS / "pictures").iterdir()}
     assert {name: size for name, size in sizes.items() if size > 300_000} == {}
+
+
+def test_the_picture_of_the_controls_can_be_drawn_with_every_knob_there_is():
+    spec = importlib.util.spec_from_file_location("make_pictures", DOCS / "make_pictures.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    controls, values = module.read_controls(module.GIZMO)
+    assert {control.kind for control in controls} <= set(module.FIELDS)
+    assert {"Look", "Strength", "Relight Range", "Cache folder"} <= {control.label for control in controls}
+    assert values["strength"] == "1"
