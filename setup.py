@@ -21,6 +21,7 @@ TRAIN = [
     "scikit-image>=0.24",
     "scipy>=1.11",
     "filelock>=3.12",
+    "pycolmap>=4.0",
 ]
 UI = ["PySide6-Essentials>=6.5"]
 # types-nuke: Nuke's API as signatures. openjd-cli and deadline-cloud-for-nuke: the farm's own tools, to test against.

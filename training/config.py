@@ -20,6 +20,7 @@ from relightgan.training.pairing import PairingSettings
 from relightgan.training.photos import PhotoSettings
 from relightgan.training.recipe_cyclegan import CycleGanSettings
 from relightgan.training.recipe_relight import RelightSettings
+from relightgan.training.register_settings import RegisterSettings
 from relightgan.training.settings import from_dict, merge, to_dict, to_yaml
 
 # A row per recipe: what it changes of the defaults. Sources are in the recipes' own modules.
@@ -73,6 +74,7 @@ class RunConfig:
     photos: PhotoSettings = dataclasses.field(default_factory=PhotoSettings)
     pairing: PairingSettings = dataclasses.field(default_factory=PairingSettings)
     matching: MatchingSettings = dataclasses.field(default_factory=MatchingSettings)
+    registration: RegisterSettings = dataclasses.field(default_factory=RegisterSettings)
     train: TrainSettings = dataclasses.field(default_factory=TrainSettings)
     relight: RelightSettings = dataclasses.field(default_factory=RelightSettings)
     cyclegan: CycleGanSettings = dataclasses.field(default_factory=CycleGanSettings)

@@ -26,11 +26,17 @@ from relightgan.training.photos_command import write_sheet
 from relightgan.training.prepare import PhotoBank, prepare_photos
 from relightgan.training.preview import PreviewPhotos
 from relightgan.training.recipe import Direction
+from relightgan.training.register import Day, Registration, register_days
+from relightgan.training.registered_gains import registered_samples
 from relightgan.training.settings import to_dict
 from relightgan.training.targets import GainSamples, LazyImages, measure_gains, measuring_work
 
 FEWEST_PHOTOS = 4  # on each side; below this there is no set to learn
 SHOWN_PAIRS = 10
+NOT_REGISTERED = (
+    "The photos of the two days couldn't be registered: too few points of the set are recognised across the change of "
+    "light. The fit goes on with gains of single pairs of photos, and of patches."
+)
 SIDES = ("source", "target")
 PREVIEW_PX = 384  # longest side of photos in previews
 
@@ -67,6 +73,7 @@ class Dataset:
         pairs: content pairs of the training photos, source to target.
         gains: measured gains by direction; empty for recipes that don't use them.
         verified_pairs: pairs of photos in which points of the set were recognised, by direction.
+        registration: the training photos in one world; None where that wasn't wanted or didn't come about.
         sheet: contact sheet of pairs.
         key: names photos and pairs; the same photos and settings give the same key.
     """
@@ -79,6 +86,7 @@ class Dataset:
     verified_pairs: dict[Direction, int]
     sheet: Path
     key: str
+    registration: Registration | None = None
 
     def training_data(self, direction: Direction) -> TrainingData:
         """The training photos as a recipe takes them, `a` being what is relit in this direction."""
@@ -155,15 +163,19 @@ def make_dataset(
         f"Paired by content: {len(pairs):,} pairs, of {len(np.unique(pairs.a)):,} of {source.train:,} source "
         f"and {len(np.unique(pairs.b)):,} of {target.train:,} target photos."
     )
-    dataset = Dataset(source, target, (unit[0], unit[1]), pairs, {}, {}, sheet, data_key(source, target, pairs))
+    registration = None
+    if config.translator == "relight" and config.registration.enabled:
+        known = (features[0][: source.train], features[1][: target.train])
+        registration = register_sides((source, target), known, run_dir / "registration", config, style, stop)
+        say(registration.summary() if registration else NOT_REGISTERED)
+    key = data_key(source, target, pairs)
+    dataset = Dataset(source, target, (unit[0], unit[1]), pairs, {}, {}, sheet, key, registration)
     if config.translator == "relight":
         for direction in directions:
             gains, verified = side_gains(dataset, direction, folder, config, network, device, style, stop)
             dataset.gains[direction], dataset.verified_pairs[direction] = gains, verified
-            say(
-                f"Measured gains: {len(gains[0]):,} points seen on both days in {verified:,} pairs of photos, "
-                f"{len(gains[1]):,} patches."
-            )
+            where = "in registered photos" if registration else f"in {verified:,} pairs of photos"
+            say(f"Measured gains: {len(gains[0]):,} points seen on both days {where}, {len(gains[1]):,} patches.")
     return dataset
 
 
@@ -246,6 +258,37 @@ def side_features(
     return features
 
 
+def register_sides(
+    sides: tuple[Side, Side],
+    features: tuple[np.ndarray, np.ndarray],
+    folder: Path,
+    config: RunConfig,
+    style: str,
+    stop: Cancellation,
+) -> Registration | None:
+    """The training photos of both sides in one world, from the run folder where known; None where they don't allow it.
+
+    Args:
+        sides: source and target.
+        features: (N, C) of each side's training photos.
+        folder: keeps what was found.
+        config: of the run.
+        style: of progress, see `core.progress`.
+        stop: asked between steps.
+    """
+    banks = [_training_bank(side) for side in sides]
+    a, b = (
+        Day(
+            LazyImages(bank),
+            values,
+            [f"{photo.id} {config.photo_px}" for photo in bank.photos],
+            [photo.focal_35mm for photo in bank.photos],
+        )
+        for bank, values in zip(banks, features, strict=True)
+    )
+    return register_days(a, b, config.registration, config.matching, config.seed, folder, style, stop)
+
+
 def side_gains(
     dataset: Dataset,
     direction: Direction,
@@ -257,14 +300,20 @@ def side_gains(
     stop: Cancellation,
 ) -> tuple[tuple[GainSamples, GainSamples], int]:
     """Gains at points and patches of one direction, and pairs with a geometry; from the run folder where known."""
-    key = digest([dataset.key, to_dict(config.pairing), to_dict(config.matching), config.photo_px])
+    registration = (
+        dataset.registration if direction == "ab" or not dataset.registration else dataset.registration.swapped()
+    )
+    key = digest(
+        [dataset.key, to_dict(config.pairing), to_dict(config.matching), to_dict(config.registration), config.photo_px]
+    )
     path = folder / f"gains-{direction}.npz"
     names = [field.name for field in dataclasses.fields(GainSamples)]
     if (known := read_arrays(path, key)) is not None:
         points, patches = (GainSamples(*(known[f"{kind}_{name}"] for name in names)) for kind in ("points", "patches"))
         return (points, patches), int(known["verified_pairs"])
     data = dataset.training_data(direction)
-    work = measuring_work(len(data.a), len(data.b), data.pairs, config.matching)
+    samples = registered_samples(registration, data.a, data.b, config.registration.reach) if registration else None
+    work = measuring_work(len(data.a), len(data.b), data.pairs, config.matching, samples is not None)
     with progress(work, "steps of measuring", style) as shown:
 
         def measured(count: int) -> None:
@@ -272,7 +321,7 @@ def side_gains(
             stop.check()
 
         found = measure_gains(
-            data.a, data.b, data.pairs, config.matching, network(), str(device), os.cpu_count() or 1, measured
+            data.a, data.b, data.pairs, config.matching, network(), str(device), os.cpu_count() or 1, measured, samples
         )
     arrays = {f"points_{name}": getattr(found.points, name) for name in names}
     arrays |= {f"patches_{name}": getattr(found.patches, name) for name in names}

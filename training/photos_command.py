@@ -24,6 +24,7 @@ LISTED = 12  # photos left out that are named on stdout
 EXAMPLES = """examples:
   relightgan photos cloudy/ sunny/
   relightgan photos dump/ --out /tmp/look --near-duplicates 0
+  relightgan photos cloudy/ sunny/ --register
   relightgan photos dump/ --movie-frames 200 --blur-ratio 1.5
 """
 
@@ -42,12 +43,17 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument(
         "--out", type=Path, default=Path("build/photos"), metavar="DIR", help="for sheets and lists [build/photos]"
     )
+    parser.add_argument(
+        "--register", action="store_true", help="also put the photos of two folders into one world, and show it"
+    )
     parser.add_argument("--workers", type=int, metavar="N", help="files decoded at once [cores, at most 8]")
     parser.add_argument("--progress", choices=STYLES, default="auto", help="how to show progress [auto]")
     add_options(parser, PhotoSettings, {})
     options = parser.parse_args(argv)
     if options.workers is not None and options.workers < 1:
         parser.error("--workers must be 1 or more")
+    if options.register and len(options.folders) != 2:
+        parser.error("--register needs two folders, one for each day")
     settings = from_dict(PhotoSettings, given_options(options, PhotoSettings), "the command line")
 
     results: list[tuple[str, PhotoIndex, Path]] = []
@@ -67,6 +73,13 @@ def main(argv: Sequence[str]) -> int:
     empty = [name for name, index, _ in results if not index.kept()]
     if empty:
         raise PhotoError(f"No photo of {', '.join(empty)} can be used.", "See the reasons above.")
+    if options.register:
+        # Only here, as the rest of this command needs none of its libraries.
+        from relightgan.training.register_command import show_registration
+
+        with cancellation() as cancelled:
+            shown = show_registration(results, settings, options.out, options.progress, cancelled)
+        print(f"\n{shown}")
     return 0
 
 

@@ -88,6 +88,13 @@ class Code:
 
 
 @dataclasses.dataclass(frozen=True)
+class Html:
+    """HTML as it is, made by us and not from what users typed; a drawing with its script, for one."""
+
+    html: str
+
+
+@dataclasses.dataclass(frozen=True)
 class Folded:
     """Blocks behind a line that opens them."""
 
@@ -95,7 +102,7 @@ class Folded:
     blocks: Sequence["Block"]
 
 
-Block = Text | Facts | Table | Picture | Gallery | BeforeAfter | Curves | Code | Folded
+Block = Text | Facts | Table | Picture | Gallery | BeforeAfter | Curves | Code | Html | Folded
 
 
 @dataclasses.dataclass(frozen=True)
@@ -162,6 +169,8 @@ def _block(block: Block) -> str:
             return f'<div class="curves">{"".join(f"<figure>{curve_svg(curve)}</figure>" for curve in curves)}</div>'
         case Code(text, caption):
             return f"<figure>{_caption(caption)}<pre>{html.escape(text)}</pre></figure>"
+        case Html(content):
+            return content
         case Folded(title, blocks):
             return f"<details><summary>{html.escape(title)}</summary>{''.join(map(_block, blocks))}</details>"
 
