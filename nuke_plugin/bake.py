@@ -267,6 +267,7 @@ class _Bake:
         """Relights what the store lacks."""
         started = time.monotonic()
         cache.touch(self.state.places, {"look": self.state.settings.look, "look_sha256": self.state.look_sha256})
+        cache.sweep_bakes(self.state.cache)  # a farm that ends tasks by force would soon have filled the disk
         folder = cache.bake_folder(self.state.cache)
         try:
             with source_writer(self.state.node, f"{folder.as_posix()}/%V/source.%04d.exr") as write:

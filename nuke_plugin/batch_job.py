@@ -209,6 +209,8 @@ def find_writes(text: str) -> list[nuke.Node]:
         if node is None:
             known = names([other for other in nuke.allNodes() if other.Class() in guard.WRITE_CLASSES])
             raise RelightError(f"There is no node {name}.", f"This script has {known}.")
+        if node.Class() not in guard.WRITE_CLASSES:
+            raise RelightError(f"{name} is a {node.Class()}, not a Write.", "Name the Write nodes to render.")
         if not is_on(node):
             raise RelightError(f"{name} is disabled, or set to read its file.", "Turn it on, or name another.")
         writes.append(node)

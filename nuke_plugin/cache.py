@@ -43,6 +43,7 @@ __all__ = [
     "same_file",
     "stored_keys",
     "sweep",
+    "sweep_bakes",
     "touch",
 ]
 
@@ -58,7 +59,7 @@ _HEX = f"[0-9a-f]{{{KEY_LENGTH}}}"
 _KEY = re.compile(_HEX)
 _STORED = re.compile(rf"{_HEX}\.exr")
 _RELIT = re.compile(r"relit\.(-?\d+)\.exr")
-_SOURCE = re.compile(r"source\.-?\d+\.exr")
+_SOURCE = re.compile(r"source\.-?\d+\.exr.*")  # and what a Write that was killed leaves, such as .exr.tmp
 _PARTIAL = re.compile(r"\..+\.part")  # what a crash leaves of core/files.py, and of `link`
 _BAKE = re.compile(r"(?P<host>.+)-(?P<pid>\d+)-[0-9a-f]{8}")
 _DOOMED = re.compile(rf"\.{_HEX}\.sweep-[0-9a-f]{{8}}")
@@ -266,7 +267,7 @@ def sweep(root: Path, limit_bytes: int, now: float | None = None) -> Swept:
         now: seconds since 1970, for tests.
     """
     now = time.time() if now is None else now
-    bakes = _sweep_bakes(root / BAKES, now)
+    bakes = sweep_bakes(root, now)
     for name in _names(root):
         if _DOOMED.fullmatch(name):  # a sweep was killed half-way
             _remove_base(root / name)
@@ -292,6 +293,24 @@ def sweep(root: Path, limit_bytes: int, now: float | None = None) -> Swept:
         left -= size
         gone.append(name)
     return Swept(total, total - left, tuple(gone), tuple(bakes))
+
+
+def sweep_bakes(root: Path, now: float | None = None) -> list[str]:
+    """Removes the source frames that bakes of dead processes left; the names of their folders."""
+    now = time.time() if now is None else now
+    gone = []
+    for place in _folders(root / BAKES):
+        name = _BAKE.fullmatch(place.name)
+        words = read_sentinel(place)
+        if name is None or words is None or words.get("bake") != place.name:
+            continue
+        ours = name["host"] == socket.gethostname()
+        # Of another machine's process nothing is known but the time; a bake writes a frame every few minutes at worst.
+        dead = not _is_running(int(name["pid"])) if ours else now - _last_change(place) > YOUNG_S
+        if dead:
+            drop_bake_folder(place)
+            gone.append(place.name)
+    return gone
 
 
 def read_sentinel(folder: Path) -> dict[str, Any] | None:
@@ -356,22 +375,6 @@ def _size(folder: Path) -> int:
                 seen.add((found.st_dev, found.st_ino))
                 total += found.st_size
     return total
-
-
-def _sweep_bakes(folder: Path, now: float) -> list[str]:
-    gone = []
-    for place in _folders(folder):
-        name = _BAKE.fullmatch(place.name)
-        words = read_sentinel(place)
-        if name is None or words is None or words.get("bake") != place.name:
-            continue
-        ours = name["host"] == socket.gethostname()
-        # Of another machine's process nothing is known but the time; a bake writes a frame every few minutes at worst.
-        dead = not _is_running(int(name["pid"])) if ours else now - _last_change(place) > YOUNG_S
-        if dead:
-            drop_bake_folder(place)
-            gone.append(place.name)
-    return gone
 
 
 def _last_change(folder: Path) -> float:

@@ -669,6 +669,23 @@ def test_the_window_shows_time_left_and_no_dialog(gui_comp):
     assert control.messages() == []
 
 
+def test_what_a_killed_process_left_is_removed_by_the_next_bake(comp):
+    from relightgan.nuke_plugin import cache
+    from relightgan.nuke_plugin.bake import bake
+
+    dead = subprocess.Popen([sys.executable, "-c", "pass"])
+    dead.wait()
+    ours = cache.bake_folder(comp.folder / "cache")
+    theirs = ours.with_name(ours.name.replace(f"-{os.getpid()}-", f"-{dead.pid}-"))
+    ours.rename(theirs)
+    sentinel = theirs / "relightgan.json"
+    sentinel.write_text(sentinel.read_text().replace(ours.name, theirs.name))
+    (theirs / "main").mkdir()
+    (theirs / "main" / "source.1001.exr.tmp").write_bytes(b"half")
+    bake(comp.node, [1001])
+    assert left_overs(comp) == []
+
+
 def test_nothing_remains_but_the_cache(comp):
     from relightgan.nuke_plugin.bake import bake
 

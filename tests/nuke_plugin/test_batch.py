@@ -336,6 +336,7 @@ def test_a_worker_that_can_not_start_fails_with_its_reason(shot):
     ("words", "said"),
     [
         (["--write=Write9"], "There is no node Write9. This script has Write1."),
+        (["--write=RelightGAN1"], "RelightGAN1 is a RelightGAN, not a Write."),
         (["--frames=abc"], "The frames 'abc' can't be read"),
         (["--views=left"], "There is no view left"),
         (["--frames=5000-5001"], "asked for 5000-5001"),
