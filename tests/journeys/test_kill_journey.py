@@ -1,0 +1,189 @@
+"""A bake killed at any moment: whatever counts as ready afterwards is whole and right.
+
+Nuke (the simulator, in a process of its own), the worker, or both are killed with SIGKILL at random moments of a bake.
+After each, a fresh session looks at the cache as Nuke would on opening the script.
+"""
+
+import contextlib
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import OpenImageIO
+import pytest
+
+from relightgan.core import infer
+
+ROOT = Path(__file__).resolve().parents[2]
+NUKE = ROOT / "tests" / "nuke_sim" / "bin" / "nuke"
+BATCH = ROOT / "nuke_plugin" / "batch.py"
+FRAMES = list(range(1001, 1013))
+SIZE = (192, 256)
+LIMIT_S = 120
+SCRIPT = """Root {{
+ first_frame 1001
+ last_frame 1012
+ format "256 192 0 0 256 192 1 small"
+}}
+Read {{
+ inputs 0
+ file_type exr
+ file {plates}
+ first 1001
+ last 1012
+ origset true
+ raw true
+ name Read1
+}}
+RelightGAN {{
+ inputs 1
+ look {look}
+ device cpu
+ name RelightGAN1
+}}
+Write {{
+ file {out}
+ file_type exr
+ create_directories true
+ name Write1
+}}
+"""
+
+
+@pytest.fixture
+def killed_bakes(tmp_path, tiny_plates, conv_look, nuke_session, monkeypatch):
+    """A script, its true frames, and what kills bakes of it."""
+    variables = {
+        "RELIGHTGAN_PYTHON": sys.executable,
+        "RELIGHTGAN_THREADS": "1",
+        "RELIGHTGAN_LOG_DIR": str(tmp_path / "logs"),
+        "NUKE_SIM_PYTHON": sys.executable,
+        "NUKE_PATH": str(ROOT),
+    }
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    plates = tiny_plates.write_clip(tmp_path / "plates", FRAMES, size=SIZE, flicker=0.2)
+    out = tmp_path / "truth.%04d.exr"
+    assert infer.main([str(conv_look), str(plates), str(out), "--device=cpu", "--progress=none"]) == 0
+    script = tmp_path / "shot.nk"
+    script.write_text(SCRIPT.format(plates=plates, look=conv_look, out=tmp_path / "comp.%04d.exr"))
+    return Bakes(script, {frame: rgb(Path(str(out) % frame)) for frame in FRAMES}, nuke_session)
+
+
+class Bakes:
+    def __init__(self, script, truth, nuke_session):
+        self.script, self.truth, self.nuke_session = script, truth, nuke_session
+        self.cache = script.parent / "relightgan_cache"
+
+    def start(self):
+        words = [NUKE, "-t", BATCH, f"--script={self.script}", "--bake-only"]
+        return subprocess.Popen(
+            [str(word) for word in words],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
+    def whole(self):
+        """Seconds of a bake that nobody kills."""
+        started = time.monotonic()
+        assert self.start().wait(LIMIT_S) == 0
+        return time.monotonic() - started
+
+    def kill_after(self, seconds, victim):
+        """Bakes from an empty cache, and kills at a moment; how many frames were ready then."""
+        shutil.rmtree(self.cache, ignore_errors=True)
+        process = self.start()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(seconds)
+        children = children_of(process.pid)
+        if victim in ("nuke", "both"):
+            process.kill()
+        if victim in ("worker", "both"):
+            for child in children:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(child, signal.SIGKILL)
+        process.wait(LIMIT_S)  # with its worker gone Nuke starts another, or says so; it never hangs
+        wait_for_end(children)
+        return self.check()
+
+    def check(self):
+        """Looks at the cache as a new session; every frame that counts as ready has the true pixels."""
+        nuke = self.nuke_session()
+        nuke.scriptOpen(str(self.script))
+        from relightgan.nuke_plugin import state
+
+        node = nuke.toNode("RelightGAN1")
+        state.relink(node)
+        found = state.status_of(node, fresh=True)
+        pattern = node["result_path"].value().replace("%V", "main")
+        for frame in found.ready:
+            assert np.array_equal(rgb(Path(pattern % frame)), self.truth[frame]), f"frame {frame}"
+        assert found.stale == ()
+        assert sorted([*found.ready, *found.missing]) == FRAMES
+        for path in self.cache.glob("*/frames/*.exr"):  # also what no take names yet
+            assert any(np.array_equal(rgb(path), true) for true in self.truth.values()), path
+        return len(found.ready)
+
+
+def rgb(path):
+    image = OpenImageIO.ImageInput.open(str(path))
+    assert image is not None, f"{path}: {OpenImageIO.geterror()}"
+    pixels = image.read_image(0, 0, 0, 3, "float")
+    assert pixels is not None, f"{path}: {image.geterror()}"
+    image.close()
+    return pixels
+
+
+def children_of(pid):
+    """The processes that a process has started."""
+    try:
+        return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        return []
+
+
+def wait_for_end(pids):
+    """Waits until processes are gone, or only wait to be collected."""
+    end = time.monotonic() + LIMIT_S
+    while any(alive(pid) for pid in pids):
+        assert time.monotonic() < end, f"{pids} outlive their parent"
+        time.sleep(0.05)
+
+
+def alive(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def kill_many(bakes, times):
+    whole_s = bakes.whole()
+    assert bakes.check() == len(FRAMES)
+    chance = random.Random(times)
+    ready = [
+        bakes.kill_after(chance.uniform(0.2, 1.05) * whole_s, chance.choice(("nuke", "worker", "both")))
+        for _ in range(times)
+    ]
+    bakes.whole()
+    assert bakes.check() == len(FRAMES)
+    return ready
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="finds the worker through Linux's /proc")
+def test_a_bake_killed_at_random_moments_leaves_no_wrong_or_partial_frame(killed_bakes):
+    kill_many(killed_bakes, 6)
+
+
+@pytest.mark.slow
+def test_a_bake_killed_at_fifty_random_moments_leaves_no_wrong_or_partial_frame(killed_bakes):
+    ready = kill_many(killed_bakes, 50)
+    print(f"frames ready after each kill: {ready}")
+    assert any(0 < count < len(FRAMES) for count in ready)  # some of the moments were in the middle
