@@ -140,6 +140,18 @@ def test_proxy_mode_writes_small_pictures_and_off_writes_full_ones(comp, tiny_pl
     assert tiny_plates.read_exr(loaded.write())["R"].shape == (6, 8)
 
 
+def test_rendering_two_views_into_one_file_is_refused_and_into_two_is_not(comp):
+    loaded = comp.load()
+    session = loaded.session
+    session.add_view("right")
+    write = loaded.node("Write1")
+    session.render.execute(write, (1001, 1001, 1), None, False)
+    assert sorted(path.name for path in (comp.folder / "out").iterdir()) == ["main.1001.exr", "right.1001.exr"]
+    write["file"].setValue((comp.folder / "one.%04d.exr").as_posix())
+    with pytest.raises(NotImplementedError, match="several views in one file"):
+        session.render.execute(write, (1001, 1001, 1), None, False)
+
+
 def test_every_operator_is_of_a_known_class_and_asks_for_knobs_that_exist(sim):
     from nuke_simulator import classes
 

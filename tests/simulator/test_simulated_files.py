@@ -166,6 +166,15 @@ def test_a_failed_write_leaves_neither_a_file_nor_a_temporary_one(sim, tiny_plat
     assert [p.name for p in folder.iterdir()] == ["b.exr"]
 
 
+def test_a_file_that_is_written_over_is_another_file(sim, tiny_plates, tmp_path):
+    read, target = read_node(sim, plate(tiny_plates, tmp_path / "a.exr")), tmp_path / "b.exr"
+    target.write_bytes(b"old")
+    (tmp_path / "link.exr").hardlink_to(target)
+    sim.ops.write_frame(write_node(sim, read, target), 1, "main", sim.session())
+    assert (tmp_path / "link.exr").read_bytes() == b"old"
+    assert np.array_equal(tiny_plates.read_exr(target)["R"], ROWS)
+
+
 def test_paths_take_frames_and_views(sim):
     put = sim.files.substitute
     assert put("a.%04d.exr", 7, "left") == "a.0007.exr"
