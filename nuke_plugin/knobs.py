@@ -131,7 +131,10 @@ def value_of(node: nuke.Node, name: str) -> Any:
 
 def path_of(node: nuke.Node, name: str) -> str:
     """A path, expressions evaluated, with forward slashes."""
-    return slashes(str(knob_of(node, name).evaluate() or ""))
+    knob = knob_of(node, name)
+    text = str(knob.value() or "")
+    # Only then, because Tcl takes the backslashes of a Windows path for escapes and drops them.
+    return slashes(str(knob.evaluate() or "") if any(letter in text for letter in "[$") else text)
 
 
 def slashes(path: str) -> str:

@@ -255,7 +255,7 @@ class _Writer:
         in_stream = node.fullName() in self.stream
         words = tcl_words(node.writeKnobs(nuke.TO_SCRIPT | nuke.WRITE_NON_DEFAULT_ONLY))
         pairs = sorted(pair for pair in zip(words[::2], words[1::2]) if counts(node, pair[0], in_stream))
-        named = [*node.dependencies(nuke.EXPRESSIONS), *named_in_tcl(node, pairs)]
+        named = [*node.dependencies(nuke.EXPRESSIONS), *named_in_text(node, pairs)]
         linked = {other.name(): self.key_of(other, str(pairs)) for other in named}
         if linked:
             # A node may be renamed, or moved into a group, and its expressions follow it.
@@ -270,19 +270,27 @@ class _Writer:
         if name in self.busy:
             return "loop"
         deep = bool(ASKS_FOR_PICTURE.search(asking)) and name != self.own_name
-        known = f"{name} {deep}"
+        known = f"{name} {deep} {asking if node.Class() == 'Root' else ''}"
         if known not in self.keys:
             self.busy.add(name)
             above = [other for other in graph.upstream(node) if other.fullName() != self.own_name] if deep else []
             self.outside += above if node.Class() == "Root" else [node, *above]
-            self.keys[known] = key_of(node.Class(), self.knobs_of(node), self.text_of(above))
+            own = self.knobs_of(node)
+            if node.Class() == "Root":  # of the project only what is asked for, so that its range isn't everything's
+                own = [pair for pair in own[0] if re.search(rf"\b{re.escape(pair[0])}\b", asking)]
+            self.keys[known] = key_of(node.Class(), own, self.text_of(above))
             self.busy.discard(name)
         return self.keys[known]
 
 
-def named_in_tcl(node: nuke.Node, pairs: list[tuple[str, str]]) -> list[nuke.Node]:
-    """The nodes beside a node, or at the top, that Tcl in its knobs names: Nuke isn't known to list those."""
-    words = {word for _, value in pairs if "[" in value for word in re.findall(r"[A-Za-z_]\w*", value)}
+def named_in_text(node: nuke.Node, pairs: list[tuple[str, str]]) -> list[nuke.Node]:
+    """The nodes beside a node, or at the top, that its knobs name.
+
+    `Node.dependencies` isn't known to list those that Tcl names, or that are asked for their picture only.
+    """
+    words: set[str] = set()
+    for _, value in pairs:
+        words.update(re.findall(r"[A-Za-z_]\w*" if "[" in value else r"([A-Za-z_]\w*)\s*\.", value))
     if not words:
         return []
     beside = graph.insides(graph.parent_of(node) or nuke.root())

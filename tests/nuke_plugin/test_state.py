@@ -449,14 +449,22 @@ def test_paths_with_spaces_and_letters_of_any_language(nuke_session, small_comps
     assert status(shot)["stale"] == [1001]
 
 
-def test_windows_separators_in_knobs_become_slashes(shot):
+@pytest.mark.parametrize(
+    ("typed", "read"),
+    [
+        ("C:\\looks\\new\\dusk.onnx", "C:/looks/new/dusk.onnx"),
+        ("\\\\server\\looks\\a b.onnx", "//server/looks/a b.onnx"),
+    ],
+)
+def test_windows_separators_in_knobs_become_slashes(shot, tmp_path, typed, read):
     from relightgan.nuke_plugin import knobs
 
-    shot.node["look"].setValue("C:\\\\looks\\\\dusk.onnx")
-    shot.node["cache_folder"].setValue("D:\\\\cache")
-    settings = knobs.read_settings(shot.node)
-    assert "\\" not in settings.look + settings.cache_folder
-    assert settings.look.endswith("dusk.onnx")
+    for name in ("look", "cache_folder"):
+        shot.node[name].setValue(typed)
+    for _ in range(2):
+        settings = knobs.read_settings(shot.node)
+        assert (settings.look, settings.cache_folder) == (read, read)
+        reopened(shot, tmp_path)
 
 
 def test_where_the_cache_lies(shot, tmp_path, monkeypatch):
