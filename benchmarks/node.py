@@ -2,18 +2,18 @@
 
     python benchmarks/node.py [--look look.onnx]
 
-Nuke is the simulator in tests/nuke_sim: it really writes and reads EXR, and the worker is the real one. So this measures
-our side (bake, worker, cache) and OpenImageIO's EXR, not Nuke's own render of what is upstream.
+Nuke is the simulator in tests/nuke_sim: it really writes and reads EXR, and the worker is the real one. So this
+measures our side (bake, worker, cache) and OpenImageIO's EXR, not Nuke's own render of what is upstream.
 
     infer           `relightgan infer`, seconds per frame from the first finished frame to the last
-    bake            the node's bake of the same frames, worker started and look loaded; seconds per frame of the whole bake
+    bake            the node's bake of the same frames, worker warm; seconds per frame of the whole bake
     round trip      writing a source frame as Nuke does (32 bit float, uncompressed) and reading it again
     overhead        (bake - round trip) / infer
     pure            one frame relit in this process: no file, no other process
     one frame       pressing Relight Frame until it returns, worker warm
 
-Cases take turns, so that a busy machine is busy for all of them; medians over the turns. A look that isn't given is made
-untrained at full size: the speed of a network doesn't depend on its weights.
+Cases take turns, so that a busy machine is busy for all of them; medians over the turns. A look that isn't given is
+made untrained at full size: the speed of a network doesn't depend on its weights.
 """
 
 import argparse
