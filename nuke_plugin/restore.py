@@ -30,7 +30,6 @@ def session_as_it_was(nodes: Sequence[nuke.Node]) -> Iterator[None]:
     root = nuke.root()
     proxy, frame, modified = root.proxy(), nuke.frame(), root.modified()
     selected = nuke.selectedNodes()
-    undo_was_off = nuke.Undo.disabled()
     results = _results(nodes)
     nuke.Undo.disable()
     try:
@@ -47,8 +46,7 @@ def session_as_it_was(nodes: Sequence[nuke.Node]) -> Iterator[None]:
                 node.setSelected(False)
             for node in selected:
                 node.setSelected(True)
-        if not undo_was_off:
-            nuke.Undo.enable()
+        nuke.Undo.enable()  # Nuke counts: each disable() needs its own enable()
         if results == _results(nodes):
             root.setModified(modified)
 

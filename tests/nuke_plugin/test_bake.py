@@ -122,7 +122,8 @@ def test_neighbours_of_the_window_are_written_too_and_the_clips_ends_respected(c
 def test_long_ranges_are_baked_in_chunks_whose_sources_are_written_once_and_soon_removed(
     comp, tiny_plates, small_comps
 ):
-    from relightgan.nuke_plugin import bake as module
+    from relightgan.nuke_plugin.bake import bake
+    from relightgan.nuke_plugin.bake_frames import CHUNK
 
     frames = list(range(1, 41))
     comp.read["file"].setValue(tiny_plates.write_clip(comp.folder / "long", frames, size=small_comps.SIZE, step=(0, 0)))
@@ -134,9 +135,9 @@ def test_long_ranges_are_baked_in_chunks_whose_sources_are_written_once_and_soon
     written = sources_written(comp.nuke)
     most = []
     comp.nuke.addAfterFrameRender(lambda: most.append(len(list(comp.folder.glob("cache/bakes/*/*/source.*.exr")))))
-    report = module.bake(comp.node, frames)
+    report = bake(comp.node, frames)
     assert sorted(written) == [(frame, "main") for frame in frames]
-    assert max(most) <= 3 * module.CHUNK + 2 * BLENDED["temporal_window"]
+    assert max(most) <= 3 * CHUNK + 2 * BLENDED["temporal_window"]
     assert report.relit == 40
     assert left_overs(comp) == []
 
@@ -450,6 +451,8 @@ def test_undo_that_was_off_stays_off(comp):
     comp.nuke.Undo.disable()
     bake(comp.node, [1001])
     assert comp.nuke.Undo.disabled()
+    comp.nuke.Undo.enable()
+    assert not comp.nuke.Undo.disabled()
 
 
 # Cancel
