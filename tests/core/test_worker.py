@@ -75,8 +75,8 @@ def worker(driver, place):
 @pytest.fixture(scope="module")
 def slow_look(tiny_looks, place) -> Path:
     """An image look that takes seconds for a frame of 640x360."""
-    nodes, stored = tiny_looks.conv_nodes([(3, 96, 1), *[(96, 96, 1)] * 10, (96, 3, 1)])
-    facts = tiny_looks.facts_of(name="slow", encoding="srgb_log", value_range="unit", overlap_px=12)
+    nodes, stored = tiny_looks.conv_nodes([(3, 64, 1), *[(64, 64, 1)] * 8, (64, 3, 1)])
+    facts = tiny_looks.facts_of(name="slow", encoding="srgb_log", value_range="unit", overlap_px=10)
     pictures = [tiny_looks.picture("plate")], [tiny_looks.picture("relit")]
     return tiny_looks.write(place / "slow.onnx", nodes, *pictures, stored, tiny_looks.facts_to_metadata(facts))
 
@@ -708,3 +708,51 @@ def test_without_what_relighting_needs_every_request_says_so(driver, place, clip
         event = worker.do(**driver.relight(place / "conv.onnx", clip, outputs, (1, 8)))
         refused(event, "RelightError", "onnxruntime")
         assert "doctor" in event["fix"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits the memory of a running process")
+def test_out_of_memory_leads_to_smaller_tiles_then_to_an_honest_error_and_the_worker_lives_on(
+    driver, place, tiny_looks, tiny_plates
+):
+    import resource
+
+    # Between its two layers a frame takes 420 MB, a tile of 320 px 120 MB.
+    nodes, stored = tiny_looks.conv_nodes([(3, 256, 1), (256, 3, 1)])
+    facts = tiny_looks.facts_of(name="wide", encoding="srgb_log", value_range="unit", overlap_px=2)
+    pictures = [tiny_looks.picture("plate")], [tiny_looks.picture("relit")]
+    look = tiny_looks.write(place / "wide.onnx", nodes, *pictures, stored, tiny_looks.facts_to_metadata(facts))
+    source = place / "roomy" / "source.%04d.exr"
+    tiny_plates.write_exr(
+        Path(str(source) % 1), tiny_plates.rgb_channels(tiny_plates.texture(640, 640)), "half", compression="none"
+    )
+    with driver.Driver(place) as worker:
+
+        def limit(spare_mb: int | None) -> None:
+            status = Path(f"/proc/{worker.process.pid}/status").read_text()
+            now = int(status.split("VmSize:")[1].split()[0]) << 10
+            _, hard = resource.prlimit(worker.process.pid, resource.RLIMIT_AS)
+            soft = resource.RLIM_INFINITY if spare_mb is None else now + (spare_mb << 20)
+            resource.prlimit(worker.process.pid, resource.RLIMIT_AS, (soft, hard))
+
+        def relit(name: str) -> dict:
+            outputs = driver.outputs_in(place / f"roomy_{name}", [1])
+            return worker.do(**driver.relight(look, source, outputs, (1, 1), name=name))
+
+        # Loads the look and starts the threads, on a picture that needs little.
+        small = place / "roomy" / "small.%04d.exr"
+        tiny_plates.write_exr(Path(str(small) % 1), tiny_plates.rgb_channels(tiny_plates.texture(32, 32)), "half")
+        outputs = driver.outputs_in(place / "roomy_small", [1])
+        assert worker.do(**driver.relight(look, small, outputs, (1, 1), name="small"))["type"] == "done"
+
+        limit(220)
+        event = relit("tiles")
+        assert event["type"] == "done", event
+        told = [event["text"] for event in worker.seen if event["type"] == "log"]
+        assert any("Memory ran out on CPU; going on with tiles of 320 px" in text for text in told)
+
+        limit(4)
+        refused(relit("none"), "DeviceError", "ran out of memory")
+        assert names(place / "roomy_none") == []
+
+        limit(None)
+        assert relit("again")["type"] == "done"
