@@ -1,4 +1,4 @@
-"""The cache on disk: keys, places, links, and the sweep. It knows nothing of Nuke.
+"""The cache on disk: keys, places, links. It knows nothing of Nuke; `cache_sweep` deletes.
 
     <cache>/<base>/relightgan.json                       we made this folder; look, settings, when last used
     <cache>/<base>/frames/<frame key>.exr                the store: each file written once, by the worker, never changed
@@ -6,8 +6,7 @@
     <cache>/bakes/<host>-<pid>-<random>/<view>/source.%04d.exr    source frames while a bake runs
 
 A key stands for everything a frame depends on, so two nodes, scripts or machines that share a key share the frame, and
-with another state they never meet. Whatever is deleted here lies in a folder with our sentinel and has a name that we
-give.
+with another state they never meet.
 
 Runs inside Nuke (Python 3.9 and later): standard library only.
 """
@@ -23,7 +22,7 @@ import shutil
 import socket
 import time
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,18 +31,15 @@ from relightgan.core.errors import RelightError
 
 __all__ = [
     "Places",
-    "Swept",
     "bake_folder",
-    "clear",
-    "drop_bake_folder",
     "existing_frames",
     "file_stamp",
     "key_of",
     "link",
+    "read_sentinel",
+    "relit_path",
     "same_file",
     "stored_keys",
-    "sweep",
-    "sweep_bakes",
     "touch",
 ]
 
@@ -51,18 +47,11 @@ KEY_LENGTH = 16  # of sixty-four: with a million frames the odds of a clash are 
 SENTINEL = "relightgan.json"
 SENTINEL_FORMAT = 1
 BAKES = "bakes"
-YOUNG_S = 24 * 3600.0  # nothing that was used within this time is swept
 TOUCH_EVERY_S = 600.0  # `last_used` is written no more often than this
-GIB = 1 << 30
 
-_HEX = f"[0-9a-f]{{{KEY_LENGTH}}}"
-_KEY = re.compile(_HEX)
-_STORED = re.compile(rf"{_HEX}\.exr")
-_RELIT = re.compile(r"relit\.(-?\d+)\.exr")
-_SOURCE = re.compile(r"source\.-?\d+\.exr.*")  # and what a Write that was killed leaves, such as .exr.tmp
-_PARTIAL = re.compile(r"\..+\.part")  # what a crash leaves of core/files.py, and of `link`
-_BAKE = re.compile(r"(?P<host>.+)-(?P<pid>\d+)-[0-9a-f]{8}")
-_DOOMED = re.compile(rf"\.{_HEX}\.sweep-[0-9a-f]{{8}}")
+HEX_KEY = f"[0-9a-f]{{{KEY_LENGTH}}}"
+STORED_NAME = re.compile(rf"{HEX_KEY}\.exr")
+RELIT_NAME = re.compile(r"relit\.(-?\d+)\.exr")
 
 
 def key_of(*parts: Any) -> str:
@@ -130,12 +119,12 @@ def existing_frames(pattern: str, view: str) -> set[int]:
     place = Path(pattern.replace("%V", view))
     if place.name != "relit.%04d.exr":
         return set()
-    return {int(match[1]) for name in _names(place.parent) if (match := _RELIT.fullmatch(name))}
+    return {int(match[1]) for name in names_in(place.parent) if (match := RELIT_NAME.fullmatch(name))}
 
 
 def stored_keys(places: Places) -> set[str]:
     """The keys of the frames in the store."""
-    return {name[:KEY_LENGTH] for name in _names(places.store) if _STORED.fullmatch(name)}
+    return {name[:KEY_LENGTH] for name in names_in(places.store) if STORED_NAME.fullmatch(name)}
 
 
 def same_file(linked: Path, stored: Path) -> bool:
@@ -210,109 +199,6 @@ def bake_folder(root: Path) -> Path:
     return folder
 
 
-def drop_bake_folder(folder: Path) -> None:
-    """Removes a bake's folder and what a bake writes into it; anything else stays."""
-    if read_sentinel(folder) is None or _is_link(folder):
-        return
-    for place in _folders(folder):
-        _remove_files(place, _SOURCE)
-        _remove_folder(place)
-    _remove_files(folder, _PARTIAL)
-    _remove_own(folder)
-
-
-def clear(places: Places, take: str, keys: Iterable[str]) -> int:
-    """Removes one take, and these frames of the store.
-
-    Returns:
-        how many frames of the store went.
-    """
-    if read_sentinel(places.folder) is None:
-        return 0
-    if _KEY.fullmatch(take):
-        _remove_take(places.take(take))
-    before = stored_keys(places)
-    for key in set(keys) & before:
-        with contextlib.suppress(OSError):
-            places.frame(key).unlink()
-    return len(before - stored_keys(places))
-
-
-@dataclass(frozen=True)
-class Swept:
-    """What a sweep did.
-
-    Args:
-        bytes_before: what lay in folders that we made.
-        bytes_freed: how much of that went.
-        bases: the bases that went.
-        bakes: left-overs of bakes that went.
-    """
-
-    bytes_before: int
-    bytes_freed: int
-    bases: tuple[str, ...]
-    bakes: tuple[str, ...]
-
-
-def sweep(root: Path, limit_bytes: int, now: float | None = None) -> Swept:
-    """Brings the cache down to a size: first what dead bakes left, then whole bases, longest unused first.
-
-    What was used within the last day stays, so a cache may be larger than its limit. Folders without our sentinel, and
-    files with names that we don't give, are never touched, nor is anything behind a link.
-
-    Args:
-        root: the cache folder; nothing happens where it isn't there.
-        limit_bytes: how much may stay.
-        now: seconds since 1970, for tests.
-    """
-    now = time.time() if now is None else now
-    bakes = sweep_bakes(root, now)
-    for name in _names(root):
-        if _DOOMED.fullmatch(name):  # a sweep was killed half-way
-            _remove_base(root / name)
-    ages: list[tuple[float, str, int]] = []
-    for name in _names(root):
-        words = read_sentinel(root / name) if _KEY.fullmatch(name) and not _is_link(root / name) else None
-        if words is not None and words.get("base") == name:
-            ages.append((words["last_used"], name, _size(root / name)))
-    total = left = sum(size for _, _, size in ages)
-    gone = []
-    for last_used, name, size in sorted(ages):
-        if left <= limit_bytes or now - last_used < YOUNG_S:
-            break
-        words = read_sentinel(root / name)
-        if words is None or words["last_used"] != last_used:
-            continue  # somebody began to use it meanwhile
-        doomed = root / f".{name}.sweep-{uuid.uuid4().hex[:8]}"
-        try:
-            (root / name).rename(doomed)  # at once and as a whole, so nobody meets half of it
-        except OSError:
-            continue  # open on Windows, or gone already
-        _remove_base(doomed)
-        left -= size
-        gone.append(name)
-    return Swept(total, total - left, tuple(gone), tuple(bakes))
-
-
-def sweep_bakes(root: Path, now: float | None = None) -> list[str]:
-    """Removes the source frames that bakes of dead processes left; the names of their folders."""
-    now = time.time() if now is None else now
-    gone = []
-    for place in _folders(root / BAKES):
-        name = _BAKE.fullmatch(place.name)
-        words = read_sentinel(place)
-        if name is None or words is None or words.get("bake") != place.name:
-            continue
-        ours = name["host"] == socket.gethostname()
-        # Of another machine's process nothing is known but the time; a bake writes a frame every few minutes at worst.
-        dead = not _is_running(int(name["pid"])) if ours else now - _last_change(place) > YOUNG_S
-        if dead:
-            drop_bake_folder(place)
-            gone.append(place.name)
-    return gone
-
-
 def read_sentinel(folder: Path) -> dict[str, Any] | None:
     """What our sentinel in a folder says; None where there is none that we wrote."""
     try:
@@ -324,6 +210,25 @@ def read_sentinel(folder: Path) -> dict[str, Any] | None:
     if not isinstance(words.get("last_used"), (int, float)):
         return None
     return words
+
+
+def names_in(folder: Path) -> list[str]:
+    """What lies in a folder, sorted; nothing where it isn't there."""
+    try:
+        return sorted(os.listdir(folder))  # noqa: PTH208 - names are all that is wanted, and it is the hot path
+    except OSError:
+        return []
+
+
+def folders_in(folder: Path) -> list[Path]:
+    """The folders in a folder that aren't links."""
+    return [place for name in names_in(folder) if (place := folder / name).is_dir() and not is_link(place)]
+
+
+def is_link(path: Path) -> bool:
+    """True for a link to elsewhere."""
+    # A junction on Windows isn't a symlink to Python 3.9, but its real path is elsewhere.
+    return path.is_symlink() or os.path.realpath(path) != str(Path(os.path.realpath(path.parent), path.name))
 
 
 # Private implementation
@@ -343,98 +248,3 @@ def _write_sentinel(path: Path, words: Mapping[str, Any]) -> None:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
-
-
-def _names(folder: Path) -> list[str]:
-    try:
-        return sorted(os.listdir(folder))  # noqa: PTH208 - names are all that is wanted, and it is the hot path
-    except OSError:
-        return []
-
-
-def _folders(folder: Path) -> list[Path]:
-    return [place for name in _names(folder) if (place := folder / name).is_dir() and not _is_link(place)]
-
-
-def _is_link(path: Path) -> bool:
-    # A junction on Windows isn't a symlink to Python 3.9, but its real path is elsewhere.
-    return path.is_symlink() or os.path.realpath(path) != str(Path(os.path.realpath(path.parent), path.name))
-
-
-def _size(folder: Path) -> int:
-    """Bytes of a base; a frame that is linked into takes counts once."""
-    seen: set[tuple[int, int]] = set()
-    total = 0
-    for place, _, names in os.walk(folder):
-        for name in names:
-            try:
-                found = Path(place, name).lstat()
-            except OSError:
-                continue
-            if (found.st_dev, found.st_ino) not in seen:
-                seen.add((found.st_dev, found.st_ino))
-                total += found.st_size
-    return total
-
-
-def _last_change(folder: Path) -> float:
-    times = [0.0]
-    for place in (folder, *_folders(folder)):
-        with contextlib.suppress(OSError):
-            times.append(place.stat().st_mtime)
-    return max(times)
-
-
-def _is_running(pid: int) -> bool:
-    if os.name == "nt":  # there, os.kill would end the process
-        return True
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True
-
-
-def _remove_base(folder: Path) -> None:
-    if _is_link(folder) or read_sentinel(folder) is None:
-        return
-    if not _is_link(folder / "takes"):
-        for take in _folders(folder / "takes"):
-            _remove_take(take)
-        _remove_folder(folder / "takes")
-    if not _is_link(folder / "frames"):
-        _remove_files(folder / "frames", _STORED, _PARTIAL)
-        _remove_folder(folder / "frames")
-    _remove_own(folder)
-
-
-def _remove_take(take: Path) -> None:
-    if _is_link(take):
-        return
-    for view in _folders(take):
-        _remove_files(view, _RELIT, _PARTIAL)
-        _remove_folder(view)
-    _remove_folder(take)
-
-
-def _remove_own(folder: Path) -> None:
-    """A folder that we made, where nothing but the sentinel is left; else both stay, for the next sweep."""
-    if _names(folder) == [SENTINEL]:
-        with contextlib.suppress(OSError):
-            (folder / SENTINEL).unlink()
-            folder.rmdir()
-
-
-def _remove_files(folder: Path, *ours: re.Pattern[str]) -> None:
-    for name in _names(folder):
-        place = folder / name
-        if any(pattern.fullmatch(name) for pattern in ours) and (place.is_file() or place.is_symlink()):
-            with contextlib.suppress(OSError):
-                place.unlink()
-
-
-def _remove_folder(folder: Path) -> None:
-    with contextlib.suppress(OSError):  # not empty: somebody else's files are in it
-        folder.rmdir()

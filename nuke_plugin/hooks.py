@@ -20,7 +20,7 @@ import nuke
 
 from relightgan.core.errors import Cancelled, RelightError
 from relightgan.core.version import VERSION
-from relightgan.nuke_plugin import bake, cache, client, knobs, looks, messages, state
+from relightgan.nuke_plugin import bake, cache, cache_sweep, client, knobs, looks, messages, state
 from relightgan.nuke_plugin.interpreter import clean_environment
 
 __all__ = [
@@ -156,7 +156,7 @@ def clear(node: nuke.Node) -> None:
     count = len(keys & cache.stored_keys(found.places))
     if nuke.GUI and count and not nuke.ask(f"Delete {count} relit frames of {node.name()} from the disk?"):
         return
-    cache.clear(found.places, found.take, keys)
+    cache_sweep.clear(found.places, found.take, keys)
     state.reload_results(node)
 
 

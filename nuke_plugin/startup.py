@@ -19,7 +19,7 @@ from urllib.request import url2pathname
 import nuke
 
 from relightgan.core.errors import LookError, RelightError
-from relightgan.nuke_plugin import cache, graph, guard, installation, knobs, looks, messages, state
+from relightgan.nuke_plugin import cache_sweep, graph, guard, installation, knobs, looks, messages, state
 from relightgan.nuke_plugin.config import load_config
 
 NODE_CLASS = "RelightGAN"
@@ -113,7 +113,7 @@ def sweep(roots: Iterable[Path], limit_bytes: int) -> None:
     """Brings caches down to their size; runs in a thread, so it asks Nuke nothing."""
     for root in roots:
         try:
-            swept = cache.sweep(root, limit_bytes)
+            swept = cache_sweep.sweep(root, limit_bytes)
         except OSError as error:
             messages.say(f"The cache {root} can't be swept: {error}.")
             continue

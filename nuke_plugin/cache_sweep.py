@@ -1,0 +1,227 @@
+"""Deletes from the cache what we made, and nothing else: a node's frames, left-overs of bakes, what was long unused.
+
+Whatever goes lies in a folder with our sentinel and has a name that we give. Nothing behind a link is touched.
+
+Runs inside Nuke (Python 3.9 and later): standard library only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import socket
+import time
+import uuid
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from relightgan.nuke_plugin.cache import (
+    BAKES,
+    HEX_KEY,
+    RELIT_NAME,
+    SENTINEL,
+    STORED_NAME,
+    Places,
+    folders_in,
+    is_link,
+    names_in,
+    read_sentinel,
+    stored_keys,
+)
+
+__all__ = ["Swept", "clear", "drop_bake_folder", "sweep", "sweep_bakes"]
+
+YOUNG_S = 24 * 3600.0  # nothing that was used within this time is swept
+
+_KEY = re.compile(HEX_KEY)
+_SOURCE = re.compile(r"source\.-?\d+\.exr.*")  # and what a Write that was killed leaves, such as .exr.tmp
+_PARTIAL = re.compile(r"\..+\.part")  # what a crash leaves of core/files.py, and of `link`
+_BAKE = re.compile(r"(?P<host>.+)-(?P<pid>\d+)-[0-9a-f]{8}")
+_DOOMED = re.compile(rf"\.{HEX_KEY}\.sweep-[0-9a-f]{{8}}")
+
+
+def drop_bake_folder(folder: Path) -> None:
+    """Removes a bake's folder and what a bake writes into it; anything else stays."""
+    if read_sentinel(folder) is None or is_link(folder):
+        return
+    for place in folders_in(folder):
+        _remove_files(place, _SOURCE)
+        _remove_folder(place)
+    _remove_files(folder, _PARTIAL)
+    _remove_own(folder)
+
+
+def clear(places: Places, take: str, keys: Iterable[str]) -> int:
+    """Removes one take, and these frames of the store.
+
+    Returns:
+        how many frames of the store went.
+    """
+    if read_sentinel(places.folder) is None:
+        return 0
+    if _KEY.fullmatch(take):
+        _remove_take(places.take(take))
+    before = stored_keys(places)
+    for key in set(keys) & before:
+        with contextlib.suppress(OSError):
+            places.frame(key).unlink()
+    return len(before - stored_keys(places))
+
+
+@dataclass(frozen=True)
+class Swept:
+    """What a sweep did.
+
+    Args:
+        bytes_before: what lay in folders that we made.
+        bytes_freed: how much of that went.
+        bases: the bases that went.
+        bakes: left-overs of bakes that went.
+    """
+
+    bytes_before: int
+    bytes_freed: int
+    bases: tuple[str, ...]
+    bakes: tuple[str, ...]
+
+
+def sweep(root: Path, limit_bytes: int, now: float | None = None) -> Swept:
+    """Brings the cache down to a size: first what dead bakes left, then whole bases, longest unused first.
+
+    What was used within the last day stays, so a cache may be larger than its limit. Folders without our sentinel, and
+    files with names that we don't give, are never touched, nor is anything behind a link.
+
+    Args:
+        root: the cache folder; nothing happens where it isn't there.
+        limit_bytes: how much may stay.
+        now: seconds since 1970, for tests.
+    """
+    now = time.time() if now is None else now
+    bakes = sweep_bakes(root, now)
+    for name in names_in(root):
+        if _DOOMED.fullmatch(name):  # a sweep was killed half-way
+            _remove_base(root / name)
+    ages: list[tuple[float, str, int]] = []
+    for name in names_in(root):
+        words = read_sentinel(root / name) if _KEY.fullmatch(name) and not is_link(root / name) else None
+        if words is not None and words.get("base") == name:
+            ages.append((words["last_used"], name, _size(root / name)))
+    total = left = sum(size for _, _, size in ages)
+    gone = []
+    for last_used, name, size in sorted(ages):
+        if left <= limit_bytes or now - last_used < YOUNG_S:
+            break
+        words = read_sentinel(root / name)
+        if words is None or words["last_used"] != last_used:
+            continue  # somebody began to use it meanwhile
+        doomed = root / f".{name}.sweep-{uuid.uuid4().hex[:8]}"
+        try:
+            (root / name).rename(doomed)  # at once and as a whole, so nobody meets half of it
+        except OSError:
+            continue  # open on Windows, or gone already
+        _remove_base(doomed)
+        left -= size
+        gone.append(name)
+    return Swept(total, total - left, tuple(gone), tuple(bakes))
+
+
+def sweep_bakes(root: Path, now: float | None = None) -> list[str]:
+    """Removes the source frames that bakes of dead processes left; the names of their folders."""
+    now = time.time() if now is None else now
+    gone = []
+    for place in folders_in(root / BAKES):
+        name = _BAKE.fullmatch(place.name)
+        words = read_sentinel(place)
+        if name is None or words is None or words.get("bake") != place.name:
+            continue
+        ours = name["host"] == socket.gethostname()
+        # Of another machine's process nothing is known but the time; a bake writes a frame every few minutes at worst.
+        dead = not _is_running(int(name["pid"])) if ours else now - _last_change(place) > YOUNG_S
+        if dead:
+            drop_bake_folder(place)
+            gone.append(place.name)
+    return gone
+
+
+# Private implementation
+
+
+def _size(folder: Path) -> int:
+    """Bytes of a base; a frame that is linked into takes counts once."""
+    seen: set[tuple[int, int]] = set()
+    total = 0
+    for place, _, names in os.walk(folder):
+        for name in names:
+            try:
+                found = Path(place, name).lstat()
+            except OSError:
+                continue
+            if (found.st_dev, found.st_ino) not in seen:
+                seen.add((found.st_dev, found.st_ino))
+                total += found.st_size
+    return total
+
+
+def _last_change(folder: Path) -> float:
+    times = [0.0]
+    for place in (folder, *folders_in(folder)):
+        with contextlib.suppress(OSError):
+            times.append(place.stat().st_mtime)
+    return max(times)
+
+
+def _is_running(pid: int) -> bool:
+    if os.name == "nt":  # there, os.kill would end the process
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def _remove_base(folder: Path) -> None:
+    if is_link(folder) or read_sentinel(folder) is None:
+        return
+    if not is_link(folder / "takes"):
+        for take in folders_in(folder / "takes"):
+            _remove_take(take)
+        _remove_folder(folder / "takes")
+    if not is_link(folder / "frames"):
+        _remove_files(folder / "frames", STORED_NAME, _PARTIAL)
+        _remove_folder(folder / "frames")
+    _remove_own(folder)
+
+
+def _remove_take(take: Path) -> None:
+    if is_link(take):
+        return
+    for view in folders_in(take):
+        _remove_files(view, RELIT_NAME, _PARTIAL)
+        _remove_folder(view)
+    _remove_folder(take)
+
+
+def _remove_own(folder: Path) -> None:
+    """A folder that we made, where nothing but the sentinel is left; else both stay, for the next sweep."""
+    if names_in(folder) == [SENTINEL]:
+        with contextlib.suppress(OSError):
+            (folder / SENTINEL).unlink()
+            folder.rmdir()
+
+
+def _remove_files(folder: Path, *ours: re.Pattern[str]) -> None:
+    for name in names_in(folder):
+        place = folder / name
+        if any(pattern.fullmatch(name) for pattern in ours) and (place.is_file() or place.is_symlink()):
+            with contextlib.suppress(OSError):
+                place.unlink()
+
+
+def _remove_folder(folder: Path) -> None:
+    with contextlib.suppress(OSError):  # not empty: somebody else's files are in it
+        folder.rmdir()
