@@ -9,6 +9,7 @@ its stdin is enough. `core/protocol.py` says which lines there are, `core/worker
 """
 
 import argparse
+import contextlib
 import io
 import os
 import signal
@@ -220,6 +221,8 @@ class Worker:
 
     def emit(self, event: Message) -> None:
         """Sends an event, from any thread; when nobody listens any more, the process ends."""
+        if event["type"] == "log":
+            log(event["text"])
         try:
             with self.sending:
                 write_all(self.events, encode(event))
@@ -391,8 +394,9 @@ def write_all(stream: Any, line: bytes) -> None:
 
 
 def log(text: str) -> None:
-    """A line for people, on stderr, with the time."""
-    print(time.strftime("%Y-%m-%d %H:%M:%S"), text.strip(), file=sys.stderr, flush=True)
+    """A line for people, on stderr, with the time; no work fails because its log is on a full disk."""
+    with contextlib.suppress(OSError):
+        print(time.strftime("%Y-%m-%d %H:%M:%S"), text.strip(), file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ which the next request for the same source may need for its temporal window. Nei
 """
 
 import dataclasses
-import sys
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -149,7 +148,6 @@ class Tasks:
 
     def report(self, text: str) -> None:
         """Takes a look's line about memory."""
-        print(text, file=sys.stderr, flush=True)
         self.emit({"type": "log", "text": text})
 
     def forget(self) -> None:

@@ -756,3 +756,11 @@ def test_out_of_memory_leads_to_smaller_tiles_then_to_an_honest_error_and_the_wo
 
         limit(None)
         assert relit("again")["type"] == "done"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a file that is always full")
+def test_a_log_on_a_full_disk_stops_no_work(driver, place, clip):
+    with Path("/dev/full").open("wb") as full, driver.Driver(place, stderr=full) as worker:
+        outputs = driver.outputs_in(place / "full_log", [1, 2])
+        assert worker.do(**driver.relight(place / "conv.onnx", clip, outputs, (1, 8)))["type"] == "done"
+        assert worker.end() == 0
