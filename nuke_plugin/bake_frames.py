@@ -21,7 +21,7 @@ import nuke
 
 from relightgan.core.errors import Cancelled, PlateError
 from relightgan.core.protocol import SETTINGS
-from relightgan.nuke_plugin import cache, client
+from relightgan.nuke_plugin import cache, cache_sweep, client
 from relightgan.nuke_plugin.messages import Shown, say
 from relightgan.nuke_plugin.restore import source_writer
 from relightgan.nuke_plugin.state import NodeState, state_of
@@ -116,7 +116,7 @@ class NodeBake:
         """Relights what the store lacks."""
         started = time.monotonic()
         cache.touch(self.state.places, {"look": self.state.settings.look, "look_sha256": self.state.look_sha256})
-        cache.sweep_bakes(self.state.cache)  # a farm that ends tasks by force would soon have filled the disk
+        cache_sweep.sweep_bakes(self.state.cache)  # a farm that ends tasks by force would soon have filled the disk
         folder = cache.bake_folder(self.state.cache)
         try:
             with source_writer(self.state.node, f"{folder.as_posix()}/%V/source.%04d.exr") as write:
@@ -129,7 +129,7 @@ class NodeBake:
             raise
         finally:
             self.report.seconds = time.monotonic() - started
-            cache.drop_bake_folder(folder)
+            cache_sweep.drop_bake_folder(folder)
 
     def bake_view(self, write: nuke.Node, folder: Path, view: str, frames: list[int]) -> None:
         """One view's frames, some at a time."""
