@@ -12,7 +12,6 @@ Runs inside Nuke (Python 3.9 and later): standard library and `nuke` only.
 from __future__ import annotations
 
 import contextlib
-import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -24,7 +23,7 @@ from relightgan.core.errors import RelightError
 from relightgan.core.protocol import PIXELS
 from relightgan.nuke_plugin import cache, graph, knobs, upstream
 from relightgan.nuke_plugin.cache import Places, key_of
-from relightgan.nuke_plugin.config import load_config
+from relightgan.nuke_plugin.cache_root import cache_root
 from relightgan.nuke_plugin.knobs import NodeSettings, read_settings
 from relightgan.nuke_plugin.looks import look_sha256
 from relightgan.nuke_plugin.ranges import format_frames, parse_frames
@@ -43,9 +42,6 @@ __all__ = [
 
 KEPT_S = 2.0
 KEPT_PER_COST = 20.0  # where looking takes long (a slow file server), an answer is kept for so many times that long
-CACHE_VARIABLE = "RELIGHTGAN_CACHE"
-FOLDER_BESIDE_SCRIPT = "relightgan_cache"
-UNSAVED_FOLDER = "~/.relightgan/cache"
 
 
 @dataclass(frozen=True)
@@ -238,24 +234,6 @@ def badge(node: nuke.Node) -> str:
         count = len(status.ready)
         return f"ready ({count} frame{'s' * (count != 1)})"
     return str(status)
-
-
-def cache_root(node: nuke.Node) -> Path:
-    """The cache folder of a node: its knob, then RELIGHTGAN_CACHE, the plug-in's config, or beside the script.
-
-    Raises:
-        RelightError: the plug-in's config can't be read.
-    """
-    script = "" if nuke.root().name() == "Root" else knobs.slashes(str(nuke.root().name()))
-    beside = str(Path(script).parent) if script else ""
-    home = str(Path(UNSAVED_FOLDER).expanduser())
-    chosen = knobs.path_of(node, knobs.CACHE_FOLDER)
-    if chosen:
-        return Path(knobs.absolute(chosen, beside or home))
-    given = os.environ.get(CACHE_VARIABLE) or load_config().cache
-    if given:
-        return Path(knobs.absolute(given, beside or home))
-    return Path(beside, FOLDER_BESIDE_SCRIPT) if beside else Path(home)
 
 
 def forget(node: nuke.Node | None = None) -> None:

@@ -13,6 +13,7 @@ import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import nuke
@@ -121,6 +122,12 @@ def project_text() -> list[Any]:
     return words
 
 
+def project_folder() -> str:
+    """The folder that relative paths are taken from: the project directory, else where Nuke was started."""
+    knob: Any = nuke.root().knob("project_directory")
+    return str((knob.evaluate() if knob is not None else "") or Path.cwd())
+
+
 @dataclass
 class Stamps:
     """The source files of a survey as they are on disk, each looked at once.
@@ -137,6 +144,7 @@ class Stamps:
     views: tuple[str, ...]
     known: dict[str, tuple[str, int, int]] = field(default_factory=dict)
     whole: dict[str, str] = field(default_factory=dict)
+    folder: str = field(default_factory=project_folder)
 
     def of(self, frame: int, view: str) -> str:
         """What the source of a frame is read from; differs where a file was replaced, changed or lost."""
@@ -170,7 +178,8 @@ class Stamps:
     def stamp(self, path: str) -> tuple[str, int, int]:
         """A file's stamp."""
         if path not in self.known:
-            self.known[path] = file_stamp(path)
+            # Nuke takes a relative path from the project's folder; what the script says stays in the key.
+            self.known[path] = (path, *file_stamp(knobs.absolute(path, self.folder))[1:])
         return self.known[path]
 
 
@@ -337,7 +346,7 @@ def _reads(write: nuke.Node) -> bool:
 
 def _paths(file: FileKnob, frames: Iterable[int], view: str) -> set[str]:
     raw = str(file.knob.value() or "")
-    if not any(letter in raw for letter in "%#["):
+    if not any(letter in raw for letter in "%#[$"):
         return {slashes(raw)} if raw else set()  # one file for every frame, such as a movie
     return {slashes(str(path)) for frame in frames if (path := file.knob.evaluate(frame, view=view))}
 

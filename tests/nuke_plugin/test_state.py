@@ -25,7 +25,8 @@ def build(nuke, small_comps, tiny_looks, folder, name="plate"):
 
     small_comps.project(nuke, FRAMES[0], FRAMES[-1])
     for frame in FRAMES:
-        plate(folder, name, frame).write_bytes(b"plate" + bytes([frame % 256]))
+        if not plate(folder, name, frame).exists():
+            plate(folder, name, frame).write_bytes(b"plate" + bytes([frame % 256]))
     look = folder / "look.onnx"
     if not look.exists():
         tiny_looks.identity_look(look)
@@ -483,6 +484,36 @@ def test_where_the_cache_lies(shot, tmp_path, monkeypatch):
     assert root(node) == tmp_path / "env"
     monkeypatch.setenv("RELIGHTGAN_CACHE", "")
     assert root(node) == tmp_path / "shots" / "relightgan_cache"
+
+
+def test_frames_of_a_still_do_not_share_a_relit_frame_because_nodes_may_be_animated(shot):
+    still = shot.folder / "still.exr"
+    still.write_bytes(b"x")
+    shot.read["file"].setValue(still.as_posix())
+    shot.grade["white"].setExpression("frame / 1000")
+    assert len(set(keys(shot).values())) == len(FRAMES)
+
+
+def test_a_worker_that_makes_other_pixels_has_other_keys(shot, monkeypatch):
+    before = keys(shot)
+    monkeypatch.setattr(shot.state, "PIXELS", shot.state.PIXELS + 1)
+    assert changed(before, keys(shot)) == FRAMES
+
+
+def test_two_scripts_with_one_cache_share_what_is_alike_and_never_mix(nuke_session, small_comps, tiny_looks, tmp_path):
+    cache = tmp_path / "cache"
+    first = build(nuke_session(), small_comps, tiny_looks, tmp_path)
+    store(first)
+    made = {path: path.read_bytes() for path in cache.glob("*/frames/*")}
+    other = build(nuke_session(), small_comps, tiny_looks, tmp_path)
+    assert other.state.relink(other.node).is_ready
+    other.grade["white"].setValue(1.25)
+    assert status(other) == {"stale": FRAMES}
+    store(other)
+    other.node["cache_folder"].setValue("")
+    assert status(other) == {"stale": FRAMES}
+    assert {path: path.read_bytes() for path in made} == made
+    assert len(list(cache.glob("*/frames/*"))) == 2 * len(made)
 
 
 # One node feeding another

@@ -278,6 +278,14 @@ def test_a_still_counts_for_every_frame(stream):
     assert stream.hit_by(stream.make("Merge2", stream.read, still), "still.exr") == FRAMES
 
 
+def test_a_relative_path_is_taken_from_the_projects_folder(stream):
+    stream.read["file"].setValue("a.%04d.exr")
+    assert stream.stamps(stream.read).missing(1003, "main") == ["a.1003.exr"]
+    stream.nuke.root()["project_directory"].setValue(stream.folder.as_posix())
+    assert stream.stamps(stream.read).missing(1003, "main") == []
+    assert stream.hit_by(stream.read, "a.1003.exr") == [1003]
+
+
 def test_a_missing_file_is_another_state_than_an_empty_one(stream):
     before = stream.stamps(stream.read).of(1003, "main")
     (stream.folder / "a.1003.exr").unlink()

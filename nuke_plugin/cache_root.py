@@ -1,0 +1,36 @@
+"""Where a node keeps its relit frames.
+
+Runs inside Nuke (Python 3.9 and later): standard library and `nuke` only.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import nuke
+
+from relightgan.nuke_plugin import knobs
+from relightgan.nuke_plugin.config import load_config
+
+VARIABLE = "RELIGHTGAN_CACHE"
+BESIDE_SCRIPT = "relightgan_cache"
+OF_UNSAVED_SCRIPTS = "~/.relightgan/cache"
+
+
+def cache_root(node: nuke.Node) -> Path:
+    """The cache folder of a node: its knob, then RELIGHTGAN_CACHE, the plug-in's config, or beside the script.
+
+    Raises:
+        RelightError: the plug-in's config can't be read.
+    """
+    script = "" if nuke.root().name() == "Root" else knobs.slashes(str(nuke.root().name()))
+    beside = str(Path(script).parent) if script else ""
+    home = str(Path(OF_UNSAVED_SCRIPTS).expanduser())
+    chosen = knobs.path_of(node, knobs.CACHE_FOLDER)
+    if chosen:
+        return Path(knobs.absolute(chosen, beside or home))
+    given = os.environ.get(VARIABLE) or load_config().cache
+    if given:
+        return Path(knobs.absolute(given, beside or home))
+    return Path(beside, BESIDE_SCRIPT) if beside else Path(home)
