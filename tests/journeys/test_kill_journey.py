@@ -80,28 +80,23 @@ class Bakes:
     def __init__(self, script, truth, nuke_session):
         self.script, self.truth, self.nuke_session = script, truth, nuke_session
         self.cache = script.parent / "relightgan_cache"
+        self.log = script.parent / "nuke.log"
 
     def start(self):
         words = [NUKE, "-t", BATCH, f"--script={self.script}", "--bake-only"]
-        return subprocess.Popen(
-            [str(word) for word in words],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
+        with self.log.open("wb") as log:
+            return subprocess.Popen(
+                [str(word) for word in words], stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+            )
 
-    def whole(self):
-        """Seconds of a bake that nobody kills."""
-        started = time.monotonic()
-        assert self.start().wait(LIMIT_S) == 0
-        return time.monotonic() - started
-
-    def kill_after(self, seconds, victim):
-        """Bakes from an empty cache, and kills at a moment; how many frames were ready then."""
+    def kill_at(self, frames, delay_s, victim):
+        """Bakes from an empty cache, and kills some time after that many frames were begun; how many were ready."""
         shutil.rmtree(self.cache, ignore_errors=True)
         process = self.start()
+        while frames and process.poll() is None and len(list(self.cache.glob("*/frames/*"))) < frames:
+            time.sleep(0.002)
         with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(seconds)
+            process.wait(delay_s)
         children = children_of(process.pid)
         if victim in ("nuke", "both"):
             process.kill()
@@ -165,15 +160,15 @@ def alive(pid):
 
 
 def kill_many(bakes, times):
-    whole_s = bakes.whole()
-    assert bakes.check() == len(FRAMES)
     chance = random.Random(times)
     ready = [
-        bakes.kill_after(chance.uniform(0.2, 1.05) * whole_s, chance.choice(("nuke", "worker", "both")))
+        bakes.kill_at(
+            chance.randint(0, len(FRAMES)), chance.uniform(0.0, 0.1), chance.choice(("nuke", "worker", "both"))
+        )
         for _ in range(times)
     ]
-    bakes.whole()
-    assert bakes.check() == len(FRAMES)
+    assert bakes.start().wait(LIMIT_S) == 0, bakes.log.read_text()
+    assert bakes.check() == len(FRAMES)  # and what a killed bake left doesn't keep the next one from finishing
     return ready
 
 
@@ -186,4 +181,4 @@ def test_a_bake_killed_at_random_moments_leaves_no_wrong_or_partial_frame(killed
 def test_a_bake_killed_at_fifty_random_moments_leaves_no_wrong_or_partial_frame(killed_bakes):
     ready = kill_many(killed_bakes, 50)
     print(f"frames ready after each kill: {ready}")
-    assert any(0 < count < len(FRAMES) for count in ready)  # some of the moments were in the middle
+    assert sum(0 < count < len(FRAMES) for count in ready) >= 10  # many of the moments were in the middle
