@@ -163,7 +163,7 @@ _SCRIPT = """
 (() => {
 const root = document.querySelector('.scene'), canvas = root.querySelector('canvas'), pen = canvas.getContext('2d');
 const W = canvas.width, H = canvas.height, P = SCENE.points, N = P.length / 3, S = SCENE.size;
-let turn = 0.6, tilt = 0.35, near = 3.0, moveX = 0, moveY = 0;
+let turn = 0.6, tilt = 0.35, near = 2.2, moveX = 0, moveY = 0;
 const chosen = () => root.querySelector('[name=colour]:checked').value;
 const ticked = name => root.querySelector(`[name=${name}]`).checked;
 function view() {
@@ -188,7 +188,7 @@ function draw() {
     if (colour < 0) continue;
     const [x, y, depth] = at(P[3*n], P[3*n+1], P[3*n+2]);
     if (depth < 0.05) continue;
-    const r = depth < 1.2 ? 1 : 0, x0 = Math.round(x), y0 = Math.round(y);
+    const r = depth < 1 ? 2 : 1, x0 = Math.round(x), y0 = Math.round(y);
     for (let j = y0; j <= y0 + r; j++) for (let i = x0; i <= x0 + r; i++) {
       if (i < 0 || j < 0 || i >= W || j >= H) continue;
       const k = j * W + i;
@@ -203,7 +203,7 @@ function draw() {
     if (!ticked(camera.b ? 'cameras_b' : 'cameras_a')) continue;
     const c = []; for (let k = 0; k < 5; k++) c.push(at(camera.at[3*k], camera.at[3*k+1], camera.at[3*k+2]));
     if (c.some(p => p[2] < 0.05)) continue;
-    pen.strokeStyle = camera.b ? 'rgba(240,150,60,.75)' : 'rgba(80,160,230,.75)';
+    pen.strokeStyle = camera.b ? 'rgba(240,150,60,.4)' : 'rgba(80,160,230,.4)';
     pen.beginPath();
     for (let k = 1; k < 5; k++) {
       pen.moveTo(c[0][0], c[0][1]); pen.lineTo(c[k][0], c[k][1]); pen.lineTo(c[k % 4 + 1][0], c[k % 4 + 1][1]);

@@ -1,0 +1,75 @@
+"""`relightgan photos A/ B/ --register` as a trainer meets it, and the page it writes."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from relightgan.core.cli import main
+from relightgan.training.register_view import upright
+
+
+def photos(*words):
+    return main(["photos", *map(str, words), "--progress", "none"])
+
+
+def write_day(folder, photos):
+    folder.mkdir()
+    for number, photo in enumerate(photos):
+        Image.fromarray((photo * 255).round().astype(np.uint8)).save(
+            folder / f"{number}.jpg", quality=97, subsampling=0
+        )
+    return folder
+
+
+KEEP_ALL = ("--near-duplicates", 0, "--blur-ratio", 0, "--val-share", 0, "--test-share", 0)
+
+
+def test_two_days_in_one_world_are_told_and_shown(solid_set, painted_set, tmp_path, capsys):
+    days = solid_set.solid_days(painted_set.texture, count=5)
+    folders = [write_day(tmp_path / name, pair[0]) for name, pair in zip(("cloudy", "sunny"), days, strict=True)]
+    assert photos(*folders, "--out", tmp_path / "out", "--register", *KEEP_ALL) == 0
+    told = capsys.readouterr().out
+    for line in (
+        r"photos of cloudy that joined +5 of 5",
+        r"photos of sunny that joined +5 of 5",
+        r"the days were solved +together",
+        r"pairs of photos with one geometry +\d+ in cloudy, \d+ in sunny, \d+ across",
+        r"points seen on both days +\d\d+",
+        r"reprojection error +0\.\d\d px at 640 px long side",
+    ):
+        assert re.search(line, told), line
+    page = (tmp_path / "out" / "registration.html").read_text()
+    assert told.rstrip().endswith("registration.html")
+    assert "http" not in page.replace("http-equiv", "")
+    scene = json.loads(re.search(r"const SCENE = (\{.*?\});\n", page).group(1))
+    assert [camera["b"] for camera in scene["cameras"]] == [0] * 5 + [1] * 5
+    assert all(len(camera["at"]) == 15 for camera in scene["cameras"])
+    number = len(scene["points"]) // 3
+    assert number == len(scene["a"]) == len(scene["b"]) == len(scene["gain"]) == len(scene["both"])
+    both = np.array(scene["both"], bool)
+    gains, expected = np.array(scene["gain"])[both], solid_set.STOPS.mean(axis=1)
+    assert (np.abs(gains[:, None] - expected).min(axis=1) < 0.3).mean() > 0.8
+
+
+def test_too_few_photos_are_said_to_be_too_few(solid_set, painted_set, tmp_path, capsys):
+    days = solid_set.solid_days(painted_set.texture, count=2)
+    folders = [write_day(tmp_path / name, pair[0]) for name, pair in zip(("cloudy", "sunny"), days, strict=True)]
+    assert photos(*folders, "--out", tmp_path / "out", "--register", *KEEP_ALL) == 1
+    assert "Only 2 photos of cloudy can be used, too few to register. Give at least 3" in capsys.readouterr().err
+
+
+def test_registering_takes_two_folders(tmp_path, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        photos(tmp_path, "--register")
+    assert stopped.value.code == 2
+    assert "--register needs two folders" in capsys.readouterr().err
+
+
+def test_photos_held_upright_show_the_set_upright():
+    quarter = np.array([[1, 0, 0, 0], [0, 0, -1, 0], [0, 1, 0, 0]], float)  # looks along +y, its down is -z
+    turn = upright(np.stack([quarter, quarter]))
+    np.testing.assert_allclose(turn @ [0, 0, 1], [0, 0, 1], atol=1e-9)
+    assert np.linalg.det(turn) == pytest.approx(1)
