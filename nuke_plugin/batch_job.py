@@ -17,7 +17,7 @@ import nuke
 from relightgan.core.errors import EXIT_CANCELLED, EXIT_DONE, EXIT_ERROR, Cancelled, RelightError, SequenceError
 from relightgan.nuke_plugin import bake, graph, guard
 from relightgan.nuke_plugin.messages import STYLES, Shown, Stop, failed, say, shown, stopping
-from relightgan.nuke_plugin.ranges import format_frames, parse_frames
+from relightgan.nuke_plugin.ranges import format_frames, parse_frames, runs
 from relightgan.nuke_plugin.state import relink
 
 __all__ = ["main"]
@@ -297,8 +297,8 @@ def execute(write: nuke.Node, frames: Sequence[int], views: Sequence[str], progr
     """
     name = write.fullName()
     ranges = nuke.FrameRanges()
-    for piece in format_frames(frames).split(","):
-        ranges.add(nuke.FrameRange(piece))
+    for first, last in runs(frames):
+        ranges.add(nuke.FrameRange(first, last, 1))
 
     def before() -> None:
         if progress.cancelled:

@@ -230,6 +230,21 @@ def test_chunks_cut_the_frames_and_an_empty_chunk_is_done_at_once(shot):
     assert "nothing to do" in empty.stderr
 
 
+def test_negative_frames_and_gaps_are_rendered(shot, small_comps, tiny_plates):
+    frames = list(range(-4, 2))
+    shot.values["plates"] = tiny_plates.write_clip(shot.folder / "early", frames, size=small_comps.SIZE)
+    shot.save()
+    text = shot.script.read_text()
+    for name in ("first", "last"):
+        text = text.replace(f"{name} 1001", f"{name} -4").replace(f"{name} 1006", f"{name} 1")
+    shot.script.write_text(text.replace("_frame 1001", "_frame -4").replace("_frame 1006", "_frame 1"))
+    done = shot.batch("--frames=-4--3,-1,1")
+    assert done.returncode == 0, done.stderr
+    assert outputs(shot) == [-4, -3, -1, 1]
+    expected = small_comps.inferred(shot.look, shot.values["plates"], shot.folder / "e.%04d.exr", [1])
+    assert small_comps.same_bits(small_comps.rgb(str(shot.out) % 1), expected[1])
+
+
 def test_open_job_description_lines_grow_to_100(shot):
     done = shot.batch("--frames=1001-1004", "--progress=openjd")
     shares = [float(share) for share in re.findall(r"^openjd_progress: (\S+)$", done.stdout, re.MULTILINE)]
