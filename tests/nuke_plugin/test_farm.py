@@ -180,6 +180,7 @@ def test_rendering_what_was_not_baked_fails_with_the_command_to_run(comp):
     assert rendered(comp) == []
 
 
+@pytest.mark.slow
 def test_a_baked_job_can_be_submitted_again_and_bakes_nothing(comp):
     assert run_job("bake_and_render_plain", "Bake", comp, chunk=5).returncode == 0
     store = sorted((path, path.stat().st_mtime_ns) for path in comp.parent.rglob("frames/*.exr"))
@@ -188,6 +189,7 @@ def test_a_baked_job_can_be_submitted_again_and_bakes_nothing(comp):
     assert sorted((path, path.stat().st_mtime_ns) for path in comp.parent.rglob("frames/*.exr")) == store
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("given", [True, False])
 def test_the_cache_is_the_jobs_or_else_the_hosts_own(given, comp, tmp_path):
     job, host = tmp_path / "job cache", tmp_path / "host cache"

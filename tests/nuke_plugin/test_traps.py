@@ -113,8 +113,7 @@ TRAPS = {
     14: Trap(
         "`Error:` in a harmless line fails a farm's task",
         (
-            "nuke_plugin/test_deadline::test_a_bake_that_works_prints_nothing_the_adaptor_takes_for_a_failure",
-            "nuke_plugin/test_deadline::test_a_workers_log_of_a_bake_that_works_has_no_failure_in_it",
+            "nuke_plugin/test_deadline::test_a_bake_that_works_says_nothing_the_adaptor_takes_for_a_failure",
             "nuke_plugin/test_messages::test_a_failed_task_is_one_line_with_the_word_farms_look_for",
         ),
     ),
