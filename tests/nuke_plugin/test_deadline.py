@@ -209,6 +209,7 @@ def test_the_asset_scan_of_an_unbaked_script_names_files_only(nuke_session, comp
     """A folder among its inputs would make the submission fail (job_attachments/upload.py)."""
     nuke = nuke_session()
     nuke.scriptOpen(str(comp))
+    nuke.toNode("RelightGAN1")["cache_folder"].setValue(str(comp.parent))
     assert [path for path in scanned(deadline_module) if Path(path).is_dir()] == []
 
 
