@@ -494,6 +494,14 @@ def test_frames_of_a_still_do_not_share_a_relit_frame_because_nodes_may_be_anima
     assert len(set(keys(shot).values())) == len(FRAMES)
 
 
+def test_frames_that_share_their_whole_window_do_not_share_a_relit_frame(shot):
+    shot.node["temporal_blend"].setValue(1)
+    shot.node["temporal_window"].setValue(9)
+    found = shot.state.state_of(shot.node, fresh=True)
+    assert found.window(1001) == found.window(1006)
+    assert len(set(keys(shot).values())) == len(FRAMES)
+
+
 def test_a_worker_that_makes_other_pixels_has_other_keys(shot, monkeypatch):
     before = keys(shot)
     monkeypatch.setattr(shot.state, "PIXELS", shot.state.PIXELS + 1)
@@ -533,6 +541,17 @@ def test_a_node_that_feeds_another_makes_it_stale_frame_by_frame(shot):
     assert status(shot, second)["stale"] == [1004]
     store(shot, second, frames=[1004])
     assert status(shot, second) == {"ready": FRAMES}
+
+
+def test_where_time_is_moved_between_two_nodes_every_frame_of_the_second_is_stale(shot):
+    moved = shot.comps.node(shot.nuke, "TimeOffset", [shot.node], time_offset=1)
+    second = shot.comps.relighter(shot.nuke, moved, shot.look, cache_folder=shot.node["cache_folder"].value())
+    before = keys(shot, second)
+    shot.node["exposure"].setValue(1)
+    assert changed(before, keys(shot, second)) == FRAMES
+    before = keys(shot, second)
+    shot.node["temporal_blend"].setValue(0.5)
+    assert changed(before, keys(shot, second)) == FRAMES
 
 
 @pytest.mark.parametrize(
@@ -618,7 +637,7 @@ def test_looking_again_within_two_seconds_reads_nothing_and_renders_nothing(shot
     assert looked == []
     shot.state.forget(shot.node)
     monkeypatch.undo()
-    assert shot.state.badge(shot.node) == "ready (6 frames)"
+    assert shot.state.badge(shot.node) == "ready 1001-1006"
 
 
 def test_an_answer_is_kept_longer_where_looking_takes_long(shot, monkeypatch):
