@@ -258,7 +258,7 @@ def test_a_cancelled_render_raises_a_text_that_starts_with_cancelled(comp, writt
     from nuke_simulator import control
 
     control.cancel_after(1)
-    with pytest.raises(RuntimeError, match="^Cancelled"):
+    with pytest.raises(RuntimeError, match=r"^Cancelled"):
         nuke.execute("Write1", 1, 5)
     assert written() == ["main/a.0001.exr"]
     assert not nuke.executing()
