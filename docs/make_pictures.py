@@ -114,7 +114,7 @@ def draw_controls(path: Path, look: Path) -> None:
     """The first tab of the node's panel, drawn with Qt."""
     controls, values = read_controls(GIZMO)
     values |= {"look": "/shots/looks/courtyard_sunny.onnx", "look_info": look_info(str(look))}
-    values |= {"status": f"ready ({LAST - FIRST + 1} frames)", "temporal_blend": "0.7"}
+    values |= {"status": f"ready {FIRST}-{LAST}", "temporal_blend": "0.7"}
     os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
     app = QtWidgets.QApplication.instance() or QtWidgets.QApplication([])
     assert isinstance(app, QtWidgets.QApplication)

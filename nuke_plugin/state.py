@@ -227,13 +227,9 @@ def badge(node: nuke.Node) -> str:
     try:
         if not knobs.path_of(node, knobs.LOOK):
             return "no look chosen"
-        status = status_of(node)
+        return str(status_of(node))
     except RelightError as error:
         return error.problem
-    if status.ready and status.is_ready:
-        count = len(status.ready)
-        return f"ready ({count} frame{'s' * (count != 1)})"
-    return str(status)
 
 
 def forget(node: nuke.Node | None = None) -> None:
