@@ -258,7 +258,7 @@ def add_user_knob(session: Session, node: Node, text: str) -> None:
     if known is not None and known._user:
         return
     knob = k.USER_KNOBS[int(number)](name or f"_unnamed{len(node._knobs)}")
-    knob._user, knob._definition = True, text
+    knob._user = True
     while words:
         key = words.pop(0)
         if key[:1] in "+-" and key[1:] in k.FLAG_WORDS:
