@@ -136,17 +136,21 @@ def same_file(linked: Path, stored: Path) -> bool:
     return os.path.samestat(a, b) or (a.st_size, a.st_mtime_ns) == (b.st_size, b.st_mtime_ns)
 
 
-def touch(places: Places, about: Mapping[str, Any] | None = None) -> None:
+def touch(places: Places, about: Mapping[str, Any] | None = None, take: str = "") -> None:
     """Makes the folder of a base with its sentinel, or notes that it is used.
 
     Args:
         places: which base.
         about: look and settings, for people who look into the folder; written when the folder is made.
+        take: one that is used; its folder's time says when.
 
     Raises:
         RelightError: the folder can't be written.
     """
     now = time.time()
+    if take:
+        with contextlib.suppress(OSError):  # not there yet, or another user's
+            os.utime(places.take(take))
     known = read_sentinel(places.folder)
     if known is not None and now - known["last_used"] < TOUCH_EVERY_S:
         return

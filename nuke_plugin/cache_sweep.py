@@ -88,9 +88,10 @@ class Swept:
 
 
 def sweep(root: Path, limit_bytes: int, now: float | None = None) -> Swept:
-    """Brings the cache down to a size: first what dead bakes left, then whole bases, longest unused first.
+    """Brings the cache down to a size: what dead bakes left, then whole bases, longest unused first, then old takes.
 
-    What was used within the last day stays, so a cache may be larger than its limit. Folders without our sentinel, and
+    Old takes are those of bases that are still in use, such as of a plate that is rendered anew every day. What was
+    used within the last day stays, so a cache may be larger than its limit. Folders without our sentinel, and
     files with names that we don't give, are never touched, nor is anything behind a link.
 
     Args:
@@ -124,6 +125,10 @@ def sweep(root: Path, limit_bytes: int, now: float | None = None) -> Swept:
         _remove_base(doomed)
         left -= size
         gone.append(name)
+    for _, name, size in sorted(ages):
+        if left > limit_bytes and name not in gone:
+            _sweep_takes(Places(root, name), now)
+            left -= size - _size(root / name)
     return Swept(total, total - left, tuple(gone), tuple(bakes))
 
 
@@ -162,6 +167,30 @@ def _size(folder: Path) -> int:
                 seen.add((found.st_dev, found.st_ino))
                 total += found.st_size
     return total
+
+
+def _sweep_takes(places: Places, now: float) -> None:
+    """Removes the takes of a base that weren't used for a day, but for the last, and frames that no take has then."""
+    takes = [(take.stat().st_mtime, take) for take in folders_in(places.folder / "takes") if _KEY.fullmatch(take.name)]
+    for last_used, take in sorted(takes)[:-1]:
+        if now - last_used >= YOUNG_S:
+            _remove_take(take)
+    used: set[tuple[int, ...]] = set()
+    for folder, _, names in os.walk(places.folder / "takes"):
+        for name in names:
+            with contextlib.suppress(OSError):
+                used |= _marks(Path(folder, name).lstat())
+    for name in names_in(places.store):
+        with contextlib.suppress(OSError):
+            found = (places.store / name).lstat()
+            # What a bake has just finished isn't linked yet.
+            if STORED_NAME.fullmatch(name) and now - found.st_mtime >= YOUNG_S and not used & _marks(found):
+                (places.store / name).unlink()
+
+
+def _marks(found: os.stat_result) -> set[tuple[int, ...]]:
+    """What tells a file, and its faithful copy where there are no links."""
+    return {(0, found.st_dev, found.st_ino), (1, found.st_size, found.st_mtime_ns)}
 
 
 def _last_change(folder: Path) -> float:

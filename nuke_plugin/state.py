@@ -186,7 +186,7 @@ def relink(node: nuke.Node) -> Status:
                 shown += 1
             shown += frame in there
     if shown:
-        cache.touch(state.places)
+        cache.touch(state.places, take=state.take)
         results = {
             knobs.RESULT_PATH: state.pattern,
             knobs.RESULT_FIRST: state.frames[0],

@@ -74,6 +74,54 @@ def test_what_was_used_within_a_day_stays_whatever_the_limit(tmp_path):
     assert (tmp_path / KEY / "frames").is_dir()
 
 
+def test_of_a_base_in_use_old_takes_go_and_what_the_last_one_has_stays(tmp_path):
+    places = base(tmp_path, frames=3, size=100_000)
+    shared, new = key_of(KEY, 0), key_of(KEY, "new")
+    places.frame(new).write_bytes(b"n" * 100_000)
+    for frame, key in enumerate((shared, new)):
+        cache.link(places, KEY, "main", frame, key)
+    days_ago(3, places.take(OTHER), *(places.frame(key) for key in cache.stored_keys(places)))
+    swept = cache_sweep.sweep(tmp_path, 1000)
+    assert not places.take(OTHER).exists()
+    assert cache.stored_keys(places) == {shared, new}
+    assert cache.existing_frames(places.pattern(KEY), "main") == {0, 1}
+    assert swept.bases == ()
+    assert swept.bytes_freed == 200_000
+
+
+def test_copies_where_links_fail_keep_their_frames_in_the_store(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "link", no_links)
+    places = base(tmp_path, frames=2)
+    unused = key_of(KEY, "unused")
+    places.frame(unused).write_bytes(b"u" * 500)
+    files = [*places.store.iterdir(), *(places.take(OTHER) / "main").iterdir()]
+    days_ago(3, places.take(OTHER), *files)
+    cache_sweep.sweep(tmp_path, 0)
+    assert len(cache.stored_keys(places)) == 2
+    assert not places.frame(unused).exists()
+
+
+def test_a_take_that_is_used_again_stays(tmp_path):
+    places = base(tmp_path)
+    cache.link(places, KEY, "main", 1, key_of(KEY, 1))
+    days_ago(3, places.take(OTHER), *(places.frame(key) for key in cache.stored_keys(places)))
+    cache.touch(places, take=OTHER)
+    cache_sweep.sweep(tmp_path, 0)
+    assert cache.existing_frames(places.pattern(OTHER), "main") == {0, 1}
+    assert len(cache.stored_keys(places)) == 2
+
+
+def no_links(*words, **options):
+    raise OSError("no hard links here")
+
+
+def days_ago(days, *places):
+    """Makes files and folders look as if they had last been changed then."""
+    for place in places:
+        then = place.stat().st_mtime_ns - days * DAY_S * 10**9
+        os.utime(place, ns=(then, then))
+
+
 def test_a_sweep_within_the_limit_changes_nothing(tmp_path):
     base(tmp_path, days_old=30)
     before = sorted(path for path in tmp_path.rglob("*"))
