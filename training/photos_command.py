@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import importlib.util
 import statistics
 import sys
 from collections import Counter
@@ -54,6 +55,8 @@ def main(argv: Sequence[str]) -> int:
         parser.error("--workers must be 1 or more")
     if options.register and len(options.folders) != 2:
         parser.error("--register needs two folders, one for each day")
+    if options.register:
+        check_register()
     settings = from_dict(PhotoSettings, given_options(options, PhotoSettings), "the command line")
 
     results: list[tuple[str, PhotoIndex, Path]] = []
@@ -81,6 +84,20 @@ def main(argv: Sequence[str]) -> int:
             shown = show_registration(results, settings, options.out, options.progress, cancelled)
         print(f"\n{shown}")
     return 0
+
+
+def check_register() -> None:
+    """Checks that what registers is installed: better found wanting now than after looking at every photo.
+
+    Raises:
+        PhotoError: it isn't.
+    """
+    for package in ("torch", "pycolmap"):
+        if importlib.util.find_spec(package) is None:
+            raise PhotoError(
+                f"--register needs the package {package}, which isn't installed in {sys.executable}.",
+                f"Run: {sys.executable} -m pip install 'relightgan[train]'.",
+            )
 
 
 def folder_names(folders: Sequence[Path]) -> list[str]:

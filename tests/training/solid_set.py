@@ -46,11 +46,8 @@ def cameras(rng, count):
 def draw(pose, textures, second_day):
     """A photo, sRGB-encoded (H, W, 3): floor and walls, then the boxes' faces from the farthest to the nearest."""
     height, width = PHOTO_PX
-    fine = 2
-    lens = np.array(
-        [[FOCAL * width * fine, 0, width * fine / 2], [0, FOCAL * width * fine, height * fine / 2], [0, 0, 1]]
-    )
-    photo = np.full((height * fine, width * fine, 3), 0.25, np.float32)
+    lens = np.array([[FOCAL * width, 0, width / 2], [0, FOCAL * width, height / 2], [0, 0, 1]])
+    photo = np.full((height, width, 3), 0.25, np.float32)
     local = [(corners @ pose[:, :3].T + pose[:, 3], kind, texture) for (corners, kind), texture in textures]
     boxes = sorted(local[3:], key=lambda face: -np.linalg.norm(face[0].mean(axis=0)))
     for corners, kind, texture in local[:3] + boxes:
@@ -70,7 +67,6 @@ def draw(pose, textures, second_day):
         if second_day:
             colours = colours * np.exp2(STOPS[kind])
         photo = np.where(inside.reshape(photo.shape[:2])[..., None], colours, photo)
-    photo = cv2.resize(photo, (width, height), interpolation=cv2.INTER_AREA)
     return linear_to_srgb(photo.clip(0, 1)).astype(np.float32)
 
 

@@ -5,9 +5,14 @@ import re
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from relightgan.core.cli import main
+from relightgan.core.progress import Cancellation
+from relightgan.training import photos_command
+from relightgan.training.config import resolve
+from relightgan.training.dataset import NOT_REGISTERED, make_dataset
 from relightgan.training.register_view import upright
 
 
@@ -24,12 +29,19 @@ def write_day(folder, photos):
     return folder
 
 
+CPU = torch.device("cpu")
 KEEP_ALL = ("--near-duplicates", 0, "--blur-ratio", 0, "--val-share", 0, "--test-share", 0)
 
 
-def test_two_days_in_one_world_are_told_and_shown(solid_set, painted_set, tmp_path, capsys):
+@pytest.fixture(scope="module")
+def folders(solid_set, painted_set, tmp_path_factory):
+    """Photos of two days."""
+    place = tmp_path_factory.mktemp("solid")
     days = solid_set.solid_days(painted_set.texture, count=5)
-    folders = [write_day(tmp_path / name, pair[0]) for name, pair in zip(("cloudy", "sunny"), days, strict=True)]
+    return [write_day(place / name, pair[0]) for name, pair in zip(("cloudy", "sunny"), days, strict=True)]
+
+
+def test_two_days_in_one_world_are_told_and_shown(folders, solid_set, tmp_path, capsys):
     assert photos(*folders, "--out", tmp_path / "out", "--register", *KEEP_ALL) == 0
     told = capsys.readouterr().out
     for line in (
@@ -52,6 +64,44 @@ def test_two_days_in_one_world_are_told_and_shown(solid_set, painted_set, tmp_pa
     both = np.array(scene["both"], bool)
     gains, expected = np.array(scene["gain"])[both], solid_set.STOPS.mean(axis=1)
     assert (np.abs(gains[:, None] - expected).min(axis=1) < 0.3).mean() > 0.8
+
+
+def test_the_fit_gets_gains_of_registered_photos_in_both_directions(folders, solid_set, tmp_path):
+    settings = {"near_duplicates": 0, "blur_ratio": 0, "val_share": 0, "test_share": 0}
+    config = resolve({"registration": {"enabled": True}, "photos": settings})
+    said = []
+    dataset = make_dataset(
+        folders[:1], folders[1:], tmp_path, config, ["ab", "ba"], CPU, "none", Cancellation(), said.append
+    )  # fmt: skip
+    assert any(line.startswith("Registered 5 of 5 source and 5 of 5 target photos: ") for line in said)
+    assert sum("points seen on both days in registered photos" in line for line in said) == 2
+    for direction, sign in (("ab", 1), ("ba", -1)):
+        points = dataset.gains[direction][0]
+        off = np.abs(points.gain[:, None] - sign * solid_set.STOPS).mean(axis=2).min(axis=1)
+        assert len(points) > 200
+        assert np.average(off < 0.3, weights=points.weight) > 0.8
+
+
+def test_days_that_cannot_be_registered_are_fitted_from_pairs(painted_set, tmp_path):
+    days = painted_set.painted_days(count=4)[:2]
+    folders = [write_day(tmp_path / name, bank.photos) for name, bank in zip(("one", "two"), days, strict=True)]
+    settings = {"near_duplicates": 0, "blur_ratio": 0, "val_share": 0, "test_share": 0}
+    config = resolve({"registration": {"enabled": True}, "photos": settings})
+    said = []
+    dataset = make_dataset(
+        folders[:1], folders[1:], tmp_path / "run", config, ["ab"], CPU, "none", Cancellation(), said.append
+    )  # fmt: skip
+    assert dataset.registration is None
+    assert NOT_REGISTERED in said
+    assert len(dataset.gains["ab"][0]) > 500
+
+
+def test_a_missing_library_is_named_before_any_photo_is_looked_at(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(photos_command.importlib.util, "find_spec", lambda name: None if name == "pycolmap" else name)
+    assert photos(tmp_path / "a", tmp_path / "b", "--register") == 1
+    shown = capsys.readouterr().err
+    assert shown.startswith("Error: --register needs the package pycolmap")
+    assert "pip install 'relightgan[train]'" in shown
 
 
 def test_too_few_photos_are_said_to_be_too_few(solid_set, painted_set, tmp_path, capsys):
