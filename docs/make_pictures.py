@@ -1,16 +1,19 @@
-"""Makes the pictures of compositing.md: the node's controls, and a plate before and after.
+"""Makes the pictures of compositing.md: the node's controls, the look library, and a plate before and after.
 
     python docs/make_pictures.py --look build/demo/look.onnx
 
-The controls are drawn from the gizmo's own knobs, read by Tcl; that is no screenshot of Nuke. The plate is baked and
+The controls are drawn from the gizmo's own knobs, read by Tcl; that is no screenshot of Nuke. The library is the panel
+itself, opened without a screen. The plate is baked and
 rendered by `batch.py` in the simulator of tests/nuke_sim. Needs the development packages (`make setup`).
 """
 
 import argparse
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
+import time
 import tkinter
 from pathlib import Path
 from typing import NamedTuple
@@ -77,13 +80,14 @@ class Control(NamedTuple):
 
 
 def main() -> int:
-    """Makes both pictures."""
+    """Makes the pictures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--look", type=Path, required=True, help="a look for the courtyard, such as `make demo` trains")
     look = parser.parse_args().look.resolve()
     PICTURES.mkdir(parents=True, exist_ok=True)
     draw_controls(PICTURES / "node_panel.png", look)
     with tempfile.TemporaryDirectory() as scratch:
+        draw_library(PICTURES / "look_library.jpg", look, Path(scratch))
         draw_relit(PICTURES / "relit.jpg", look, Path(scratch))
     return 0
 
@@ -115,14 +119,7 @@ def draw_controls(path: Path, look: Path) -> None:
     controls, values = read_controls(GIZMO)
     values |= {"look": "/shots/looks/courtyard_sunny.onnx", "look_info": look_info(str(look))}
     values |= {"status": f"ready {FIRST}-{LAST}", "temporal_blend": "0.7"}
-    os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
-    app = QtWidgets.QApplication.instance() or QtWidgets.QApplication([])
-    assert isinstance(app, QtWidgets.QApplication)
-    app.setStyle("Fusion")
-    app.setPalette(dark())
-    font = app.font()
-    font.setPixelSize(14)
-    app.setFont(font)
+    app = application()
     tabs = QtWidgets.QTabWidget()
     for name in dict.fromkeys(control.tab for control in controls):
         page = QtWidgets.QWidget()
@@ -149,6 +146,49 @@ def draw_controls(path: Path, look: Path) -> None:
     app.processEvents()
     if not tabs.grab().save(str(path)):
         raise RelightError(f"{path} can't be written.")
+
+
+def draw_library(path: Path, look: Path, folder: Path) -> None:
+    """The look library with the look and a copy of it, as it opens in Nuke."""
+    app = application()
+    for name in ("courtyard_sunny", "courtyard_sunny_v002"):
+        shutil.copy(look, folder / f"{name}.onnx")
+    os.environ["RELIGHTGAN_LOOKS"] = str(folder)
+    sys.path.insert(0, str(ROOT / "tests" / "nuke_sim"))
+    import nuke
+    from nuke_simulator import session, startup
+    from nuke_simulator.quirks import make_quirks
+
+    session.start(gui=True, wanted=make_quirks())
+    nuke.GUI = True
+    startup.begin([ROOT])
+    from relightgan.nuke_plugin.panel import LookPanel
+
+    panel = LookPanel()
+    panel.resize(430, 780)
+    panel.show()
+    until = time.monotonic() + 20
+    while panel.busy and time.monotonic() < until:
+        app.processEvents()
+    panel.looks.setCurrentRow(0)
+    for _ in range(5):
+        app.processEvents()
+    if not panel.grab().save(str(path), quality=92):
+        raise RelightError(f"{path} can't be written.")
+    panel.close()
+
+
+def application() -> QtWidgets.QApplication:
+    """Qt without a screen, dark."""
+    os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
+    app = QtWidgets.QApplication.instance() or QtWidgets.QApplication([])
+    assert isinstance(app, QtWidgets.QApplication)
+    app.setStyle("Fusion")
+    app.setPalette(dark())
+    font = app.font()
+    font.setPixelSize(14)
+    app.setFont(font)
+    return app
 
 
 def is_divider(control: Control) -> bool:
@@ -204,6 +244,7 @@ def dark() -> QtGui.QPalette:
         palette.setColor(name, QtGui.QColor(grey, grey, grey))
     for name in (role.WindowText, role.Text, role.ButtonText):
         palette.setColor(name, QtGui.QColor(208, 208, 208))
+    palette.setColor(role.PlaceholderText, QtGui.QColor(120, 120, 120))
     palette.setColor(role.Highlight, QtGui.QColor(176, 122, 48))
     return palette
 
