@@ -89,7 +89,9 @@ def describe(path: str) -> Entry:
         return Entry(path, Path(path).name, problem=error.problem, fix=error.fix)
     translator, created = (str(facts.get(key) or "") for key in ("translator", "created"))
     photos = " + ".join(str(kept) for kept, _ in sides_of(facts))
-    parts = (translator, f"{photos} photos" if photos else "", created[:10])
+    name, file = str(facts.get("name") or ""), Path(path).stem
+    # Versions of a look often have one name, and differ by their file.
+    parts = (file if name and name != file else translator, f"{photos} photos" if photos else "", created[:10])
     rows = [
         ("Direction", direction_of(facts)),
         ("Made by", translator),
@@ -102,7 +104,7 @@ def describe(path: str) -> Entry:
     ]
     return Entry(
         path=path,
-        name=str(facts.get("name") or Path(path).stem),
+        name=name or file,
         direction=direction_of(facts),
         line=" · ".join(part for part in parts if part),
         rows=tuple((title, value) for title, value in rows if value),

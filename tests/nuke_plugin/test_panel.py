@@ -180,6 +180,15 @@ def test_looks_are_listed_with_before_and_after_and_their_facts(open_panel, shel
     assert panel.create_button.isEnabled()
 
 
+def test_versions_of_one_name_are_told_by_their_files(open_panel, tiny_looks, tmp_path):
+    for version in ("v001", "v002"):
+        tiny_looks.identity_look(tmp_path / f"dusk_{version}.onnx", name="dusk", translator="relight")
+    tiny_looks.identity_look(tmp_path / "dusk.onnx", name="dusk", translator="relight")
+    entries = open_panel(tmp_path).looks.entries()
+    assert [entry.name for entry in entries] == ["dusk"] * 3
+    assert [entry.line.split(" · ")[0] for entry in entries] == ["relight", "dusk_v001", "dusk_v002"]
+
+
 def test_the_wipe_follows_the_pointer(open_panel, shelf):
     panel = open_panel(shelf)
     choose(panel, "courtyard")
