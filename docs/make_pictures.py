@@ -8,6 +8,7 @@ rendered by `batch.py` in the simulator of tests/nuke_sim. Needs the development
 """
 
 import argparse
+import functools
 import os
 import shutil
 import subprocess
@@ -176,13 +177,15 @@ def draw_library(path: Path, look: Path, folder: Path) -> None:
     if not panel.grab().save(str(path), quality=92):
         raise RelightError(f"{path} can't be written.")
     panel.close()
+    panel.deleteLater()
+    QtCore.QCoreApplication.sendPostedEvents(None, QtCore.QEvent.Type.DeferredDelete)
 
 
+@functools.cache  # Qt ends with the object, and there may be one only
 def application() -> QtWidgets.QApplication:
     """Qt without a screen, dark."""
     os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
-    app = QtWidgets.QApplication.instance() or QtWidgets.QApplication([])
-    assert isinstance(app, QtWidgets.QApplication)
+    app = QtWidgets.QApplication([])
     app.setStyle("Fusion")
     app.setPalette(dark())
     font = app.font()
