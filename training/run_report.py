@@ -70,6 +70,7 @@ def note_run(
             direction: {"points": len(points), "patches": len(patches), "pairs": dataset.verified_pairs[direction]}
             for direction, (points, patches) in dataset.gains.items()
         },
+        "registration": dataset.registration.summary() if dataset.registration else "",
         "config": resolved(config),
         "device": device,
         "command": command,
@@ -203,12 +204,17 @@ def pair_blocks(run_dir: Path, notes: Mapping[str, Any]) -> list[Block]:
         f"{pairs['count']:,} pairs of photos that show the same, found by pretrained features; similarity from "
         f"{low:.2f} to {high:.2f}, {middle:.2f} in the middle."
     )
+    registered = notes.get("registration", "")
+    if registered:
+        text += f"\n\n{registered}"
     for direction, gains in notes["gains"].items():
         way = "" if direction == "ab" else ", in the other direction"
-        text += (
-            f"\n\n{gains['points']:,} points of the set were recognised on both days, in {gains['pairs']:,} pairs "
-            f"of photos{way}; {gains['patches']:,} look-alike patches speak for the rest."
-        )
+        if registered:
+            points = f"{gains['points']:,} gains were measured at registered points"
+        else:
+            points = f"{gains['points']:,} points of the set were recognised on both days, in {gains['pairs']:,} pairs"
+            points += " of photos"
+        text += f"\n\n{points}{way}; {gains['patches']:,} look-alike patches speak for the rest."
     return [Text(text), Picture(run_dir / pairs["sheet"])]
 
 

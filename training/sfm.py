@@ -30,8 +30,8 @@ LEAST_IN_TWO_VIEWS = 15  # matches of a pair of photos
 LEAST_PHOTOS = 3  # of a solve worth keeping
 START_INLIERS = 60  # matches that the two photos must share from which a solve grows
 JOIN_INLIERS = 20  # points that a photo must share with the solve to join it
-ADJUSTING_ROUNDS = 25  # of an adjustment of everything, at most
-GROWTH = 1.4  # by how much a solve grows between two adjustments of everything, most of the time it takes
+ADJUSTING_ROUNDS = 10  # of an adjustment, at most; the next one goes on from there
+GROWTH = 2.0  # by how much a solve grows between two adjustments of everything, most of the time it takes
 LEAST_ALIGNED = 12  # points two solves must have in common to be put together
 ALIGNED_SHARE = 0.02  # of a solve's extent: how far apart two places of one point may lie
 
@@ -225,9 +225,8 @@ def _mapping_options(seed: int) -> pycolmap.IncrementalPipelineOptions:
     options.min_model_size = LEAST_PHOTOS
     options.extract_colors = False
     options.ba_global_frames_ratio = options.ba_global_points_ratio = GROWTH
-    options.ba_global_max_refinements = 2
-    options.ba_global_max_num_iterations = ADJUSTING_ROUNDS
-    options.ba_local_max_refinements = 1
+    options.ba_global_max_refinements = options.ba_local_max_refinements = 1
+    options.ba_global_max_num_iterations = options.ba_local_max_num_iterations = ADJUSTING_ROUNDS
     options.num_threads = 1
     options.random_seed = seed
     options.mapper.init_min_num_inliers = START_INLIERS

@@ -14,6 +14,7 @@ from relightgan.training import photos_command
 from relightgan.training.config import resolve
 from relightgan.training.dataset import NOT_REGISTERED, make_dataset
 from relightgan.training.register_view import upright
+from relightgan.training.run_report import pair_blocks
 
 
 def photos(*words):
@@ -80,6 +81,14 @@ def test_the_fit_gets_gains_of_registered_photos_in_both_directions(folders, sol
         off = np.abs(points.gain[:, None] - sign * solid_set.STOPS).mean(axis=2).min(axis=1)
         assert len(points) > 200
         assert np.average(off < 0.3, weights=points.weight) > 0.8
+
+
+def test_the_report_tells_of_registered_photos(tmp_path):
+    pairs = {"count": 9, "sheet": "pairs.jpg", "similarity": [0.2, 0.5, 0.9]}
+    gains = {"ab": {"points": 1234, "patches": 99, "pairs": 0}}
+    text = pair_blocks(tmp_path, {"pairs": pairs, "gains": gains, "registration": "Registered 5 of 5 photos."})[0].text
+    assert "Registered 5 of 5 photos." in text
+    assert "1,234 gains were measured at registered points" in text
 
 
 def test_days_that_cannot_be_registered_are_fitted_from_pairs(painted_set, tmp_path):
