@@ -14,10 +14,10 @@ class RegisterSettings:
         ConfigError: a value makes no sense.
     """
 
-    enabled: bool = False  # off: gains come from pairs of photos alone
+    enabled: bool = False  # takes minutes on large folders; off: gains come from pairs of photos alone
     # Which photos of the other day are asked about a point: those it was recognised in, or all that should see it.
-    reach: Literal["recognised", "projected"] = "projected"
-    max_photos: int = 400  # of each day, evenly spread over its folder; more cost time and add little
+    reach: Literal["recognised", "projected"] = "recognised"
+    max_photos: int = 400  # of each day, evenly spread over its folder; more cost time
     max_points: int = 1200  # SIFT points a photo, strongest first
     partners: int = 10  # each photo is matched with this many of its own day, most similar first
     partners_across: int = 6  # and with this many of the other day
