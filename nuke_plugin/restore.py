@@ -15,7 +15,7 @@ import nuke
 
 from relightgan.nuke_plugin import graph, knobs
 
-__all__ = ["session_as_it_was", "source_writer"]
+__all__ = ["session_as_it_was", "source_writer", "without_undo"]
 
 RESULT_KNOBS = (knobs.RESULT_PATH, knobs.RESULT_FIRST, knobs.RESULT_LAST)
 
@@ -31,24 +31,39 @@ def session_as_it_was(nodes: Sequence[nuke.Node]) -> Iterator[None]:
     proxy, frame, modified = root.proxy(), nuke.frame(), root.modified()
     selected = nuke.selectedNodes()
     results = _results(nodes)
-    nuke.Undo.disable()
+    with without_undo():
+        try:
+            # A Write renders at the proxy's scale and takes no argument against it.
+            root.setProxy(False)
+            yield
+        finally:
+            root.setProxy(proxy)
+            if nuke.frame() != frame:
+                nuke.frame(frame)
+            now = nuke.selectedNodes()
+            if now != selected:
+                for node in now:
+                    node.setSelected(False)
+                for node in selected:
+                    node.setSelected(True)
+            if results == _results(nodes):
+                root.setModified(modified)
+
+
+@contextmanager
+def without_undo() -> Iterator[None]:
+    """Keeps what our code sets out of the artist's undo list: undoing it would show frames of another state.
+
+    Where undo is off already, as in a terminal, nothing is done: whether Nuke counts each disable() isn't known.
+    """
+    off = nuke.Undo.disabled()
+    if not off:
+        nuke.Undo.disable()
     try:
-        # A Write renders at the proxy's scale and takes no argument against it.
-        root.setProxy(False)
         yield
     finally:
-        root.setProxy(proxy)
-        if nuke.frame() != frame:
-            nuke.frame(frame)
-        now = nuke.selectedNodes()
-        if now != selected:
-            for node in now:
-                node.setSelected(False)
-            for node in selected:
-                node.setSelected(True)
-        nuke.Undo.enable()  # Nuke counts: each disable() needs its own enable()
-        if results == _results(nodes):
-            root.setModified(modified)
+        if not off:
+            nuke.Undo.enable()
 
 
 @contextmanager

@@ -11,9 +11,8 @@ Runs inside Nuke (Python 3.9 and later): standard library and `nuke` only.
 
 from __future__ import annotations
 
-import contextlib
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -27,6 +26,8 @@ from relightgan.nuke_plugin.cache_root import cache_root
 from relightgan.nuke_plugin.knobs import NodeSettings, read_settings
 from relightgan.nuke_plugin.looks import look_sha256
 from relightgan.nuke_plugin.ranges import format_frames, parse_frames
+from relightgan.nuke_plugin.restore import without_undo
+from relightgan.nuke_plugin.source_files import Stamps
 
 __all__ = [
     "NodeState",
@@ -56,9 +57,13 @@ class NodeState:
     last: int
     frames: tuple[int, ...]  # the frames of the take: the source's range and the project's
     views: tuple[str, ...]  # of the project
-    take: str
     places: Places
     keys: _Keys = field(repr=False, compare=False)
+
+    @property
+    def take(self) -> str:
+        """The key of all its frames."""
+        return self.keys.take(self.frames, self.views)
 
     @property
     def cache(self) -> Path:
@@ -193,7 +198,7 @@ def relink(node: nuke.Node) -> Status:
             knobs.RESULT_LAST: state.frames[-1],
         }
         changed = {name: value for name, value in results.items() if knobs.value_of(node, name) != value}
-        with _without_undo():
+        with without_undo():
             for name, value in changed.items():
                 knobs.knob_of(node, name).setValue(value)
             if changed or linked:
@@ -284,13 +289,10 @@ class _Moment:
         root = nuke.root()
         frames = tuple(sorted({*range(first, last + 1), *range(int(root.firstFrame()), int(root.lastFrame()) + 1)}))
         base = key_of("base", PIXELS, digest, settings_key(settings), found.key)
-        stamps = upstream.Stamps(found, frames, views, self.files)
-        keys = _Keys(base, first, last, settings.radius, stamps, self)
-        take = key_of(
-            "take", base, [[keys.frame_key(frame, view) for frame in frames] for view in views], frames, views
-        )
+        stamps = Stamps(found.files, found.outside, found.keeps_time, found.keeps_view, frames, views, self.files)
+        keys = _Keys(base, first, last, settings.radius, stamps, found.relit, self)
         places = Places(cache_root(node), base)
-        return NodeState(node, settings, digest, base, first, last, frames, views, take, places, keys)
+        return NodeState(node, settings, digest, base, first, last, frames, views, places, keys)
 
     def state_if_any(self, node: nuke.Node) -> NodeState | None:
         """The state of a node upstream; None where it has none: without a look it gives no picture either."""
@@ -308,8 +310,10 @@ class _Keys:
     first: int
     last: int
     radius: int
-    stamps: upstream.Stamps
+    stamps: Stamps
+    above: tuple[nuke.Node, ...]  # RelightGAN nodes upstream
     moment: _Moment
+    takes: dict[tuple[tuple[int, ...], tuple[str, ...]], str] = field(default_factory=dict)
     known: dict[tuple[int, str], str] = field(default_factory=dict)
     contents: dict[tuple[int, str], str] = field(default_factory=dict)
 
@@ -320,6 +324,12 @@ class _Keys:
             self.known[place] = key_of("frame", self.base, frame, view, window)
         return self.known[place]
 
+    def take(self, frames: tuple[int, ...], views: tuple[str, ...]) -> str:
+        if (frames, views) not in self.takes:
+            every = [[self.frame_key(frame, view) for frame in frames] for view in views]
+            self.takes[frames, views] = key_of("take", self.base, every, frames, views)
+        return self.takes[frames, views]
+
     def window(self, frame: int) -> list[int]:
         around = range(max(frame - self.radius, self.first), min(frame + self.radius, self.last) + 1)
         return sorted({frame, *around})
@@ -328,16 +338,15 @@ class _Keys:
         """What the source of a frame is made from: files, and relit frames of RelightGAN nodes upstream."""
         place = (frame, view)
         if place not in self.contents:
-            self.contents[place] = key_of(
-                self.stamps.of(frame, view), [self.relit(node, frame, view) for node in self.stamps.survey.relit]
-            )
+            relit = [self.relit(node, frame, view) for node in self.above]
+            self.contents[place] = key_of(self.stamps.of(frame, view), relit)
         return self.contents[place]
 
     def relit(self, node: nuke.Node, frame: int, view: str) -> list[str]:
         state = self.moment.state_if_any(node)
         if state is None:
             return []
-        if not self.stamps.survey.keeps_time:
+        if not self.stamps.keeps_time:
             return [state.take]
         return [state.frame_key(frame, other) for other in self.stamps.views_of(view)]
 
@@ -362,16 +371,3 @@ def _is_same(state: NodeState, shown: str, frame: int, view: str) -> bool:
 
 def _shared(a: tuple[int, int], b: tuple[int, int]) -> list[int]:
     return list(range(max(a[0], b[0]), min(a[1], b[1]) + 1)) or list(range(b[0], b[1] + 1))
-
-
-@contextlib.contextmanager
-def _without_undo() -> Iterator[None]:
-    """Keeps what our code sets out of the artist's undo list: undoing it would show frames of another state."""
-    disabled = nuke.Undo.disabled()
-    if not disabled:
-        nuke.Undo.disable()
-    try:
-        yield
-    finally:
-        if not disabled:
-            nuke.Undo.enable()

@@ -11,9 +11,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import nuke
@@ -21,9 +19,9 @@ import nuke
 from relightgan.core.errors import RelightError
 from relightgan.nuke_plugin import graph, knobs
 from relightgan.nuke_plugin.cache import file_stamp, key_of
-from relightgan.nuke_plugin.knobs import slashes
+from relightgan.nuke_plugin.source_files import FileKnob, OutsideKnob, value_at
 
-__all__ = ["FileKnob", "Stamps", "Survey", "source_range", "survey", "tcl_words"]
+__all__ = ["Survey", "source_range", "survey", "tcl_words"]
 
 # Knobs that every node has and that no pixel depends on.
 COSMETIC = frozenset((
@@ -57,16 +55,23 @@ ASKS_FOR_PICTURE = re.compile(
     r"\b(actual_format|bbox|first_frame|format|height|input\d*|last_frame|metadata|pixel_aspect|python|sample|topnode"
     r"|width)\b"
 )
-OF_OUTSIDE = re.compile(r"\[\s*(python|getenv|exec|source|knob)\b|\$env\b")  # what no text of ours can hold
+# Of the project, what its own text or the source files stand for; `name` is where the script lies.
+NOT_OF_THE_PROJECT = frozenset(("format", "name", *ROOT_KNOBS))
+TCL_COMMAND = re.compile(r"\[\s*([A-Za-z_:][\w:]*)")
+# Tcl commands whose answer follows from the script and the frame. Those that tell the time are among them: a slate with
+# the date of today would never be ready.
+INSIDE = frozenset((
+    "bbox", "break", "catch", "class", "clock", "concat", "date", "exists", "expr", "expression", "for", "foreach",
+    "format", "frame", "full_name", "global", "if", "incr", "input", "join", "knob", "lappend", "lindex", "list",
+    "llength", "lrange", "lreplace", "lsearch", "lsort", "metadata", "range", "regexp", "regsub", "return", "sample",
+    "set", "split", "string", "stack", "switch", "topnode", "value", "while",
+))  # fmt: skip
+STEADY = frozenset(("env", "getenv", "info", "plugins", "pwd"))  # what is the same on every frame of a session
+ANY_FRAME = 1
+DOTTED = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*")
+DOTTED_TWICE = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+")
+IN_WINDOW = re.compile(r"\$\{?gui\b")
 MOST_FRAMES = 100_000  # a source that claims more, as some generators do, is taken to be as long as the project
-
-
-@dataclass(frozen=True)
-class FileKnob:
-    """A file that a node upstream reads."""
-
-    node: nuke.Node
-    knob: Any  # nuke.File_Knob
 
 
 @dataclass(frozen=True)
@@ -75,6 +80,7 @@ class Survey:
 
     key: str  # of the text
     files: tuple[FileKnob, ...]
+    outside: tuple[OutsideKnob, ...]  # knobs whose values count besides their text
     relit: tuple[nuke.Node, ...]  # RelightGAN nodes, whose frame keys stand for their relit files
     keeps_time: bool  # only the frame itself is asked for
     keeps_view: bool
@@ -85,10 +91,17 @@ def survey(node: nuke.Node) -> Survey:
     stream = graph.upstream(node, [0])
     writer = _Writer(node, stream)
     key = key_of(writer.text_of(stream), project_text())
-    seen = [*stream, *writer.outside]
-    files = [FileKnob(other, knob) for other in seen for knob in _file_knobs(other)]
+    files = [FileKnob.of(other, other[name]) for other in [*stream, *writer.beside] for name in _file_knobs(other)]
     relit = [other for other in stream if knobs.is_relight_node(other)]
-    return Survey(key, tuple(files), tuple(relit), graph.time_neutral(seen), graph.view_neutral(seen))
+    pictures = [*stream, *writer.pictures]
+    return Survey(
+        key,
+        tuple(files),
+        tuple(writer.outside),
+        tuple(relit),
+        graph.time_neutral(pictures),
+        graph.view_neutral(pictures),
+    )
 
 
 def source_range(node: nuke.Node) -> tuple[int, int]:
@@ -120,91 +133,6 @@ def project_text() -> list[Any]:
     path = str(config.value() or "") if config is not None else ""
     words.append(file_stamp(path)[1:] if path else None)
     return words
-
-
-def project_folder() -> str:
-    """The folder that relative paths are taken from: the project directory, else where Nuke was started."""
-    knob: Any = nuke.root().knob("project_directory")
-    return str((knob.evaluate() if knob is not None else "") or Path.cwd())
-
-
-@dataclass
-class Stamps:
-    """The source files of a survey as they are on disk, each looked at once.
-
-    Args:
-        survey: which files.
-        frames: what "every frame" means for files that aren't of a Read.
-        views: of the project.
-        known: stamps by path, shared between the nodes that are looked at together.
-    """
-
-    survey: Survey
-    frames: tuple[int, ...]
-    views: tuple[str, ...]
-    known: dict[str, tuple[str, int, int]] = field(default_factory=dict)
-    whole: dict[str, str] = field(default_factory=dict)
-    folder: str = field(default_factory=project_folder)
-
-    def of(self, frame: int, view: str) -> str:
-        """What the source of a frame is read from; differs where a file was replaced, changed or lost."""
-        if not self.survey.keeps_time:
-            return self.of_everything(view)
-        return key_of([self.stamp(path) for path in self.paths(frame, view)])
-
-    def missing(self, frame: int, view: str) -> list[str]:
-        """The files of a frame that aren't there."""
-        return [path for path in self.paths(frame, view) if self.stamp(path)[1] < 0]
-
-    def paths(self, frame: int, view: str) -> list[str]:
-        """The files that the source of a frame is read from, where only its own frame counts; sorted."""
-        views = self.views_of(view)
-        return sorted({path for file in self.survey.files for v in views for path in consumed(file, frame, v)})
-
-    def of_everything(self, view: str) -> str:
-        """One key for all files that any frame could need."""
-        if view not in self.whole:
-            paths: set[str] = set()
-            for file in self.survey.files:
-                for other in self.views_of(view):
-                    paths |= every_path(file, other, self.frames)
-            self.whole[view] = key_of(sorted(self.stamp(path) for path in paths))
-        return self.whole[view]
-
-    def views_of(self, view: str) -> tuple[str, ...]:
-        """The views whose files may be needed for a view."""
-        return (view,) if self.survey.keeps_view else self.views
-
-    def stamp(self, path: str) -> tuple[str, int, int]:
-        """A file's stamp."""
-        if path not in self.known:
-            # Nuke takes a relative path from the project's folder; what the script says stays in the key.
-            self.known[path] = (path, *file_stamp(knobs.absolute(path, self.folder))[1:])
-        return self.known[path]
-
-
-def consumed(file: FileKnob, frame: int, view: str) -> set[str]:
-    """The files that a node reads for a frame."""
-    if file.node.Class() != "Read":
-        return _paths(file, [frame], view)
-    first, last = _number(file.node, "first"), _number(file.node, "last")
-    if _text(file.node, "frame"):
-        return _paths(file, range(first, last + 1), view)  # frames are renumbered; any file may be meant
-    if first <= frame <= last:
-        return _paths(file, [frame], view)
-    outside = _text(file.node, "before" if frame < first else "after")
-    if outside == "black":
-        return set()
-    if outside == "hold":
-        return _paths(file, [first if frame < first else last], view)
-    return _paths(file, range(first, last + 1), view)  # loop and bounce
-
-
-def every_path(file: FileKnob, view: str, frames: Iterable[int]) -> set[str]:
-    """All files that a node may read."""
-    if file.node.Class() == "Read":
-        return _paths(file, range(_number(file.node, "first"), _number(file.node, "last") + 1), view)
-    return _paths(file, frames, view)
 
 
 def tcl_words(text: str) -> list[str]:
@@ -243,9 +171,12 @@ class _Writer:
     def __init__(self, node: nuke.Node, stream: list[nuke.Node]) -> None:
         self.own_name = node.fullName()
         self.stream = {other.fullName() for other in stream}
-        self.outside: list[nuke.Node] = []  # what expressions refer to
+        self.beside: list[nuke.Node] = []  # what expressions refer to, in the stream or not
+        self.pictures: list[nuke.Node] = []  # those of them that they may ask for a picture
+        self.outside: list[OutsideKnob] = []
         self.keys: dict[str, str] = {}
         self.busy: set[str] = set()
+        self.near: dict[str, dict[str, nuke.Node]] = {}  # by a group's full name: the nodes in it
 
     def text_of(self, nodes: list[nuke.Node]) -> list[Any]:
         """Class, knobs and inputs of each node; inputs as places in the list."""
@@ -264,14 +195,36 @@ class _Writer:
         in_stream = node.fullName() in self.stream
         words = tcl_words(node.writeKnobs(nuke.TO_SCRIPT | nuke.WRITE_NON_DEFAULT_ONLY))
         pairs = sorted(pair for pair in zip(words[::2], words[1::2]) if counts(node, pair[0], in_stream))
-        named = [*node.dependencies(nuke.EXPRESSIONS), *named_in_text(node, pairs)]
-        linked = {other.name(): self.key_of(other, str(pairs)) for other in named}
-        if linked:
-            # A node may be renamed, or moved into a group, and its expressions follow it.
-            names = re.compile(rf"(?:\b\w+\.)*\b({'|'.join(map(re.escape, linked))})\b")
-            pairs = [(name, names.sub(lambda match: linked[match[1]], value)) for name, value in pairs]
-        outside = [value_now(node, name) for name, value in pairs if OF_OUTSIDE.search(value)]
-        return [pairs, sorted(linked.values()), outside]
+        files = _file_knobs(node)
+        values = [value for name, text in pairs if name not in files for value in self.values_of(node, name, text)]
+        # A file's path is looked at frame by frame: of the project it needs no more, such as where the script lies.
+        asking = str([pair for pair in pairs if pair[0] not in files])
+        naming = [text for name, text in pairs if name not in files or "[" in text]
+        others = [*node.dependencies(nuke.EXPRESSIONS), *self.named_by(node, naming)]
+        named = {other.fullName(): other for other in others}
+        keys = {
+            name: self.key_of(other, asking if other.Class() == "Root" else str(pairs)) for name, other in named.items()
+        }
+        # A node may be renamed, or moved into a group, and its expressions follow it; not where two share a name.
+        short = [other.name() for other in named.values()]
+        single = {other.name(): keys[name] for name, other in named.items() if short.count(other.name()) == 1}
+        if single:
+            names = re.compile(rf"(?:\b\w+\.)*\b({'|'.join(map(re.escape, single))})\b")
+            pairs = [(name, names.sub(lambda match: single[match[1]], value)) for name, value in pairs]
+        return [pairs, sorted(keys.values()), values]
+
+    def values_of(self, node: nuke.Node, name: str, text: str) -> list[str]:
+        """What the text of a knob doesn't say of its value; where that may be another on each frame, it is noted."""
+        knob = node.knob(name)
+        commands = set(TCL_COMMAND.findall(text)) - INSIDE
+        if knob is None or not (commands or "$" in text):
+            return []
+        if commands - STEADY:
+            self.outside.append(OutsideKnob(node, name))
+            return []
+        # Whether there is a window is another matter for the artist than for the farm.
+        window = [f"gui {bool(nuke.GUI)}"] if IN_WINDOW.search(text) else []
+        return [*window, value_at(OutsideKnob(node, name), ANY_FRAME, nuke.views()[0])]
 
     def key_of(self, node: nuke.Node, asking: str) -> str:
         """A key of a node that an expression refers to; of what is upstream too where it asks for the picture."""
@@ -279,38 +232,67 @@ class _Writer:
         if name in self.busy:
             return "loop"
         deep = bool(ASKS_FOR_PICTURE.search(asking)) and name != self.own_name
-        known = f"{name} {deep} {asking if node.Class() == 'Root' else ''}"
+        is_root = node.Class() == "Root"
+        known = f"{name} {deep} {asking if is_root else ''}"
         if known not in self.keys:
             self.busy.add(name)
             above = [other for other in graph.upstream(node) if other.fullName() != self.own_name] if deep else []
-            self.outside += above if node.Class() == "Root" else [node, *above]
-            own = self.knobs_of(node)
-            if node.Class() == "Root":  # of the project only what is asked for, so that its range isn't everything's
-                own = [pair for pair in own[0] if re.search(rf"\b{re.escape(pair[0])}\b", asking)]
+            self.beside += above if is_root else [node, *above]
+            self.pictures += above if is_root or not deep else [node, *above]
+            own = project_knobs(asking) if is_root else self.knobs_of(node)
             self.keys[known] = key_of(node.Class(), own, self.text_of(above))
             self.busy.discard(name)
         return self.keys[known]
 
+    def named_by(self, node: nuke.Node, texts: list[str]) -> list[nuke.Node]:
+        """The nodes that a node's knobs name, as `Grade1.white`, `parent.Group2.Blur1.size` or `[value root.name]`.
 
-def named_in_text(node: nuke.Node, pairs: list[tuple[str, str]]) -> list[nuke.Node]:
-    """The nodes beside a node, or at the top, that its knobs name.
+        `Node.dependencies` isn't known to list those that Tcl names, or that are asked for their picture only.
+        """
+        chains: set[str] = set()
+        for text in texts:
+            if "[" in text or "." in text:
+                chains.update((DOTTED if "[" in text else DOTTED_TWICE).findall(text))
+        found = {other.fullName(): other for chain in sorted(chains) if (other := self.named(node, chain)) is not None}
+        found.pop(node.fullName(), None)
+        return list(found.values())
 
-    `Node.dependencies` isn't known to list those that Tcl names, or that are asked for their picture only.
-    """
-    words: set[str] = set()
-    for _, value in pairs:
-        words.update(re.findall(r"[A-Za-z_]\w*" if "[" in value else r"([A-Za-z_]\w*)\s*\.", value))
-    if not words:
-        return []
-    beside = graph.insides(graph.parent_of(node) or nuke.root())
-    near = {other.name(): other for other in [*graph.insides(nuke.root()), *beside]}
-    return [near[word] for word in sorted(words & set(near)) if near[word].fullName() != node.fullName()]
+    def named(self, node: nuke.Node, chain: str) -> nuke.Node | None:
+        """The node that a dotted name leads to, seen from a node; None where it leads nowhere."""
+        here: nuke.Node | None = None
+        for i, word in enumerate(chain.split(".")):
+            found: nuke.Node | None
+            if word == "root":
+                found = nuke.root()
+            elif word == "parent":
+                found = (here or node).parent()
+            elif word == "this":
+                found = node
+            elif i:
+                found = self.nodes_in(here).get(word) if here is not None else None
+            else:
+                found = self.nodes_in(node.parent() or nuke.root()).get(word) or self.nodes_in(nuke.root()).get(word)
+            if found is None:
+                break
+            here = found
+        return here
+
+    def nodes_in(self, group: nuke.Node) -> dict[str, nuke.Node]:
+        """The nodes in a group, or at the top, by their names."""
+        name = group.fullName()
+        if name not in self.near:
+            self.near[name] = {other.name(): other for other in graph.insides(group)}
+        return self.near[name]
 
 
-def value_now(node: nuke.Node, name: str) -> str:
-    """The value of a knob that looks at something outside the script."""
-    knob: Any = node[name]
-    return str(knob.evaluate() if isinstance(knob, nuke.EvalString_Knob) else knob.value())
+def project_knobs(asking: str) -> list[list[str]]:
+    """Of the project only the knobs that are asked for, so that its range isn't everything's."""
+    root = nuke.root()
+    names = set(re.findall(r"\w+", asking)) & set(root.knobs())
+    values = {name: root[name].toScript() for name in names - PASSING["Root"] - NOT_OF_THE_PROJECT}
+    if "name" in names:
+        values["name"] = root.name()
+    return [[name, str(value)] for name, value in sorted(values.items())]
 
 
 def counts(node: nuke.Node, name: str, in_stream: bool) -> bool:
@@ -325,7 +307,8 @@ def counts(node: nuke.Node, name: str, in_stream: bool) -> bool:
     return True
 
 
-def _file_knobs(node: nuke.Node) -> list[Any]:
+def _file_knobs(node: nuke.Node) -> list[str]:
+    """Names of the knobs whose files a node reads."""
     parent = graph.parent_of(node)
     if knobs.is_relight_node(node) or (parent is not None and knobs.is_relight_node(parent)):
         return []  # relit files are named by their keys
@@ -333,7 +316,7 @@ def _file_knobs(node: nuke.Node) -> list[Any]:
         return []
     passing = PASSING.get(node.Class(), frozenset())
     return [
-        knob
+        name
         for name, knob in sorted(node.knobs().items())
         if knob.Class() == "File_Knob" and name not in passing and str(knob.value() or "")
     ]
@@ -342,19 +325,3 @@ def _file_knobs(node: nuke.Node) -> list[Any]:
 def _reads(write: nuke.Node) -> bool:
     knob = write.knob("reading")
     return knob is not None and bool(knob.value())
-
-
-def _paths(file: FileKnob, frames: Iterable[int], view: str) -> set[str]:
-    raw = str(file.knob.value() or "")
-    if not any(letter in raw for letter in "%#[$"):
-        return {slashes(raw)} if raw else set()  # one file for every frame, such as a movie
-    return {slashes(str(path)) for frame in frames if (path := file.knob.evaluate(frame, view=view))}
-
-
-def _number(node: nuke.Node, name: str) -> int:
-    return int(node[name].value())
-
-
-def _text(node: nuke.Node, name: str) -> str:
-    knob = node.knob(name)
-    return "" if knob is None else str(knob.value() or "")

@@ -39,9 +39,10 @@ def stream(nuke_session, small_comps, tmp_path):
             return self.survey(source).key
 
         def stamps(self, source, views=("main",)):
-            from relightgan.nuke_plugin import upstream
+            from relightgan.nuke_plugin.source_files import Stamps
 
-            return upstream.Stamps(self.survey(source), tuple(FRAMES), tuple(views))
+            found = self.survey(source)
+            return Stamps(found.files, found.outside, found.keeps_time, found.keeps_view, tuple(FRAMES), tuple(views))
 
         def names(self, source, frame):
             return [os.path.basename(path) for path in self.stamps(source).paths(frame, "main")]  # noqa: PTH119
@@ -179,12 +180,121 @@ def test_of_the_project_only_what_an_expression_names_counts(stream):
     assert stream.key(grade) != first
 
 
-def test_environment_that_an_expression_reads_counts(stream, monkeypatch):
-    monkeypatch.setenv("SHOT_GRADE", "1")
-    stream.read["file"].setValue(f"{stream.folder.as_posix()}/[getenv SHOT_GRADE].%04d.exr")
+def test_of_the_project_what_tcl_names_counts_also_where_the_script_lies(stream):
+    text = stream.make("Text2", stream.read, message="[file tail [value root.name]]")
+    first = stream.key(text)
+    stream.nuke.root()["name"].setValue((stream.folder / "x.nk").as_posix())
+    assert stream.key(text) != first
+
+
+def test_where_the_script_lies_is_nothing_to_a_plate_that_is_found_from_there(stream):
+    root = stream.nuke.root()
+    root["name"].setValue((stream.folder / "v001.nk").as_posix())
+    stream.read["file"].setValue("[file dirname [value root.name]]/a.%04d.exr")
+    first, files = stream.key(stream.read), stream.stamps(stream.read).of(1002, "main")
+    root["name"].setValue((stream.folder / "v002.nk").as_posix())
+    assert (stream.key(stream.read), stream.stamps(stream.read).of(1002, "main")) == (first, files)
+    root["name"].setValue("/elsewhere/v002.nk")
+    assert stream.stamps(stream.read).of(1002, "main") != files
+
+
+def test_two_nodes_of_one_name_in_two_groups_are_told_apart(stream):
+    nuke = stream.nuke
+    group = stream.make("Group")
+    with group:
+        inside = nuke.nodes.Blur(name="Control", size=1)
+    control = stream.make("Blur", None, name="Control", size=2)
+    grade = stream.make("Grade", stream.read)
+    grade["white"].setExpression(f"{group.name()}.Control.size - Control.size")
+    found = {stream.key(grade)}
+    inside["size"].setValue(3)
+    found.add(stream.key(grade))
+    control["size"].setValue(4)
+    found.add(stream.key(grade))
+    grade["white"].setExpression(f"Control.size - {group.name()}.Control.size")
+    found.add(stream.key(grade))
+    assert len(found) == 4
+
+
+@pytest.mark.parametrize("where", ["{group}.Control.size", "parent.{group}.Control.size", "root.{group}.Control.size"])
+def test_tcl_that_names_a_node_in_another_group_counts_with_it(stream, where):
+    group = stream.make("Group")
+    with group:
+        inside = stream.nuke.nodes.Blur(name="Control", size=1)
+    text = stream.make("Text2", stream.read, message=f"[value {where.format(group=group.name())}]")
+    text.dependencies = lambda what: []  # nothing says that Nuke lists what Tcl names
+    first = stream.key(text)
+    inside["size"].setValue(2)
+    assert stream.key(text) != first
+
+
+def test_a_control_on_the_group_counts_for_what_is_inside(stream):
+    nuke = stream.nuke
+    group = stream.make("Group", stream.read)
+    group.addKnob(nuke.Double_Knob("amount"))
+    with group:
+        grade = nuke.nodes.Grade(inputs=[nuke.nodes.Input()], white=2)
+        nuke.nodes.Output(inputs=[grade])
+    grade["white"].setExpression("[value parent.amount] + 1")
+    first = stream.key(group)
+    group["amount"].setValue(3)
+    assert stream.key(group) != first
+
+
+def test_a_path_with_the_name_of_a_node_in_it_refers_to_no_node(stream):
+    other = stream.make("Grade", None, name="a", white=1)
     first = stream.key(stream.read)
-    monkeypatch.setenv("SHOT_GRADE", "2")
-    assert stream.key(stream.read) != first
+    other["white"].setValue(2)
+    assert stream.key(stream.read) == first
+
+
+def test_environment_that_an_expression_reads_counts(stream, monkeypatch):
+    monkeypatch.setenv("TAKE", "1")
+    text = stream.make("Text2", stream.read, message="take [getenv TAKE]")
+    first = stream.key(text)
+    monkeypatch.setenv("TAKE", "2")
+    assert stream.key(text) != first
+
+
+def test_environment_in_a_path_counts_by_the_files_it_leads_to_and_not_by_the_frame_one_looks_at(stream, monkeypatch):
+    monkeypatch.setenv("PLATE", "a")
+    stream.read["file"].setValue(f"{stream.folder.as_posix()}/[getenv PLATE].%04d.exr")
+    first, files = stream.key(stream.read), stream.stamps(stream.read).of(1002, "main")
+    stream.nuke.frame(1004)
+    assert (stream.key(stream.read), stream.stamps(stream.read).of(1002, "main")) == (first, files)
+    monkeypatch.setenv("PLATE", "b")
+    assert stream.stamps(stream.read).of(1002, "main") != files
+
+
+def test_what_is_on_in_the_window_only_is_another_state_for_the_farm(stream, monkeypatch):
+    blur = stream.make("Blur", stream.read, size=3)
+    blur["disable"].setExpression("$gui")
+    monkeypatch.setattr(stream.nuke, "GUI", True)
+    in_window = stream.key(blur)
+    monkeypatch.setattr(stream.nuke, "GUI", False)
+    assert stream.key(blur) != in_window
+
+
+@pytest.mark.parametrize("moved", [False, True])
+def test_an_expression_that_looks_for_a_file_counts_frame_by_frame(stream, moved):
+    blur = stream.make("Blur", stream.read, size=3)
+    blur["disable"].setExpression(f"[file exists {stream.folder.as_posix()}/matte.[frame]]")
+    top = stream.make("TimeOffset", blur) if moved else blur
+    assert stream.hit_by(top, "matte.1003") == (FRAMES if moved else [1003])
+
+
+def test_what_only_gives_a_number_to_an_expression_does_not_move_time(stream):
+    stabilise = stream.make("Retime")
+    stabilise.addKnob(stream.nuke.Double_Knob("amount"))
+    grade = stream.make("Grade", stream.read)
+    grade["white"].setExpression(f"{stabilise.name()}.amount")
+    assert stream.hit_by(grade, "a.1002.exr") == [1002]
+
+
+def test_where_a_read_shows_the_nearest_frame_for_a_missing_one_any_file_counts_for_that(stream):
+    stream.read["on_error"].setValue("nearest frame")
+    (stream.folder / "a.1003.exr").unlink()
+    assert stream.hit_by(stream.read, "a.1002.exr") == [1002, 1003]
 
 
 def test_what_is_inside_a_group_counts_and_what_does_not_reach_its_output_does_not(stream):
@@ -313,11 +423,11 @@ def test_where_views_are_changed_the_files_of_all_views_count(stream):
 
 
 def test_a_file_is_looked_at_once_for_all_frames_that_need_it(stream, monkeypatch):
-    from relightgan.nuke_plugin import upstream
+    from relightgan.nuke_plugin import source_files
 
     looked = []
-    real = upstream.file_stamp
-    monkeypatch.setattr(upstream, "file_stamp", lambda path: looked.append(path) or real(path))
+    real = source_files.file_stamp
+    monkeypatch.setattr(source_files, "file_stamp", lambda path: looked.append(path) or real(path))
     stamps = stream.stamps(stream.make("TimeOffset", stream.read))
     for frame in FRAMES:
         stamps.of(frame, "main")
