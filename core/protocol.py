@@ -63,7 +63,7 @@ def decode(line: bytes, kinds: Mapping[str, Mapping[str, Check]]) -> Message:
     if len(line) > MAX_BYTES:
         raise too_long(len(line))
     try:
-        message = json.loads(line.decode("utf-8"), parse_constant=no_constant, object_pairs_hook=no_doubles)
+        message = parsed(line, parse_constant=no_constant, object_pairs_hook=no_doubles)
     except (ValueError, RecursionError) as error:
         raise ProtocolError(f"A message isn't JSON: {excerpt(line)}.", ONE_VERSION) from error
     kind = message.get("type") if isinstance(message, dict) else None
@@ -88,11 +88,30 @@ def decode(line: bytes, kinds: Mapping[str, Mapping[str, Check]]) -> Message:
 def id_in(line: bytes) -> str | None:
     """The id in a line that `decode` refused, where one can be read."""
     try:
-        message = json.loads(line.decode("utf-8"))
+        message = parsed(line)
     except (ValueError, RecursionError):
         return None
     found = message.get("id") if isinstance(message, dict) else None
     return found if isinstance(found, str) and not is_id(found) else None
+
+
+def parsed(line: bytes, **hooks: Any) -> Any:
+    """A line of JSON as values.
+
+    Raises:
+        ValueError: it is none, or has half a character in it, such as \\ud800, which no answer and no file can hold.
+        RecursionError: it is nested deeply.
+    """
+    found = json.loads(line.decode("utf-8"), **hooks)
+    if b"\\u" in line:
+        json.dumps(found, ensure_ascii=False).encode("utf-8")
+    return found
+
+
+def sendable(text: str, longest: int = 10_000) -> str:
+    """A text for people as a message can carry it: what UTF-8 can't hold is spelt out, and the end of much left out."""
+    plain = text.encode("utf-8", "backslashreplace").decode("utf-8")
+    return plain if len(plain) <= longest else f"{plain[:longest]}…"
 
 
 def excerpt(value: Any) -> str:

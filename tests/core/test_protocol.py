@@ -1,4 +1,6 @@
 import ast
+import json
+import random
 import sys
 from pathlib import Path
 
@@ -116,6 +118,7 @@ def test_a_wrong_value_is_refused_and_its_field_named(field, value):
         b"", b"\n", b"{", b"[]", b"null", b"12", b"\xff\xfe", b"\x00" * 50, b"hello\n", b'{"type": 5}', b'{"type": []}',
         b'{"type": "dance"}', b'{"type": "ping", "type": "ping"}', b"[" * 100_000, b'{"type":"hello","protocol":NaN}',
         b'{"type":"hello","protocol":1e999}', b'{"type":"hello","protocol":' + b"9" * 5000 + b"}",
+        b'{"type":"cancel","id":"\\ud800"}', b'{"type":"hello","protocol":1,"\\udcff":0}',
     ],
 )  # fmt: skip
 def test_garbage_is_refused_in_words(line):
@@ -124,6 +127,41 @@ def test_garbage_is_refused_in_words(line):
     assert caught.value.fix
     assert len(caught.value.problem) < 200
     assert caught.value.problem.isprintable()
+
+
+def test_whatever_comes_is_taken_or_refused_and_both_can_be_answered():
+    """Messages with wrong values, lacking fields, odd letters and flipped bytes, always the same ones."""
+    chance = random.Random(1)
+    taken = 0
+    for kinds, examples in ((REQUESTS, REQUEST_EXAMPLES), (EVENTS, EVENT_EXAMPLES)):
+        for _ in range(2000):
+            line = spoiled(chance.choice(examples), chance)
+            try:
+                encode(decode(line, kinds))
+                taken += 1
+            except ProtocolError as error:
+                name = id_in(line)
+                answer = {"type": "refused", "problem": error.problem, "fix": error.fix}
+                assert decode(encode(answer if name is None else {**answer, "id": name}), EVENTS)
+    assert 100 < taken < 3000
+
+
+def spoiled(message: dict, chance: random.Random) -> bytes:
+    """A message with up to three of its values replaced or left out, and now and then a few of its bytes changed."""
+    texts = ["", "\0", "\ud800", "é😀\u2028", "x" * 300]
+    odd = [None, True, -1, 1.5, 1e308, 10**400, *texts, [], {}, [[1]], {"1": "/a.exr"}]
+    made = dict(message)
+    for _ in range(chance.randrange(4)):
+        name = chance.choice([*message, "news", "\udcff"])
+        if chance.random() < 0.2:
+            made.pop(name, None)
+        else:
+            made[name] = chance.choice(odd)
+    line = bytearray(json.dumps(made, ensure_ascii=chance.random() < 0.5).encode("utf-8", "surrogatepass"))
+    if chance.random() < 0.3:
+        for _ in range(chance.randrange(1, 5)):
+            line[chance.randrange(len(line))] = chance.randrange(256)
+    return bytes(line)
 
 
 def test_an_unknown_field_is_refused_but_in_hello():
@@ -165,8 +203,11 @@ def test_what_json_cannot_hold_is_not_written(value):
 
 @pytest.mark.parametrize(
     ("line", "found"),
-    [(b'{"type":"relight","id":"a"}', "a"), (b'{"id":5}', None), (b"{", None), (b"[]", None), (b'{"id":""}', None)],
-)
+    [
+        (b'{"type":"relight","id":"a"}', "a"), (b'{"id":5}', None), (b"{", None), (b"[]", None), (b'{"id":""}', None),
+        (b'{"id":"\\ud800"}', None),
+    ],
+)  # fmt: skip
 def test_the_id_of_a_refused_line_is_read_where_it_can_be(line, found):
     assert id_in(line) == found
 
