@@ -136,7 +136,7 @@ def facts_from_metadata(
         raise LookError(f"{path} is look format {found}; this version reads format {LOOK_FORMAT}.", fix)
     try:
         stated = json.loads(metadata.get(FACTS_KEY, ""))
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise LookError(f"The facts in {path} ({FACTS_KEY}) can't be read: {error}.", "Export it again.") from error
     if not isinstance(stated, dict):
         raise LookError(f"The facts in {path} ({FACTS_KEY}) aren't a JSON object.", "Export it again.")
@@ -213,6 +213,8 @@ def load_look(path: str | os.PathLike, overrides: Mapping[str, Any] | None = Non
             lacks facts, or has other inputs or outputs than a look.
     """
     place = Path(path)
+    if place.exists() and not (place.is_file() or place.is_dir()):  # reading a pipe would never end
+        raise LookError(f"The look {place} can't be read: it isn't a file.", "Check the path.")
     try:
         model_bytes = place.read_bytes()
     except OSError as error:

@@ -17,13 +17,15 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any, TextIO
-
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as RichProgress
+from typing import TYPE_CHECKING, Any, TextIO
 
 from relightgan.core.errors import Cancelled, UsageError
+
+# rich is loaded where something is shown: the worker shows nothing, starts sooner without it, and must be able to say
+# in an interpreter that lacks our packages that they are missing.
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress as RichProgress
 
 STYLES = ("auto", "bar", "openjd", "none")
 LINE_EVERY_S = 5.0
@@ -127,9 +129,12 @@ def progress(total: int, what: str = "frames", style: str = "auto") -> Iterator[
         yield shown
 
 
-def rich_bar(stream: TextIO, what: str) -> RichProgress:
+def rich_bar(stream: TextIO, what: str) -> "RichProgress":
     """The moving line: name, bar, count, rate, time left."""
-    return RichProgress(
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
@@ -139,8 +144,10 @@ def rich_bar(stream: TextIO, what: str) -> RichProgress:
     )
 
 
-def console() -> Console:
+def console() -> "Console":
     """A console for tables on stdout; in a file or pipe wide enough to keep paths and commands in one piece."""
+    from rich.console import Console
+
     return Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_COLUMNS)
 
 

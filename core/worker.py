@@ -3,6 +3,7 @@
     main thread   does the requests, one after the other
     reader        takes requests in, so that a cancel is heard while work is going on
     heartbeat     says each second that the process lives
+    watch         looks whether whoever started it lives
 
 It opens no port, loads no code, touches only the folders it was given, and ends when whoever started it does: closing
 its stdin is enough. `core/protocol.py` says which lines there are, `core/worker_tasks.py` does the work.
@@ -23,12 +24,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
+# Who chose the interpreter reads this, not what an older one makes of newer code.
+if sys.version_info < (3, 11):  # noqa: UP036
+    sys.exit(f"RelightGAN needs Python 3.11 or later, and {sys.executable} is {sys.version.split()[0]}.")
+
 # As in core/cli.py: threads that wait must sleep. Set before numpy and onnxruntime are loaded.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-from relightgan.core.errors import EXIT_DONE, Cancelled, ProtocolError, RelightError
+from relightgan.core.errors import EXIT_DONE, EXIT_ERROR, Cancelled, ProtocolError, RelightError
 from relightgan.core.progress import Cancellation
-from relightgan.core.protocol import MAX_BYTES, PROTOCOL, REQUESTS, Message, decode, encode, id_in, too_long
+from relightgan.core.protocol import MAX_BYTES, PROTOCOL, REQUESTS, Message, decode, encode, id_in, sendable, too_long
 from relightgan.core.version import VERSION
 
 HEARTBEAT_S = 1.0
@@ -141,18 +146,19 @@ class Worker:
         self.waiting: deque[Task] = deque()
         self.running: Task | None = None
         self.stopping = False
+        self.code = EXIT_DONE
         self.greeted = False
         self.parent = os.getppid()
 
     def run(self) -> int:
         """Serves; returns the exit code."""
-        for work in (self.read_requests, self.beat):
+        for work in (self.read_requests, self.beat, self.watch_parent):
             threading.Thread(target=work, name=work.__name__, daemon=True).start()
         do = self.prepare()
         log(f"worker {os.getpid()} is ready; folders: {', '.join(map(str, self.folders)) or 'none'}")
         while (task := self.next_task()) is not None:
             self.emit_all(self.result_of(do, task))
-        return EXIT_DONE
+        return self.code
 
     def prepare(self) -> Callable[[Task], Message]:
         """Loads what relighting needs, while Nuke writes the first frames; where it fails, every request says so."""
@@ -207,7 +213,8 @@ class Worker:
         except RelightError as error:
             event = failed_event(task, kind_of(error), error.problem, error.fix)
         except MemoryError as error:
-            event = failed_event(task, "DeviceError", f"Memory ran out ({error or 'no details'}).", "Close programs.")
+            details = str(error) or "no details"
+            event = failed_event(task, "DeviceError", f"Memory ran out ({details}).", "Close programs.")
         except OSError as error:
             problem = f"{error.filename or 'A file'}: {error.strerror or error}."
             event = failed_event(task, "PlateError", problem, "Check the path, its rights and the disk.")
@@ -236,13 +243,20 @@ class Worker:
         self.emit(last)
 
     def beat(self) -> None:
-        """Says each second that we live, and looks whether whoever started us does."""
+        """Says each second that we live."""
         while not self.stopping:
             time.sleep(HEARTBEAT_S)
             if self.greeted:
                 self.emit({"type": "heartbeat", "busy": self.busy()})
-            # A pipe that another child of Nuke's inherited stays open; a parent's number changes when it dies. (Windows
-            # keeps the number.)
+
+    def watch_parent(self) -> None:
+        """Ends the process when whoever started it has gone; apart from what may wait for a pipe to be read.
+
+        A pipe that another child of Nuke's inherited stays open; a parent's number changes when it dies. (Windows keeps
+        the number.)
+        """
+        while not self.stopping:
+            time.sleep(HEARTBEAT_S)
             if os.getppid() != self.parent:
                 self.stop("the process that started us has gone")
 
@@ -261,6 +275,9 @@ class Worker:
                     self.refuse(error, id_in(line))
         except OSError as error:
             log(f"stdin can't be read: {error}")
+        except BaseException:
+            self.stop("requests can't be read any more", EXIT_ERROR)
+            raise
         self.stop("stdin was closed")
 
     def rest_of_line(self, start: bytes) -> int:
@@ -275,7 +292,7 @@ class Worker:
         """Says that a line was no request of this protocol."""
         log(f"refused: {error}")
         named = {} if task is None else {"id": task}
-        self.emit({"type": "refused", "problem": error.problem, "fix": error.fix, **named})
+        self.emit({"type": "refused", "problem": sendable(error.problem), "fix": sendable(error.fix), **named})
 
     def take(self, request: Message) -> None:
         """Does what can be done at once, and queues the rest.
@@ -354,16 +371,16 @@ class Worker:
         if running is not None:
             running.cancelled.check()
 
-    def stop(self, why: str) -> None:
+    def stop(self, why: str, code: int = EXIT_DONE) -> None:
         """Cancels everything and ends the process within GRACE_S, from any thread."""
         if self.stopping:
             return
-        self.stopping = True
+        self.stopping, self.code = True, code
         log(f"ending: {why}")
         running = self.running
         if running is not None:
             running.cancelled.ask()
-        last = threading.Timer(GRACE_S, os._exit, [EXIT_DONE])
+        last = threading.Timer(GRACE_S, os._exit, [code])
         last.daemon = True
         last.start()
         with self.changed:
@@ -378,7 +395,8 @@ def kind_of(error: RelightError) -> str:
 def failed_event(task: Task, kind: str, problem: str, fix: str) -> Message:
     """The event that says why a request failed, and which frames are finished nevertheless."""
     frames = sorted(task.finished)
-    return {"type": "failed", "id": task.id, "kind": kind, "problem": problem, "fix": fix, "frames": frames}
+    words = {"problem": sendable(problem), "fix": sendable(fix)}
+    return {"type": "failed", "id": task.id, "kind": kind, **words, "frames": frames}
 
 
 def cancelled_event(task: Task) -> Message:

@@ -16,13 +16,13 @@ import numpy as np
 
 from relightgan.core import sequence
 from relightgan.core.colour import working_space
-from relightgan.core.errors import LookError, UsageError
+from relightgan.core.errors import LookError, ProtocolError, UsageError
 from relightgan.core.frames import read_plate, write_plate
 from relightgan.core.look import load_look
 from relightgan.core.pipeline import Settings, WindowCache
 from relightgan.core.plate import Plate, rgb_only
 from relightgan.core.progress import Cancellation
-from relightgan.core.protocol import Message
+from relightgan.core.protocol import Message, encode
 from relightgan.core.session import LookSession, OutOfMemoryError
 from relightgan.core.shot import relight_shot, window_union
 
@@ -56,7 +56,13 @@ class Tasks:
         """The event that says what is inside a look."""
         look = load_look(self.allowed(request["path"], ".onnx"))
         facts = dataclasses.asdict(look.facts)
-        return {"type": "look", "id": request["id"], "facts": facts, "sha256": look.sha256}
+        event = {"type": "look", "id": request["id"], "facts": facts, "sha256": look.sha256}
+        try:
+            encode(event)
+        except ProtocolError as error:
+            problem = f"What {look.path} says about itself can't be passed on. {error.problem}"
+            raise LookError(problem, "Run 'relightgan look' on it.") from error
+        return event
 
     def relight(self, request: Message, cancelled: Cancellation, finished: Callable[[int], None]) -> Message:
         """Relights the frames of a request, in rising order.
@@ -80,7 +86,10 @@ class Tasks:
         outputs = {int(frame): self.allowed(path, ".exr") for frame, path in request["outputs"].items()}
         frames = sorted(outputs)
         ends = (request["clip"][0], request["clip"][1])
-        source.require(window_union(frames, ends, settings.radius))
+        needed = window_union(frames, ends, settings.radius)
+        source.require(needed)
+        for frame in needed:  # each may be a link
+            self.allowed(str(source.path(frame)), ".exr")
         check_outputs(outputs, source)
         session = self.session(look_path, request["look_sha256"], request["device"])
         working_space(settings.working_space, session.look.facts.primaries)

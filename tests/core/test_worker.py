@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -323,6 +325,56 @@ def test_a_path_outside_the_allowed_folders_is_refused(worker, driver, place, cl
 
 
 @posix
+def test_a_source_frame_that_is_a_link_out_of_the_allowed_folders_is_refused(worker, driver, place, clip, tmp_path):
+    """Also one that only a neighbour's temporal window reads."""
+    outside = tmp_path / "x.exr"
+    outside.write_bytes(Path(str(clip) % 1).read_bytes())
+    linked = place / "linked_frames"
+    linked.mkdir()
+    (linked / "source.0001.exr").write_bytes(outside.read_bytes())
+    (linked / "source.0002.exr").symlink_to(outside)
+    for name, settings, frame in (("itself", {}, 2), ("window", {"temporal_blend": 1.0, "temporal_window": 1}, 1)):
+        outputs = driver.outputs_in(place / "never", [frame])
+        source = linked / "source.%04d.exr"
+        request = driver.relight(place / "conv.onnx", source, outputs, (1, 2), name=name, settings=settings)
+        refused(worker.do(**request), "UsageError", f"{outside}) is outside the folders the worker may touch")
+    assert names(place / "never") == []
+
+
+@posix
+def test_a_path_that_leads_to_a_name_no_message_can_hold_is_refused(worker, driver, place, clip, tmp_path):
+    link = place / "to_no_name.exr"
+    try:
+        link.symlink_to(tmp_path / os.fsdecode(b"\xff\xfe.exr"))
+    except OSError as error:
+        pytest.skip(f"this disk has no such names: {error}")
+    request = driver.relight(place / "conv.onnx", clip, {1: link}, (1, 8), name="no name")
+    refused(worker.do(**request), "UsageError", "\\udcff\\udcfe.exr) is outside")
+
+
+@posix
+def test_a_look_that_is_no_file_is_refused_and_not_waited_for(worker, driver, place, clip):
+    os.mkfifo(place / "pipe.onnx")
+    event = worker.do(type="look", id="pipe", path=str(place / "pipe.onnx"), timeout=10)
+    refused(event, "LookError", "pipe.onnx can't be read: it isn't a file")
+
+
+@pytest.mark.parametrize(
+    ("facts", "words"),
+    [
+        ({"dataset": {"photos": ["x" * 100] * 12_000}}, "1048576 are allowed"),
+        ({"evaluation": {"loss": float("nan")}}, "can't be written"),
+    ],
+    ids=["more", "nan"],
+)
+def test_a_look_that_says_what_no_message_holds_is_an_error_of_its_own(worker, tiny_looks, place, facts, words):
+    path = tiny_looks.identity_look(place / "says_much.onnx", **facts)
+    event = worker.do(type="look", id=f"much {words}", path=str(path))
+    refused(event, "LookError", words)
+    assert "says_much.onnx" in event["problem"]
+
+
+@posix
 def test_an_allowed_folder_may_itself_be_a_link(driver, place, clip, tmp_path):
     (tmp_path / "link").symlink_to(place, target_is_directory=True)
     link = tmp_path / "link"
@@ -395,6 +447,21 @@ def test_garbage_is_refused_and_the_next_request_is_served(driver, place, clip):
         assert worker.until("refused", timeout=10)["id"] == "bad"
         outputs = driver.outputs_in(place / "after", [1])
         assert worker.do(**driver.relight(place / "conv.onnx", clip, outputs, (1, 8)))["type"] == "done"
+
+
+def test_after_half_a_character_it_still_hears(driver, place, slow_look, large_clip):
+    """JSON can spell what UTF-8 can't hold; an answer that names it couldn't be sent."""
+    with driver.Driver(place) as worker:
+        outputs = driver.outputs_in(place / "halves_heard", [1, 2, 3, 4])
+        request = driver.relight(slow_look, large_clip, outputs, (1, 4))
+        for field, value in (("id", "\ud800"), ("look", "/\udcff.onnx"), ("notes", {"relightgan/a": "\udcff"})):
+            worker.send(**{**request, field: value})
+            assert "isn't JSON" in worker.until("refused", timeout=10)["problem"]
+        worker.send(**request)
+        worker.until("started")
+        worker.send(type="cancel", id="r")
+        assert worker.until(*driver.LAST, id="r", timeout=5)["type"] == "cancelled"
+        assert worker.end(5) == 0
 
 
 def test_a_line_beyond_a_mebibyte_is_refused_without_being_kept(driver, place):
@@ -580,6 +647,38 @@ def test_it_dies_with_its_parent_even_when_somebody_else_holds_the_pipe(driver, 
             os.kill(other, signal.SIGKILL)
 
 
+@posix
+def test_it_dies_with_its_parent_even_when_nobody_takes_its_events(driver, place, tmp_path):
+    """Its pipe is full, and somebody else holds both ends when the parent is killed."""
+    script = (
+        "import os, subprocess, sys, time\n"
+        "(r, w), (r2, w2) = os.pipe(), os.pipe()\n"
+        f"worker = subprocess.Popen([{sys.executable!r}, '-m', 'relightgan.core.worker'], stdin=r, stdout=w2)\n"
+        "os.close(w2)\n"
+        "other = subprocess.Popen(['sleep', '60'], pass_fds=[w, r2])\n"
+        'os.write(w, b\'{"type":"hello","protocol":1}\\n\')\n'
+        "print(worker.pid, other.pid, file=sys.stderr, flush=True)\n"
+        "os.set_blocking(w, False)\n"
+        "full = 0\n"
+        "while full < 20:\n"
+        "    try: os.write(w, b'x\\n' * 2000); full = 0\n"
+        "    except BlockingIOError: full += 1; time.sleep(0.1)\n"
+        "print('full', file=sys.stderr, flush=True)\n"
+        "time.sleep(60)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(driver.ROOT)}
+    with subprocess.Popen([sys.executable, "-c", script], env=environment, stderr=subprocess.PIPE) as parent:
+        worker, other = (int(word) for word in parent.stderr.readline().split())
+        try:
+            while parent.stderr.readline() != b"full\n":
+                pass
+            parent.kill()
+            parent.wait()
+            assert gone_within(worker, 4)
+        finally:
+            os.kill(other, signal.SIGKILL)
+
+
 def gone_within(pid: int, seconds: float) -> bool:
     """Whether a process that isn't our child ends in time; one nobody waits for stays as a zombie."""
     end = time.monotonic() + seconds
@@ -699,15 +798,37 @@ def test_what_it_says_to_people_goes_to_the_log_file(driver, place, tmp_path):
     assert "look a" in log.read_text()
 
 
-def test_without_what_relighting_needs_every_request_says_so(driver, place, clip, tmp_path):
-    """An interpreter without onnxruntime, such as one of a studio; here it is hidden."""
-    (tmp_path / "onnxruntime.py").write_text("raise ImportError('No module named onnxruntime')")
+@pytest.mark.parametrize("packages", ["onnxruntime", "numpy rich onnx fileseq"])
+def test_without_what_relighting_needs_every_request_says_so(driver, place, clip, tmp_path, packages):
+    """An interpreter without our packages, such as one of a studio; here they are hidden."""
+    for package in packages.split():
+        (tmp_path / f"{package}.py").write_text(f"raise ImportError('No module named {package}')")
     script = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); from relightgan.core import worker; worker.main()"
     with driver.Driver(place, command=[sys.executable, "-c", script]) as worker:
         outputs = driver.outputs_in(place / "never", [1])
         event = worker.do(**driver.relight(place / "conv.onnx", clip, outputs, (1, 8)))
-        refused(event, "RelightError", "onnxruntime")
+        refused(event, "RelightError", f"{sys.executable} can't load what relighting needs (No module named ")
         assert "doctor" in event["fix"]
+
+
+@pytest.mark.parametrize("version", ["3.9", "3.10"])
+def test_an_older_python_is_told_in_one_sentence(driver, version):
+    places = [*map(str, sorted(Path.home().glob(f".pyenv/versions/{version}.*/bin/python")))]
+    python = next(iter(places), None) or shutil.which(f"python{version}")
+    if python is None:
+        pytest.skip(f"there is no Python {version} here")
+    done = subprocess.run(
+        [python, "-m", "relightgan.core.worker"],
+        env={**os.environ, "PYTHONPATH": str(driver.ROOT)},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert re.fullmatch(rf"RelightGAN needs Python 3\.11 or later, and .*python is {version}\.\d+\.\n", done.stderr)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits the memory of a running process")
