@@ -25,6 +25,7 @@ import nuke
 from relightgan.core.errors import RelightError
 from relightgan.nuke_plugin import graph, knobs
 from relightgan.nuke_plugin.bake import needed_of
+from relightgan.nuke_plugin.messages import say
 from relightgan.nuke_plugin.ranges import format_frames
 from relightgan.nuke_plugin.state import relink, status_of
 
@@ -85,7 +86,7 @@ def before_render() -> None:
     """
     for node in _guarded(nuke.thisNode()):
         if not graph.inert(node):
-            _in_one_line(relink, node)
+            _in_one_line(_relink_if_nuke_lets_us, node)
 
 
 def before_frame_render() -> None:
@@ -139,6 +140,15 @@ def _guarded(write: nuke.Node) -> list[nuke.Node]:
     if knobs.is_relight_node(write.parent()):
         return []
     return graph.relight_nodes_upstream(write)
+
+
+def _relink_if_nuke_lets_us(node: nuke.Node) -> None:
+    try:
+        relink(node)
+    except RuntimeError:
+        # Public sources disagree on whether knobs can be set here. Where they can't, a frame that isn't shown yet
+        # counts as missing, and the command that the frame check names finds it.
+        say(f"{node.fullName()} can't be pointed to other relit frames within this render.")
 
 
 def _check(node: nuke.Node, write: nuke.Node, frame: int) -> None:

@@ -30,22 +30,28 @@ def worker_env(small_comps, tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def comp(worker_env, nuke_session, small_comps, tiny_plates, darken_grid_look, tmp_path):
-    """Read → RelightGAN in a terminal session, on six frames that move and flicker."""
-    return build(nuke_session(), small_comps, tiny_plates, darken_grid_look, tmp_path)
+def read_and_relight(worker_env, small_comps, tiny_plates, darken_grid_look, tmp_path):
+    """Makes Read → RelightGAN in a Nuke, on six frames that move and flicker."""
+
+    def build(nuke):
+        small_comps.project(nuke, FRAMES[0], FRAMES[-1])
+        plates = tiny_plates.write_clip(tmp_path / "plates", FRAMES, size=small_comps.SIZE, flicker=0.3)
+        read = small_comps.reader(nuke, plates, FRAMES)
+        node = small_comps.relighter(nuke, read, darken_grid_look)
+        return SimpleNamespace(
+            nuke=nuke, plates=plates, read=read, node=node, look=darken_grid_look, frames=list(FRAMES), folder=tmp_path
+        )
+
+    return build
 
 
 @pytest.fixture
-def gui_comp(worker_env, nuke_session, small_comps, tiny_plates, darken_grid_look, tmp_path):
+def comp(read_and_relight, nuke_session):
+    """Read → RelightGAN in a terminal session."""
+    return read_and_relight(nuke_session())
+
+
+@pytest.fixture
+def gui_comp(read_and_relight, nuke_session):
     """As `comp`, with a window."""
-    return build(nuke_session(gui=True), small_comps, tiny_plates, darken_grid_look, tmp_path)
-
-
-def build(nuke, small_comps, tiny_plates, look, tmp_path):
-    small_comps.project(nuke, FRAMES[0], FRAMES[-1])
-    plates = tiny_plates.write_clip(tmp_path / "plates", FRAMES, size=small_comps.SIZE, flicker=0.3)
-    read = small_comps.reader(nuke, plates, FRAMES)
-    node = small_comps.relighter(nuke, read, look)
-    return SimpleNamespace(
-        nuke=nuke, plates=plates, read=read, node=node, look=look, frames=list(FRAMES), folder=tmp_path
-    )
+    return read_and_relight(nuke_session(gui=True))

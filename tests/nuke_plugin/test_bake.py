@@ -445,14 +445,21 @@ def test_everything_is_restored_after_an_error(comp):
     assert left_overs(comp) == []
 
 
-def test_undo_that_was_off_stays_off(comp):
+@pytest.mark.parametrize("counts", [True, False])
+def test_undo_is_on_or_off_as_it_was_whether_or_not_nuke_counts(read_and_relight, nuke_session, counts):
+    nuke = nuke_session(gui=True, quirks={"undo_disable_counts": counts})
     from relightgan.nuke_plugin.bake import bake
 
-    comp.nuke.Undo.disable()
-    bake(comp.node, [1001])
-    assert comp.nuke.Undo.disabled()
-    comp.nuke.Undo.enable()
-    assert not comp.nuke.Undo.disabled()
+    node = read_and_relight(nuke).node
+    steps = nuke.Undo.undoSize()
+    bake(node, [1001])
+    assert not nuke.Undo.disabled()
+    assert nuke.Undo.undoSize() == steps
+    nuke.Undo.disable()
+    bake(node, [1001])
+    assert nuke.Undo.disabled()
+    nuke.Undo.enable()
+    assert not nuke.Undo.disabled()
 
 
 # Cancel

@@ -12,6 +12,17 @@ FRAMES = [1001, 1002, 1003]
 @pytest.fixture
 def guarded(comp, small_comps):
     """Read → RelightGAN → Write in a saved script, with the guard registered."""
+    yield from guard_of(comp, small_comps)
+
+
+@pytest.fixture
+def strict(read_and_relight, nuke_session, small_comps):
+    """As `guarded`, in a Nuke that lets nobody set knobs within a render."""
+    nuke = nuke_session(quirks={"edits_in_render_callbacks": "raise"})
+    yield from guard_of(read_and_relight(nuke), small_comps)
+
+
+def guard_of(comp, small_comps):
     from relightgan.nuke_plugin import guard
 
     comp.write = small_comps.writer(comp.nuke, comp.node, comp.folder / "out.%04d.exr")
@@ -24,6 +35,12 @@ def guarded(comp, small_comps):
 
 def render(comp, first=1001, last=1001):
     comp.nuke.execute(comp.write, first, last, 1, ["main"])
+
+
+def forget_results(comp):
+    """As in the script of a machine that hasn't baked."""
+    for name in ("result_path", "result_first", "result_last"):
+        comp.node[name].setValue(comp.node[name].defaultValue() if name != "result_path" else "")
 
 
 def command_in(message):
@@ -83,6 +100,14 @@ def test_our_own_bake_passes_while_the_guard_is_registered(guarded):
     assert bake(second, [1001]).relit == 1
 
 
+def test_our_own_bake_of_one_view_asks_for_no_other(guarded, small_comps):
+    from relightgan.nuke_plugin.bake import bake
+
+    guarded.nuke.root().addView("right")
+    second = small_comps.relighter(guarded.nuke, guarded.node, guarded.look)
+    assert bake(second, [1001], ["main"]).relit == 2
+
+
 def test_a_bake_downstream_of_a_missing_frame_bakes_that_first_and_passes(guarded, small_comps):
     from relightgan.nuke_plugin.bake import bake
 
@@ -117,10 +142,27 @@ def test_frames_baked_elsewhere_from_the_same_script_are_found_before_the_render
     from relightgan.nuke_plugin.bake import bake
 
     bake(guarded.node, FRAMES)
-    for name in ("result_path", "result_first", "result_last"):  # as in the script that another machine has
-        guarded.node[name].setValue(guarded.node[name].defaultValue() if name != "result_path" else "")
+    forget_results(guarded)
     render(guarded, 1001, 1003)
     assert (guarded.folder / "out.1003.exr").exists()
+
+
+def test_ready_frames_are_rendered_where_no_knob_can_be_set_within_a_render(strict):
+    from relightgan.nuke_plugin.bake import bake
+
+    bake(strict.node, FRAMES)
+    render(strict, 1001, 1003)
+    assert (strict.folder / "out.1003.exr").exists()
+
+
+def test_where_no_knob_can_be_set_within_a_render_frames_baked_elsewhere_are_named_with_the_command(strict):
+    from relightgan.nuke_plugin.bake import bake
+
+    bake(strict.node, strict.frames)
+    forget_results(strict)
+    with pytest.raises(RuntimeError, match="RelightGAN1: relit frame 1001 is missing") as caught:
+        render(strict)
+    assert command_in(str(caught.value))[-1] == "--frames=1001-1006"
 
 
 def test_a_time_offset_below_the_node_asks_for_the_shifted_frame(guarded, small_comps):

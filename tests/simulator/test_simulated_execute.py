@@ -209,6 +209,19 @@ def test_some_say_a_nested_execute_in_before_render_works(comp, written):
     assert written() == ["inner.0001.exr", "main/a.0001.exr"]
 
 
+def test_some_say_knobs_can_not_be_set_in_before_render(comp, written):
+    nuke = comp(quirks={"edits_in_render_callbacks": "raise"})
+    write = nuke.toNode("Write1")
+    first = write["first"].value()
+    nuke.addBeforeRender(lambda: write["first"].setValue(first + 7))
+    with pytest.raises(RuntimeError, match="I'm already executing something else"):
+        nuke.execute("Write1", 1, 1)
+    assert write["first"].value() == first
+    assert written() == []
+    write["first"].setValue(first + 7)
+    assert write["first"].value() == first + 7
+
+
 def test_execute_in_knob_changed_is_refused(comp):
     nuke = comp(gui=True)
     node = nuke.createNode("NoOp")

@@ -36,44 +36,62 @@ def test_loading_a_script_leaves_it_unmodified(nuke, tmp_path):
     assert not nuke.root().modified()
 
 
-def test_undo_takes_back_one_change_after_the_other(nuke):
-    node = nuke.createNode("Grade")
+def test_undo_takes_back_one_change_after_the_other(gui):
+    node = gui.createNode("Grade")
     node["mix"].setValue(0.5)
     node["mix"].setValue(0.25)
-    nuke.undo()
+    gui.undo()
     assert node["mix"].value() == 0.5
-    nuke.undo()
+    gui.undo()
     assert node["mix"].value() == 1.0
-    nuke.undo()
-    assert nuke.allNodes() == []
+    gui.undo()
+    assert gui.allNodes() == []
 
 
-def test_changes_while_undo_is_disabled_leave_no_step(nuke):
-    node = nuke.createNode("Grade")
-    steps = nuke.Undo.undoSize()
-    nuke.Undo.disable()
-    assert nuke.Undo.disabled()
+def test_changes_while_undo_is_disabled_leave_no_step(gui):
+    node = gui.createNode("Grade")
+    steps = gui.Undo.undoSize()
+    gui.Undo.disable()
+    assert gui.Undo.disabled()
     node["mix"].setValue(0.5)
+    gui.Undo.enable()
+    assert gui.Undo.undoSize() == steps
+    assert not gui.Undo.disabled()
+
+
+def test_a_terminal_has_undo_off_from_the_start(nuke_session):
+    nuke = nuke_session(paths=[])
+    assert nuke.Undo.disabled()
+    nuke.createNode("Grade")
+    assert nuke.Undo.undoSize() == 0
+
+
+@pytest.mark.parametrize("counts", [True, False])
+def test_two_disables_need_two_enables_or_one(nuke_session, counts):
+    nuke = nuke_session(gui=True, paths=[], quirks={"undo_disable_counts": counts})
+    nuke.Undo.disable()
+    nuke.Undo.disable()
     nuke.Undo.enable()
-    assert nuke.Undo.undoSize() == steps
+    assert nuke.Undo.disabled() is counts
+    nuke.Undo.enable()
     assert not nuke.Undo.disabled()
 
 
-def test_changes_within_an_undo_group_are_one_step(nuke):
-    node = nuke.createNode("Grade")
-    with nuke.Undo():
+def test_changes_within_an_undo_group_are_one_step(gui):
+    node = gui.createNode("Grade")
+    with gui.Undo():
         node["mix"].setValue(0.5)
         node["gamma"].setValue(2)
-    nuke.undo()
+    gui.undo()
     assert (node["mix"].value(), node["gamma"].value()) == (1.0, 1.0)
 
 
-def test_a_deleted_node_comes_back_with_its_connections(nuke):
-    plate, grade = nuke.createNode("Constant"), nuke.createNode("Grade")
-    blur = nuke.createNode("Blur")
-    nuke.delete(grade)
+def test_a_deleted_node_comes_back_with_its_connections(gui):
+    plate, grade = gui.createNode("Constant"), gui.createNode("Grade")
+    blur = gui.createNode("Blur")
+    gui.delete(grade)
     assert blur.input(0) is plate
-    nuke.undo()
+    gui.undo()
     assert (blur.input(0), grade.input(0), grade.name()) == (grade, plate, "Grade1")
 
 

@@ -67,6 +67,12 @@ class Render:
         if self.running and not (events & _QUIRKY and self._session.quirks.nested_execute_in_before_render == "allow"):
             raise RuntimeError(_BUSY)
 
+    def refuse_edit(self) -> None:
+        """A change to the script is refused within a render's callbacks, if Nuke is like that."""
+        events = set(self._session.callbacks.running)
+        if self.running and events & _QUIRKY and self._session.quirks.edits_in_render_callbacks == "raise":
+            raise RuntimeError(_BUSY)
+
     def _views(self, views: Sequence[str] | None) -> list[str]:
         if isinstance(views, str):
             raise TypeError("views is a list of names")

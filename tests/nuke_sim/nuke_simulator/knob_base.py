@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from . import tcl
+from . import session, tcl
 
 if TYPE_CHECKING:
     from .nodes import Node
@@ -133,6 +133,8 @@ class Knob:
 
     def _change(self, change: Any) -> bool:
         """Does `change`, and tells undo, the modified flag and knobChanged when the value became another."""
+        if self._node is not None:
+            session.current().render.refuse_edit()
         before = self._script_value()
         change()
         changed = before != self._script_value()

@@ -17,6 +17,10 @@ class Quirks:
     read_reopens_after_failure: bool = False
     # "raise": a nuke.execute inside beforeRender is refused, as inside knobChanged; "allow": it renders.
     nested_execute_in_before_render: str = "raise"
+    # May knobs be set in beforeRender and its like? "raise": I'm already executing something else.
+    edits_in_render_callbacks: str = "allow"
+    # Must each Undo.disable() have its own enable()? Else one enable() ends them all.
+    undo_disable_counts: bool = True
     # Is afterRender run when a frame failed?
     after_render_after_abort: bool = False
     # Does execute with continueOnError raise at the end when frames failed, or only print them?

@@ -74,7 +74,7 @@ class Session:
         self.tasks: list[Any] = []
         self.undo_steps: list[Callable[[], object]] = []
         self.undo_open: list[int] = []
-        self.undo_disabled = 0
+        self.undo_disabled = 0 if gui else 1  # without a window there is no undo
         self.loading = False
         self.menu_started = False
         self.formats: list[formats.Format] = []

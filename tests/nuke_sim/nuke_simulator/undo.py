@@ -10,7 +10,8 @@ class Undo:
 
     @classmethod
     def disable(cls) -> None:
-        session.current().undo_disabled += 1
+        now = session.current()
+        now.undo_disabled = now.undo_disabled + 1 if now.quirks.undo_disable_counts else 1
 
     @classmethod
     def enable(cls) -> None:
