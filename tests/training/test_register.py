@@ -12,7 +12,15 @@ from relightgan.training.matching import MatchingSettings
 from relightgan.training.register import Day, register_days
 from relightgan.training.register_settings import RegisterSettings
 from relightgan.training.registered_gains import group_median, registered_samples
-from relightgan.training.sfm import Features, moved_by, pixels_of, project, put_together, solve_cameras
+from relightgan.training.sfm import (
+    Features,
+    moved_by,
+    pixels_of,
+    project,
+    put_together,
+    solve_cameras,
+    without_loose_photos,
+)
 
 SETTINGS = RegisterSettings(max_points=800, partners=3, partners_across=3)
 
@@ -196,6 +204,16 @@ def test_a_moved_solve_shows_the_same_pictures(found):
     for row in (0, 13):
         before = project(found.solve.poses[row], found.solve.lenses[row], found.solve.points)[0]
         np.testing.assert_allclose(project(moved.poses[row], moved.lenses[row], moved.points)[0], before, atol=1e-6)
+
+
+def test_a_photo_that_hangs_by_few_points_is_left_out(found):
+    sightings = np.bincount(found.solve.seen_photo)
+    least = int(sightings.min()) + 1
+    firm = without_loose_photos(found.solve, least)
+    assert firm.photos.tolist() == [photo for photo in range(14) if sightings[photo] >= least]
+    assert len(firm.poses) == len(firm.lenses) == len(firm.photos) < 14
+    assert set(firm.seen_photo.tolist()) == set(firm.photos.tolist())
+    assert len(firm.seen_point) == len(firm.seen_photo) == len(firm.seen_feature)
 
 
 def test_the_focal_length_comes_from_exif_where_it_is_there():
