@@ -21,8 +21,11 @@ def idle() -> dict[str, str]:
     return labels
 
 
-def cancel_after(count: int) -> None:
-    """The user presses Cancel once Nuke has looked `count` times, at the frames of a render or in isCancelled()."""
+def cancel_after(count: int | None) -> None:
+    """The user presses Cancel once Nuke has looked `count` times, at the frames of a render or in isCancelled().
+
+    Cancel stays pressed until None takes the finger off.
+    """
     session.current().cancel_in = count
 
 
