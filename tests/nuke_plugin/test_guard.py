@@ -192,6 +192,16 @@ def test_views_that_are_not_rendered_need_not_be_ready(guarded):
         guarded.nuke.execute(guarded.write, 1001, 1001, 1, ["main", "right"])
 
 
+def test_views_that_the_write_leaves_out_need_not_be_ready(guarded):
+    from relightgan.nuke_plugin.bake import bake
+
+    guarded.nuke.root().addView("right")
+    guarded.write["views"].setValue("main")
+    bake(guarded.node, [1001], ["main"])
+    render(guarded)
+    assert (guarded.folder / "out.1001.exr").exists()
+
+
 def test_callbacks_are_registered_once_after_a_reload(guarded):
     from nuke_simulator import session
 

@@ -262,11 +262,13 @@ def test_a_partial_file_in_the_store_is_no_frame(shot):
     assert status(shot) == {"ready": [1001], "missing": FRAMES[1:]}
 
 
-def test_setting_the_result_is_not_on_the_undo_list(shot):
+def test_setting_the_result_is_not_on_the_undo_list(nuke_session, small_comps, tiny_looks, tmp_path):
+    shot = build(nuke_session(gui=True), small_comps, tiny_looks, tmp_path)
+    steps = shot.nuke.Undo.undoSize()
     store(shot)
-    path = shot.node["result_path"].value()
-    shot.nuke.undo()
-    assert shot.node["result_path"].value() == path
+    assert shot.node["result_path"].value()
+    assert shot.nuke.Undo.undoSize() == steps > 0
+    assert not shot.nuke.Undo.disabled()
 
 
 # The same script elsewhere
