@@ -24,7 +24,7 @@ from relightgan.core.protocol import SETTINGS
 from relightgan.nuke_plugin import cache, cache_sweep, client
 from relightgan.nuke_plugin.messages import Shown, say
 from relightgan.nuke_plugin.restore import source_writer
-from relightgan.nuke_plugin.state import NodeState, state_of
+from relightgan.nuke_plugin.state import NodeState, frame_keys
 
 __all__ = ["CHUNK", "Frame", "NodeBake", "NodeReport", "Work", "count_of"]
 
@@ -187,7 +187,7 @@ class NodeBake:
 
     def sound(self, chunk: list[int], view: str, bad: dict[int, str]) -> list[int]:
         """The frames whose sources were written and are still what they were; the others are reported as failed."""
-        now = state_of(self.state.node, fresh=True)
+        now = frame_keys(self.state.node, chunk, view)
         good = []
         for frame in chunk:
             reasons = [
@@ -195,7 +195,7 @@ class NodeBake:
                 for other, reason in bad.items()
                 if other in self.state.window(frame)
             ]
-            if not reasons and now.frame_key(frame, view) != self.keys[frame, view]:
+            if not reasons and now[frame] != self.keys[frame, view]:
                 reasons = ["its source changed while it was baked"]
             if reasons:
                 self.report.failed[frame, view] = reasons[0]

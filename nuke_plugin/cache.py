@@ -36,6 +36,7 @@ __all__ = [
     "file_stamp",
     "key_of",
     "link",
+    "places_of",
     "read_sentinel",
     "relit_path",
     "same_file",
@@ -51,6 +52,7 @@ TOUCH_EVERY_S = 600.0  # `last_used` is written no more often than this
 
 HEX_KEY = f"[0-9a-f]{{{KEY_LENGTH}}}"
 STORED_NAME = re.compile(rf"{HEX_KEY}\.exr")
+TAKE_PATTERN = re.compile(rf".+/{HEX_KEY}/takes/{HEX_KEY}/%V/relit\.%04d\.exr")
 RELIT_NAME = re.compile(r"relit\.(-?\d+)\.exr")
 
 
@@ -107,6 +109,14 @@ class Places:
     def pattern(self, take: str) -> str:
         """What a Read node is given: forward slashes, %V for the view, %04d for the frame."""
         return f"{self.take(take).as_posix()}/%V/relit.%04d.exr"
+
+
+def places_of(pattern: str) -> Places | None:
+    """Where the take of a pattern lies; None where the pattern isn't one of ours."""
+    if not TAKE_PATTERN.fullmatch(pattern):
+        return None
+    folder = Path(pattern).parents[3]
+    return Places(folder.parent, folder.name)
 
 
 def relit_path(pattern: str, view: str, frame: int) -> Path:

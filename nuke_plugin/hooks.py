@@ -110,7 +110,7 @@ def knob_changed(node: nuke.Node, knob: nuke.Knob) -> None:
         blend = knobs.value_of(node, knobs.TEMPORAL_BLEND)
         knobs.knob_of(node, knobs.TEMPORAL_WINDOW).setEnabled(blend > 0.0)
     if name in OF_THE_STATE or name in (PANEL_OPENED, INPUT_CHANGED):
-        state.forget(node)
+        state.forget(node, source=name in (PANEL_OPENED, INPUT_CHANGED))
         show_status(node)
 
 

@@ -11,6 +11,7 @@ Runs inside Nuke (Python 3.9 and later): standard library and `nuke` only.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -35,6 +36,7 @@ __all__ = [
     "badge",
     "cache_root",
     "forget",
+    "frame_keys",
     "frames_wanted",
     "relink",
     "state_of",
@@ -129,11 +131,20 @@ def state_of(node: nuke.Node, fresh: bool = False) -> NodeState:
     Raises:
         RelightError: there is no look or no source, or a setting makes no sense; names the node.
     """
-    name = node.fullName()
-    kept = _KEPT.get(name)
+    kept = _KEPT.get(node.fullName())
     if not fresh and kept is not None and time.monotonic() < kept[0]:
         return kept[1]
-    return _Moment(fresh).state(node)
+    return _Moment(fresh).kept_state(node)
+
+
+def frame_keys(node: nuke.Node, frames: Iterable[int], view: str) -> dict[int, str]:
+    """The keys of a few frames, looked at anew; of no other frame a file is looked at, if these need none.
+
+    Raises:
+        RelightError: as `state_of`.
+    """
+    state = _Moment(fresh=True).state(node)
+    return {frame: state.frame_key(frame, view) for frame in frames}
 
 
 def status_of(
@@ -191,7 +202,8 @@ def relink(node: nuke.Node) -> Status:
                 shown += 1
             shown += frame in there
     if shown:
-        cache.touch(state.places, take=state.take)
+        with contextlib.suppress(RelightError):  # a cache that can only be read shows what it has all the same
+            cache.touch(state.places, take=state.take)
         results = {
             knobs.RESULT_PATH: state.pattern,
             knobs.RESULT_FIRST: state.frames[0],
@@ -237,17 +249,33 @@ def badge(node: nuke.Node) -> str:
         return error.problem
 
 
-def forget(node: nuke.Node | None = None) -> None:
-    """Drops what is kept for about two seconds; of every node when None."""
-    if node is None:
-        _KEPT.clear()
-    else:
-        _KEPT.pop(node.fullName(), None)
+def forget(node: nuke.Node | None = None, source: bool = True) -> None:
+    """Drops what is kept for about two seconds.
+
+    Args:
+        node: of this one; of every node when None.
+        source: also what was found upstream; not so where only the node's own settings changed, as when a slider is
+            dragged.
+    """
+    for kept in (_KEPT, _SOURCES) if source else (_KEPT,):
+        if node is None:
+            kept.clear()
+        else:
+            kept.pop(node.fullName(), None)
 
 
 # Private implementation
 
 _KEPT: dict[str, tuple[float, NodeState]] = {}  # by full name: until when, and what
+_SOURCES: dict[str, tuple[float, _Source]] = {}  # the same, of what is upstream
+
+
+@dataclass(frozen=True)
+class _Source:
+    """What was found upstream of a node; the stamps of files are there as far as somebody asked."""
+
+    survey: upstream.Survey
+    stamps: Stamps
 
 
 class _Moment:
@@ -257,6 +285,7 @@ class _Moment:
         self.fresh = fresh
         self.files: dict[str, tuple[str, int, int]] = {}
         self.states: dict[str, NodeState] = {}
+        self.found: dict[str, _Source] = {}  # upstream of each node, where it was looked at anew
         self.busy: set[str] = set()
 
     def state(self, node: nuke.Node) -> NodeState:
@@ -265,15 +294,23 @@ class _Moment:
             return self.states[name]
         if name in self.busy:
             raise RelightError(f"{name} depends on itself.", "Undo the expression that leads back to it.")
-        started = time.monotonic()
         self.busy.add(name)
         try:
-            state = self.look(node)
+            self.states[name] = self.look(node)
         finally:
             self.busy.discard(name)
-        self.states[name] = state
+        return self.states[name]
+
+    def kept_state(self, node: nuke.Node) -> NodeState:
+        """As `state`; everything is looked at now, and kept for a while."""
+        started = time.monotonic()
+        state = self.state(node)
+        for found in self.states.values():
+            _ = found.take  # it depends on every frame
         now = time.monotonic()
-        _KEPT[name] = (now + max(KEPT_S, KEPT_PER_COST * (now - started)), state)
+        until = now + max(KEPT_S, KEPT_PER_COST * (now - started))
+        _KEPT.update({name: (until, found) for name, found in self.states.items()})
+        _SOURCES.update({name: (until, source) for name, source in self.found.items()})
         return state
 
     def look(self, node: nuke.Node) -> NodeState:
@@ -284,15 +321,26 @@ class _Moment:
             )
         first, last = upstream.source_range(node)
         digest = look_sha256(settings.look)
-        found = upstream.survey(node)
         views = tuple(nuke.views())
         root = nuke.root()
         frames = tuple(sorted({*range(first, last + 1), *range(int(root.firstFrame()), int(root.lastFrame()) + 1)}))
-        base = key_of("base", PIXELS, digest, settings_key(settings), found.key)
-        stamps = Stamps(found.files, found.outside, found.keeps_time, found.keeps_view, frames, views, self.files)
-        keys = _Keys(base, first, last, settings.radius, stamps, found.relit, self)
-        places = Places(cache_root(node), base)
+        source = self.source(node, frames, views)
+        base = key_of("base", PIXELS, digest, settings_key(settings), source.survey.key)
+        above = tuple(self.state_if_any(other) for other in source.survey.relit)
+        keys = _Keys(base, first, last, settings.radius, source.stamps, above)
+        places = Places(cache_root(node, base), base)
         return NodeState(node, settings, digest, base, first, last, frames, views, places, keys)
+
+    def source(self, node: nuke.Node, frames: tuple[int, ...], views: tuple[str, ...]) -> _Source:
+        """What is upstream."""
+        until, kept = _SOURCES.get(node.fullName(), (0.0, None))
+        young = not self.fresh and time.monotonic() < until
+        if kept is not None and young and (kept.stamps.frames, kept.stamps.views) == (frames, views):
+            return kept
+        found = upstream.survey(node)
+        stamps = Stamps(found.files, found.outside, found.keeps_time, found.keeps_view, frames, views, self.files)
+        self.found[node.fullName()] = _Source(found, stamps)
+        return self.found[node.fullName()]
 
     def state_if_any(self, node: nuke.Node) -> NodeState | None:
         """The state of a node upstream; None where it has none: without a look it gives no picture either."""
@@ -311,8 +359,7 @@ class _Keys:
     last: int
     radius: int
     stamps: Stamps
-    above: tuple[nuke.Node, ...]  # RelightGAN nodes upstream
-    moment: _Moment
+    above: tuple[NodeState | None, ...]  # of the RelightGAN nodes upstream
     takes: dict[tuple[tuple[int, ...], tuple[str, ...]], str] = field(default_factory=dict)
     known: dict[tuple[int, str], str] = field(default_factory=dict)
     contents: dict[tuple[int, str], str] = field(default_factory=dict)
@@ -338,12 +385,11 @@ class _Keys:
         """What the source of a frame is made from: files, and relit frames of RelightGAN nodes upstream."""
         place = (frame, view)
         if place not in self.contents:
-            relit = [self.relit(node, frame, view) for node in self.above]
+            relit = [self.relit(state, frame, view) for state in self.above]
             self.contents[place] = key_of(self.stamps.of(frame, view), relit)
         return self.contents[place]
 
-    def relit(self, node: nuke.Node, frame: int, view: str) -> list[str]:
-        state = self.moment.state_if_any(node)
+    def relit(self, state: NodeState | None, frame: int, view: str) -> list[str]:
         if state is None:
             return []
         if not self.stamps.keeps_time:

@@ -670,3 +670,109 @@ def test_a_thousand_frames_are_looked_at_in_well_under_a_second(shot):
     started = time.perf_counter()
     shot.state.state_of(shot.node, fresh=True)
     assert time.perf_counter() - started < 3  # the simulator's Tcl is most of it
+
+
+def test_dragging_a_slider_looks_at_no_file_and_no_node_upstream_again(shot, monkeypatch):
+    from relightgan.nuke_plugin import hooks, source_files, upstream
+
+    store(shot)
+    shot.state.state_of(shot.node, fresh=True)
+    looked = []
+    monkeypatch.setattr(source_files, "file_stamp", looked.append)
+    monkeypatch.setattr(upstream, "survey", looked.append)
+    for value in (0.25, 0.5, 0.75):
+        shot.node["exposure"].setValue(value)
+        hooks.knob_changed(shot.node, shot.node["exposure"])
+        assert shot.node["status"].value() == "stale 1001-1006"
+    assert looked == []
+    monkeypatch.undo()
+    shot.read["file"].setValue((shot.folder / "other.%04d.exr").as_posix())
+    hooks.knob_changed(shot.node, SimpleNamespace(name=lambda: "inputChange"))
+    shot.node["exposure"].setValue(0)
+    hooks.knob_changed(shot.node, shot.node["exposure"])
+    assert shot.node["status"].value() == "stale 1001-1006"  # the plate is another one
+
+
+def test_the_keys_of_a_few_frames_ask_for_the_files_of_those_only(shot, monkeypatch):
+    from relightgan.nuke_plugin import source_files
+
+    expected = keys(shot)
+    looked = []
+    real = source_files.file_stamp
+    monkeypatch.setattr(source_files, "file_stamp", lambda path: looked.append(path) or real(path))
+    found = shot.state.frame_keys(shot.node, [1002, 1003], "main")
+    assert found == {frame: expected[frame, "main"] for frame in (1002, 1003)}
+    assert sorted(looked) == [plate(shot.folder, "plate", frame).as_posix() for frame in (1002, 1003)]
+
+
+# Where the cache lies when a script moves
+
+
+@pytest.fixture
+def beside(shot):
+    """`shot` with its cache beside the script, in the folder a."""
+    shot.node["cache_folder"].setValue("")
+    for name in ("a", "b"):
+        (shot.folder / name).mkdir()
+    shot.nuke.scriptSaveAs(str(shot.folder / "a" / "x.nk"))
+    store(shot)
+    assert status(shot) == {"ready": FRAMES}
+    return shot
+
+
+def test_a_script_saved_in_another_folder_keeps_its_frames_until_its_state_is_another(beside):
+    old = beside.node["result_path"].value()
+    beside.nuke.scriptSaveAs(str(beside.folder / "b" / "x.nk"))
+    assert status(beside) == {"ready": FRAMES}
+    plate(beside.folder, "plate", 1003).write_bytes(b"other")
+    store(beside)  # one frame made again: the others are not lost
+    assert status(beside) == {"ready": FRAMES}
+    assert beside.node["result_path"].value().startswith((beside.folder / "a").as_posix())
+    beside.node["exposure"].setValue(1)
+    assert status(beside) == {"stale": FRAMES}
+    store(beside)
+    assert status(beside) == {"ready": FRAMES}
+    assert beside.node["result_path"].value().startswith((beside.folder / "b").as_posix())
+    assert old != beside.node["result_path"].value()
+
+
+def test_a_script_moved_with_its_cache_finds_its_frames(beside):
+    (beside.folder / "a").rename(beside.folder / "moved")
+    beside.nuke.scriptClear()
+    beside.nuke.scriptOpen(str(beside.folder / "moved" / "x.nk"))
+    beside.node = beside.nuke.toNode("RelightGAN1")
+    beside.state.relink(beside.node)
+    assert status(beside) == {"ready": FRAMES}
+    assert beside.node["result_path"].value().startswith((beside.folder / "moved").as_posix())
+
+
+def test_frames_of_an_unsaved_script_do_not_keep_a_saved_one_in_the_home_folder(shot, monkeypatch):
+    monkeypatch.setenv("HOME", str(shot.folder / "home"))
+    shot.node["cache_folder"].setValue("")
+    store(shot)
+    shot.nuke.scriptSaveAs(str(shot.folder / "x.nk"))
+    assert status(shot) == {"stale": FRAMES}
+    assert shot.state.state_of(shot.node).cache == shot.folder / "relightgan_cache"
+
+
+def test_a_chosen_cache_folder_is_never_overruled(beside, tmp_path):
+    beside.node["cache_folder"].setValue((tmp_path / "chosen").as_posix())
+    assert beside.state.state_of(beside.node, fresh=True).cache == tmp_path / "chosen"
+
+
+def test_a_cache_that_can_only_be_read_shows_its_frames(shot):
+    import json
+    import subprocess
+
+    store(shot)
+    places = shot.state.state_of(shot.node).places
+    words = json.loads(places.sentinel.read_text())
+    places.sentinel.write_text(json.dumps({**words, "last_used": words["last_used"] - 3600}))
+    cache = str(places.root)
+    read_only = ["mount", "-o", "bind,ro", cache, cache]
+    if subprocess.run(read_only, capture_output=True, check=False).returncode:
+        pytest.skip("no right to mount a folder that can only be read")
+    try:
+        assert shot.state.relink(shot.node).is_ready
+    finally:
+        subprocess.run(["umount", "-l", cache], check=False)
