@@ -18,6 +18,15 @@ BESIDE_SCRIPT = "relightgan_cache"
 OF_UNSAVED_SCRIPTS = "~/.relightgan/cache"
 
 
+def script_path() -> str:
+    """Where the script is saved, from the root and with forward slashes; empty where it isn't yet.
+
+    Nuke may know it by a relative path: the one it was started with.
+    """
+    name = str(nuke.root().name())
+    return "" if name == "Root" else knobs.absolute(name, str(Path.cwd()))
+
+
 def cache_root(node: nuke.Node, base: str = "") -> Path:
     """The cache folder of a node: its knob, then RELIGHTGAN_CACHE, the plug-in's config, or beside the script.
 
@@ -31,7 +40,7 @@ def cache_root(node: nuke.Node, base: str = "") -> Path:
     Raises:
         RelightError: the plug-in's config can't be read.
     """
-    script = "" if nuke.root().name() == "Root" else knobs.slashes(str(nuke.root().name()))
+    script = script_path()
     beside = str(Path(script).parent) if script else ""
     home = str(Path(OF_UNSAVED_SCRIPTS).expanduser())
     chosen = knobs.path_of(node, knobs.CACHE_FOLDER)

@@ -25,6 +25,7 @@ import nuke
 from relightgan.core.errors import RelightError
 from relightgan.nuke_plugin import graph, knobs
 from relightgan.nuke_plugin.bake import needed_of
+from relightgan.nuke_plugin.cache_root import script_path
 from relightgan.nuke_plugin.messages import say
 from relightgan.nuke_plugin.ranges import format_frames
 from relightgan.nuke_plugin.state import relink, status_of
@@ -111,13 +112,12 @@ def check(write: nuke.Node, frame: int) -> None:
 
 def command_line(write: nuke.Node, frames: Iterable[int]) -> str:
     """The command that relights what a Write needs and renders it, for a terminal of this system."""
-    script = nuke.root().name()
     views = views_of(write)
     words = [
         str(nuke.EXE_PATH),
         "-t",
         str(BATCH),
-        f"--script={script if Path(script).is_absolute() else 'SAVED_SCRIPT.nk'}",
+        f"--script={script_path() or 'SAVED_SCRIPT.nk'}",
         f"--write={write.fullName()}",
         *([f"--views={','.join(views)}"] if views != list(nuke.views()) else []),
         f"--frames={format_frames(frames)}",

@@ -81,11 +81,11 @@ def shot(small_comps, tiny_plates, darken_grid_look, tmp_path):
     def save(*pieces, **values):
         made.script.write_text("".join(pieces or (HEADER, READ, RELIGHT, WRITE)) % {**made.values, **values})
 
-    def nuke(*words, **changes):
+    def nuke(*words, cwd=folder, **changes):
         return subprocess.run(
             [NUKE, *map(str, words)],
             env={**made.env, **changes},
-            cwd=folder,
+            cwd=cwd,
             capture_output=True,
             text=True,
             timeout=120,
@@ -280,6 +280,21 @@ def test_a_plain_render_says_what_to_run_and_after_that_works(shot, small_comps)
     expected = expected_half(shot, small_comps, FRAMES)
     for frame in FRAMES:
         assert small_comps.same_bits(small_comps.rgb(str(shot.out) % frame), expected[frame])
+
+
+def test_a_script_given_by_a_relative_path_keeps_its_frames_beside_it_and_is_found_from_elsewhere(shot):
+    shot.save(HEADER.replace(' name "%(script)s"\n', ""), READ, RELIGHT, WRITE)
+    anew = {"NUKE_PATH": str(ROOT), "RELIGHTGAN_CACHE": ""}
+    refused = shot.nuke("-F", 1001, "-x", shot.script.name, **anew)
+    (line,) = errors_in(refused)
+    assert f"--script={shot.script}" in shlex.split(line[line.index("Run: ") :])
+    done = shot.nuke("-t", BATCH, f"--script={shot.script.name}", "--bake-only", "--frames=1001", RELIGHTGAN_CACHE="")
+    assert done.returncode == 0, done.stderr
+    assert (shot.folder / "relightgan_cache").is_dir()
+    for script, folder in ((shot.script.name, shot.folder), (f"{shot.folder.name}/shot.nk", shot.folder.parent)):
+        rendered = shot.nuke("-F", 1001, "-x", script, cwd=folder, **anew)
+        assert rendered.returncode == 0, rendered.stderr
+        Path(str(shot.out) % 1001).unlink()
 
 
 @pytest.mark.parametrize("load_callbacks", ["true", "false"])
