@@ -27,7 +27,7 @@ from relightgan.core import errors
 from relightgan.core.errors import Cancelled, RelightError, WorkerError
 from relightgan.core.protocol import LAST_EVENTS, Message
 from relightgan.nuke_plugin.worker_log import log_path
-from relightgan.nuke_plugin.worker_process import CRASHED, IDLE, Limits, WorkerProcess, worker_command
+from relightgan.nuke_plugin.worker_process import CRASHED, HUNG, IDLE, Limits, WorkerProcess, worker_command
 
 __all__ = ["Job", "Limits", "Worker", "log_path", "look_facts", "shared", "stop_shared"]
 
@@ -257,22 +257,33 @@ class Worker:
         with self.lock:
             if self.process is process:
                 self.process = None
-            for job in [job for job in self.jobs.values() if job.process is process]:
-                error = self.take_up(job, why, how)
+            left = [job for job in self.jobs.values() if job.process is process]
+            for job in left:
+                error = self.take_up(job, why, how, job is not left[0])
+                del self.jobs[job.id]
                 if error is not None:
                     job.fail(error)
-                if job.finished:
-                    del self.jobs[job.id]
+                if not job.finished:
+                    self.jobs[job.id] = job  # behind those that its new process has already
 
-    def take_up(self, job: Job, why: str, how: str) -> RelightError | None:
-        """Sends what is left of a job to a new process; returns why it can't be."""
+    def take_up(self, job: Job, why: str, how: str, waited: bool) -> RelightError | None:
+        """Sends what is left of a job to a new process; returns why it can't be.
+
+        Args:
+            job: what the process had.
+            why: the process ended.
+            how: IDLE, CRASHED, HUNG or HOPELESS.
+            waited: another job ran, and is to blame for a crash.
+        """
         rest = job.rest()
         if job.cancelled_at is not None:
             return Cancelled(STOPPED)
         if rest is None:  # it died between the last frame and its last word
             job.take({"type": "done", "id": job.id, "frames": job.frames, "seconds": 0.0, "device": ""})
             return None
-        if how == IDLE and job.idle_ends < IDLE_ENDS:
+        if waited and how in (CRASHED, HUNG):
+            pass
+        elif how == IDLE and job.idle_ends < IDLE_ENDS:
             job.idle_ends += 1
         elif how == CRASHED and job.crashes < CRASHES:
             job.crashes += 1

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
+import time
 from pathlib import Path
 from typing import BinaryIO
 
@@ -14,6 +16,7 @@ from relightgan.core.errors import WorkerError
 
 VARIABLE = "RELIGHTGAN_LOG_DIR"
 KEPT = 20
+YOUNG_S = 86_400.0  # one written to since may be that of a worker which lives, here or on a host with the same home
 TAIL_LINES = 5
 TAIL_BYTES = 4096
 
@@ -26,7 +29,7 @@ def log_folder() -> Path:
 
 def log_path() -> Path:
     """The file that this process's workers write what they have to say to people; there may be none yet."""
-    return log_folder() / f"worker-{os.getpid()}.log"
+    return log_folder() / f"worker-{socket.gethostname()}-{os.getpid()}.log"
 
 
 def open_log() -> BinaryIO:
@@ -49,13 +52,13 @@ def open_log() -> BinaryIO:
 
 
 def sweep(folder: Path, kept: int = KEPT) -> None:
-    """Removes all but the newest logs."""
+    """Removes old logs, but the newest."""
     found = []
     for path in folder.glob("worker-*.log"):
         with contextlib.suppress(OSError):  # another process may sweep at the same time
             found.append((path.stat().st_mtime, path))
-    for _, path in sorted(found, reverse=True)[kept - 1 :]:
-        if path != log_path():
+    for written, path in sorted(found, reverse=True)[kept - 1 :]:
+        if path != log_path() and time.time() - written > YOUNG_S:
             with contextlib.suppress(OSError):
                 path.unlink()
 

@@ -25,8 +25,9 @@ TICK_S = 0.25
 GOODBYE_S = 2.5  # for the worker to end by itself
 AFTER_KILL_S = 3.0  # for its pipe to end; another process may hold it open
 
-# Why a process ended, as far as another try goes.
-IDLE, CRASHED, HOPELESS = "idle", "crashed", "hopeless"
+# Why a process ended, as far as another try goes: for want of work; it died, or hung and was killed, over the oldest of
+# its requests; it was none of ours, or couldn't start.
+IDLE, CRASHED, HUNG, HOPELESS = "idle", "crashed", "hung", "hopeless"
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class WorkerProcess:
         command: what to start.
         limits: how long to wait; then it is killed.
         on_event: gets every event that is for a request; on the thread that reads.
-        on_end: gets this process, the reason for people, and IDLE, CRASHED or HOPELESS, once; on one of the threads.
+        on_end: gets this process, the reason for people, and IDLE, CRASHED, HUNG or HOPELESS; once, on any thread.
         oldest_cancel: tells when the longest waiting cancel was asked for (time.monotonic()); None where none waits.
 
     Raises:
@@ -203,7 +204,7 @@ class WorkerProcess:
             self.ended.set()
         self.to_send.put(None)
         if self.killed:
-            self.on_end(self, self.killed, HOPELESS)
+            self.on_end(self, self.killed, HUNG if self.killed_at and self.greeted else HOPELESS)
         elif code == 0 and self.greeted:
             self.on_end(self, "The worker ended for want of work.", IDLE)
         else:

@@ -58,7 +58,9 @@ elif mode == "refuses_this":
     say(type="refused", id=request["id"], problem="I don't like this one.", fix="Ask for another.")
 elif mode == "unknown_kind":
     say(type="failed", id=request["id"], kind="SystemExit", problem="What is this?", fix="Nothing.", frames=[])
-elif mode == "deaf":  # lives, but takes no cancel
+elif mode == "deaf_at_first" and list(request["outputs"]) == ["2"]:
+    say(type="done", id=request["id"], frames=[2], seconds=0, device="CPU")
+elif mode in ("deaf", "deaf_at_first"):  # lives, but takes no cancel
     while True:
         say(type="heartbeat", busy=True)
         time.sleep(0.2)

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -19,6 +20,7 @@ from relightgan.core.errors import (
     LookError,
     ProtocolError,
     RelightError,
+    SequenceError,
     UsageError,
     WorkerError,
 )
@@ -329,6 +331,36 @@ def test_killed_twice_it_is_reported_with_the_reason_and_the_log(place, tmp_path
 
 
 @posix
+def test_a_request_that_only_waited_while_another_killed_the_worker_is_done(place, tmp_path, workers):
+    """However often: only the request that ran counts as the reason."""
+    worker = workers(place, tmp_path)
+    deadly = worker.relight(request(place, tmp_path / "deadly", range(1, 7), look="slow.onnx"))
+    deadlier = worker.relight(request(place, tmp_path / "deadlier", range(1, 7), look="slow.onnx"))
+    innocent = worker.relight(request(place, tmp_path / "innocent", [1, 2]))
+    for job in (deadly, deadly, deadlier, deadlier):
+        wait_for(job, "started")
+        os.kill(worker.pid, signal.SIGKILL)
+    for job in (deadly, deadlier):
+        wait(job)
+        with pytest.raises(WorkerError, match=r"killed by signal 9.*started again"):
+            job.result()
+    wait(innocent)
+    assert innocent.result()["frames"] == [1, 2]
+
+
+def test_a_request_behind_one_that_cannot_be_cancelled_is_done_by_another_worker(stand_in, place, tmp_path):
+    worker = stand_in("deaf_at_first")
+    stuck = worker.relight(request(place, tmp_path, [1]))
+    waiting = worker.relight(request(place, tmp_path, [2]))
+    wait_for(stuck, "accepted")
+    stuck.cancel()
+    wait(waiting, 15)
+    assert waiting.result()["type"] == "done"
+    with pytest.raises(Cancelled):
+        stuck.result()
+
+
+@posix
 def test_a_worker_that_hangs_is_killed_and_reported(place, tmp_path, workers):
     worker = workers(place, tmp_path, limits=Limits(silence_s=2.0))
     job = worker.relight(request(place, tmp_path / "out", range(1, 7), look="slow.onnx"))
@@ -355,9 +387,12 @@ def test_nothing_here_waits_for_a_worker_that_does_not_read(place, tmp_path, wor
     started = time.monotonic()
     jobs = [worker.relight(request(place, tmp_path, [1], outputs=outputs)) for _ in range(4)]
     assert time.monotonic() - started < 1
-    for job in jobs:
+    wait(jobs[0], 15)
+    with pytest.raises(WorkerError, match="no sign of life"):
+        jobs[0].result()
+    for job in jobs[1:]:  # never begun, so another worker does them
         wait(job, 15)
-        with pytest.raises(WorkerError, match="no sign of life"):
+        with pytest.raises(SequenceError, match="lacks 4994 frames"):
             job.result()
 
 
@@ -557,27 +592,37 @@ def alive(pid: int) -> bool:
 # The log
 
 
+def test_a_log_that_may_still_be_written_is_not_swept(place, tmp_path, workers):
+    """A farm's hosts may share a home folder, and have more workers than logs are kept."""
+    folder = tmp_path / "logs"
+    folder.mkdir()
+    for number in range(30):
+        (folder / f"worker-otherhost-{number + 10_000_000}.log").write_text("at work")
+    wait(workers(place, tmp_path).relight(request(place, tmp_path, [1])))
+    assert len(names(folder)) == 31
+
+
 def test_the_log_has_what_the_worker_said_and_old_ones_are_swept(place, tmp_path, workers):
     folder = tmp_path / "logs"
     folder.mkdir()
     for number in range(30):
-        old = folder / f"worker-{number + 10_000_000}.log"
+        old = folder / f"worker-otherhost-{number + 10_000_000}.log"
         old.write_text("old")
         os.utime(old, (1_000_000 + number, 1_000_000 + number))
     (folder / "notes.txt").write_text("not ours")
     wait(workers(place, tmp_path).relight(request(place, tmp_path, [1])))
-    assert client.log_path() == folder / f"worker-{os.getpid()}.log"
+    assert client.log_path() == folder / f"worker-{socket.gethostname()}-{os.getpid()}.log"
     assert "is ready" in client.log_path().read_text()
     left = [name for name in names(folder) if name.startswith("worker-")]
     assert len(left) == worker_log.KEPT
-    assert "worker-10000029.log" in left
-    assert "worker-10000000.log" not in left
+    assert "worker-otherhost-10000029.log" in left
+    assert "worker-otherhost-10000000.log" not in left
     assert (folder / "notes.txt").exists()
 
 
 def test_without_the_variable_the_log_is_in_the_home_folder(monkeypatch):
     monkeypatch.setenv("RELIGHTGAN_LOG_DIR", "")
-    assert client.log_path() == Path.home() / ".relightgan" / "logs" / f"worker-{os.getpid()}.log"
+    assert client.log_path().parent == Path.home() / ".relightgan" / "logs"
 
 
 def test_a_log_that_cannot_be_written_is_an_error_that_names_it(place, tmp_path, workers, monkeypatch):

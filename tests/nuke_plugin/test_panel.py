@@ -18,6 +18,8 @@ QtWidgets = pytest.importorskip("PySide6.QtWidgets")
 import shiboken6  # noqa: E402 - after the platform was chosen
 from PySide6 import QtCore, QtGui, QtTest  # noqa: E402
 
+from relightgan.nuke_plugin.worker_log import log_path  # noqa: E402
+
 ROOT = Path(__file__).resolve().parents[2]
 BEFORE, AFTER = (90, 100, 120), (230, 170, 60)
 LONG = "courtyard_dusk_moody_graded_approved_by_everybody_really_final_version_that_was_never_meant_to_be_kept_v012"
@@ -375,7 +377,7 @@ def test_the_log_is_followed_while_it_is_seen(open_panel, tmp_path):
     wait_for(lambda: panel.log.isVisible())
     assert panel.log.text.toPlainText() == ""
     assert "said nothing yet" in panel.log.text.placeholderText()
-    path = tmp_path / "logs" / f"worker-{os.getpid()}.log"
+    path = log_path()
     path.parent.mkdir(exist_ok=True)
     lines = "".join(f"line {i}\n" for i in range(200))
     path.write_bytes((lines + "ümläut").encode()[:-1])  # cut within a letter
@@ -401,7 +403,7 @@ def test_the_log_is_followed_while_it_is_seen(open_panel, tmp_path):
 
 
 def test_a_long_log_is_shown_from_near_its_end(open_panel, tmp_path):
-    path = tmp_path / "logs" / f"worker-{os.getpid()}.log"
+    path = log_path()
     path.parent.mkdir()
     path.write_text("".join(f"line {i:09d}\n" for i in range(100_000)))
     panel = open_panel()
