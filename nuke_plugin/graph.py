@@ -5,6 +5,7 @@ Runs inside Nuke (Python 3.9 and later): standard library and `nuke` only.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 import nuke
@@ -45,6 +46,9 @@ KEEP_TIME = frozenset((
 # Of those, the ones that may take one view's picture from another view.
 CHANGE_VIEW = frozenset(("Anaglyph", "JoinViews", "MixViews", "OneView", "ShuffleViews", "SideBySide"))
 
+NUMBER = re.compile(r"-?\d+(\.\d*)?(e[-+]?\d+)?")
+LITERALS = {"true": 1.0, "false": 0.0}
+
 
 def upstream(node: nuke.Node, inputs: Iterable[int] | None = None, frame: int | None = None) -> list[nuke.Node]:
     """Every node that a node's pixels can come from, without the node itself; through groups both ways.
@@ -53,21 +57,26 @@ def upstream(node: nuke.Node, inputs: Iterable[int] | None = None, frame: int | 
         node: where to start; also inside a group.
         inputs: start at these inputs only; all when None.
         frame: leave out what isn't looked at on this frame: the other inputs of a Switch, and all but the first of a
-            disabled node; None for everything.
+            disabled node. Above a node that may ask for other frames, and with None, only what is looked at on none.
 
     Returns:
         nodes in an order that depends on the connections only, each once; nodes inside groups among them.
     """
     found: dict[str, nuke.Node] = {}
+    asked: dict[str, set[int | None]] = {}  # by name: on which frames the node was looked at
     first = inputs_of(node, frame) if inputs is None else [node.input(i) for i in inputs]
-    waiting = [other for other in reversed(first) if other is not None]
+    above = frame if keeps_time(node) else None
+    waiting = [(other, above) for other in reversed(first) if other is not None]
     while waiting:
-        here = waiting.pop()
+        here, frame = waiting.pop()
         name = here.fullName()
-        if name in found:
+        seen = asked.setdefault(name, set())
+        if frame in seen or None in seen:
             continue
+        seen.add(frame)
         found[name] = here
-        waiting += [other for other in reversed(inputs_of(here, frame)) if other is not None]
+        above = frame if keeps_time(here) else None
+        waiting += [(other, above) for other in reversed(inputs_of(here, frame)) if other is not None]
     found.pop(node.fullName(), None)
     return list(found.values())
 
@@ -80,12 +89,11 @@ def inputs_of(node: nuke.Node, frame: int | None = None) -> list[nuke.Node | Non
     if node.Class() == "Input":
         return [fed_by(node)]
     inputs = [node.input(i) for i in range(node.inputs())]
-    if frame is not None:
-        if is_off(node, frame):
-            return inputs[:1]
-        chosen = chosen_input(node, frame)
-        if chosen is not None:
-            return inputs[chosen : chosen + 1]
+    if is_off(node, frame):
+        return inputs[:1]
+    chosen = chosen_input(node, frame)
+    if chosen is not None:
+        return inputs[chosen : chosen + 1]
     return [*inputs, *(inside for inside in insides(node) if inside.Class() == "Output")]
 
 
@@ -109,16 +117,29 @@ def parent_of(node: nuke.Node) -> nuke.Node | None:
     return None if group is None or group.Class() == "Root" else group
 
 
-def is_off(node: nuke.Node, frame: int) -> bool:
-    """True where a node is disabled on a frame and so passes its first input."""
-    disable = node.knob("disable")
-    return disable is not None and bool(disable.getValueAt(frame))
+def is_off(node: nuke.Node, frame: int | None) -> bool:
+    """True where a node is disabled, and so passes its first input; on a frame, or with None on every frame."""
+    return bool(certain(node, "disable", frame))
 
 
-def chosen_input(node: nuke.Node, frame: int) -> int | None:
-    """The one input that a Switch looks at on a frame; None for other nodes."""
-    which = node.knob("which") if node.Class() == "Switch" else None
-    return None if which is None else min(max(int(which.getValueAt(frame)), 0), max(node.inputs() - 1, 0))
+def chosen_input(node: nuke.Node, frame: int | None) -> int | None:
+    """The one input that a Switch looks at, on a frame or with None on every frame; None where that isn't certain."""
+    which = certain(node, "which", frame) if node.Class() == "Switch" else None
+    return None if which is None else min(max(int(which), 0), max(node.inputs() - 1, 0))
+
+
+def certain(node: nuke.Node, name: str, frame: int | None) -> float | None:
+    """A knob's value in every view, on a frame or with None on every frame; None where that isn't certain."""
+    knob = node.knob(name)
+    if knob is None:
+        return None
+    text = str(knob.toScript())
+    if text in LITERALS:
+        return LITERALS[text]
+    if NUMBER.fullmatch(text):
+        return float(text)
+    # Animated, an expression, or one value for each view.
+    return float(knob.getValueAt(frame)) if frame is not None and len(nuke.views()) == 1 else None
 
 
 def relight_nodes(group: nuke.Group | None = None) -> list[nuke.Node]:
@@ -165,17 +186,8 @@ def inert(node: nuke.Node, frame: int | None = None) -> bool:
     Args:
         frame: on this frame; on every frame when None, which an animated knob never counts for.
     """
-
-    def always(name: str, wanted: bool) -> bool:
-        knob = node.knob(name)
-        if knob is None:
-            return False
-        if frame is not None:
-            return bool(knob.getValueAt(frame) > 0) is wanted
-        changes = knob.isAnimated() or knob.hasExpression()
-        return not changes and bool(knob.value() > 0) is wanted
-
-    return always("disable", True) or always(knobs.BYPASS, True) or always(knobs.STRENGTH, False)
+    off, bypass, strength = (certain(node, name, frame) for name in ("disable", knobs.BYPASS, knobs.STRENGTH))
+    return bool(off) or bool(bypass) or (strength is not None and strength <= 0)
 
 
 def time_neutral(nodes: Iterable[nuke.Node]) -> bool:

@@ -86,8 +86,7 @@ def before_render() -> None:
         RuntimeError: a node's state can't be read; one line.
     """
     for node in _guarded(nuke.thisNode()):
-        if not graph.inert(node):
-            _in_one_line(_relink_if_nuke_lets_us, node)
+        _in_one_line(_relink_if_nuke_lets_us, node)
 
 
 def before_frame_render() -> None:
@@ -105,9 +104,8 @@ def check(write: nuke.Node, frame: int) -> None:
     Raises:
         RelightError: it isn't; the fix is the command to run.
     """
-    for node in _guarded(write):
-        if not graph.inert(node, frame):
-            _check(node, write, frame)
+    for node in _guarded(write, frame):
+        _check(node, write, frame)
 
 
 def command_line(write: nuke.Node, frames: Iterable[int]) -> str:
@@ -135,11 +133,11 @@ def views_of(write: nuke.Node) -> list[str]:
     return [view for view in known if view in chosen] or known
 
 
-def _guarded(write: nuke.Node) -> list[nuke.Node]:
-    """The RelightGAN nodes a Write depends on; none for the Write inside one of them."""
+def _guarded(write: nuke.Node, frame: int | None = None) -> list[nuke.Node]:
+    """The RelightGAN nodes a Write depends on, on a frame or on any; none for the Write inside one of them."""
     if knobs.is_relight_node(write.parent()):
         return []
-    return graph.relight_nodes_upstream(write)
+    return [node for node in graph.relight_nodes_upstream(write, frame) if not graph.inert(node)]
 
 
 def _relink_if_nuke_lets_us(node: nuke.Node) -> None:
@@ -153,7 +151,8 @@ def _relink_if_nuke_lets_us(node: nuke.Node) -> None:
 
 def _check(node: nuke.Node, write: nuke.Node, frame: int) -> None:
     views = views_of(write)
-    asked = needed_of(node, write, [frame])
+    # Where time runs differently below it, its own frame decides whether it is switched off.
+    asked = {other for other in needed_of(node, write, [frame]) if not graph.inert(node, other)}
     now = status_of(node, asked, views)
     # Below a time-warp more frames may be named than the render asks for; one that is missing then fails in RG_Read.
     if now.is_ready or (now.ready and not now.stale and asked != {frame}):

@@ -20,7 +20,7 @@ def warps_between(below: nuke.Node, above: nuke.Node) -> list[nuke.Node]:
     """The nodes between two nodes that ask for other frames than they are asked for; empty where time runs the same."""
     found = []
     for node in graph.upstream(below):
-        if not graph.time_neutral([node]) and above in graph.upstream(node):
+        if not graph.keeps_time(node) and not graph.is_off(node, None) and above in graph.upstream(node):
             found.append(node)
     return found
 

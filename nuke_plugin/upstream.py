@@ -81,7 +81,7 @@ class Survey:
     key: str  # of the text
     files: tuple[FileKnob, ...]
     outside: tuple[OutsideKnob, ...]  # knobs whose values count besides their text
-    relit: tuple[nuke.Node, ...]  # RelightGAN nodes, whose frame keys stand for their relit files
+    relit: tuple[nuke.Node, ...]  # RelightGAN nodes that are on; their frame keys stand for their relit files
     keeps_time: bool  # only the frame itself is asked for
     keeps_view: bool
 
@@ -92,7 +92,7 @@ def survey(node: nuke.Node) -> Survey:
     writer = _Writer(node, stream)
     key = key_of(writer.text_of(stream), project_text())
     files = [FileKnob.of(other, other[name]) for other in [*stream, *writer.beside] for name in _file_knobs(other)]
-    relit = [other for other in stream if knobs.is_relight_node(other)]
+    relit = [other for other in stream if knobs.is_relight_node(other) and not graph.inert(other)]
     pictures = [*stream, *writer.pictures]
     return Survey(
         key,

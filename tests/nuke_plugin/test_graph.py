@@ -130,8 +130,11 @@ def test_on_a_frame_a_switch_has_one_input_and_a_disabled_node_its_first(comp):
     assert names(graph.relight_nodes_upstream(switch, frame=5)) == [a.name()]
     assert names(graph.relight_nodes_upstream(switch, frame=11)) == [b.name()]
     merge = comp.make("Merge2", a, b)
+    assert len(graph.relight_nodes_upstream(merge)) == 2
     merge["disable"].setValue(True)
     assert names(graph.relight_nodes_upstream(merge, frame=1)) == [a.name()]
+    assert names(graph.relight_nodes_upstream(merge)) == [a.name()]
+    merge["disable"].setExpression("frame > 10")
     assert len(graph.relight_nodes_upstream(merge)) == 2
 
 
@@ -168,3 +171,27 @@ def test_a_node_taken_apart_is_named(comp):
     with pytest.raises(RelightError, match="Grade1 has no knob 'precision'"):
         knobs.read_settings(stranger)
     assert graph.inner(group, knobs.READ_NODE).name() == knobs.READ_NODE
+
+
+def test_above_a_node_that_moves_time_another_frame_decides_about_a_switch(comp):
+    from relightgan.nuke_plugin import graph
+
+    nuke = comp.nuke
+    off, on = nuke.nodes.Constant(), nuke.nodes.Constant()
+    switch = nuke.nodes.Switch(inputs=[off, on])
+    switch["which"].setExpression("frame >= 1010")
+    assert on not in graph.upstream(nuke.nodes.Write(inputs=[switch]), frame=1005)
+    moved = nuke.nodes.TimeOffset(inputs=[switch], time_offset=-10)
+    assert {off, on} <= set(graph.upstream(nuke.nodes.Write(inputs=[moved]), frame=1005))
+    both = nuke.nodes.Merge2(inputs=[switch, moved])  # reached at its own frame and at another one
+    assert {off, on} <= set(graph.upstream(nuke.nodes.Write(inputs=[both]), frame=1005))
+
+
+def test_with_several_views_an_expression_may_mean_another_thing_in_each(comp):
+    from relightgan.nuke_plugin import graph
+
+    node = comp.make("RelightGAN", comp.make("CheckerBoard2"))
+    node["bypass"].setExpression("frame > 0")
+    assert graph.inert(node, 1001)
+    comp.nuke.root().addView("right")
+    assert not graph.inert(node, 1001)

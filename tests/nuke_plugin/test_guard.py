@@ -230,3 +230,36 @@ def test_a_look_that_is_gone_stops_the_render_with_its_name(guarded):
     guarded.node["look"].setValue(str(guarded.folder / "gone.onnx"))
     with pytest.raises(RuntimeError, match=r"gone\.onnx"):
         render(guarded)
+
+
+@pytest.mark.parametrize("animated", [False, True])
+def test_a_node_behind_a_switch_counts_where_the_switch_looks_at_it(guarded, small_comps, animated):
+    nuke = guarded.nuke
+    switch = small_comps.node(nuke, "Switch", [guarded.read, guarded.node])
+    guarded.write.setInput(0, switch)
+    if animated:
+        switch["which"].setExpression("frame >= 1003")
+    render(guarded, 1001, 1002)
+    if not animated:
+        switch["which"].setValue(1)
+    with pytest.raises(RuntimeError, match="relit frame 1003 is missing"):
+        render(guarded, 1003, 1003)
+
+
+def test_a_node_without_a_look_behind_a_merge_that_is_off_stops_nothing(guarded, small_comps):
+    merge = small_comps.node(guarded.nuke, "Merge2", [guarded.read, guarded.node], disable=True)
+    guarded.node["look"].setValue("")
+    guarded.write.setInput(0, merge)
+    render(guarded)
+
+
+def test_below_a_time_offset_the_nodes_own_frame_says_whether_it_is_on(guarded, small_comps):
+    from relightgan.nuke_plugin.bake import bake
+
+    bake(guarded.node, guarded.frames)
+    guarded.read["raw"].setValue(False)  # another state: what is shown is stale
+    guarded.node["bypass"].setExpression("frame < 1003")
+    moved = small_comps.node(guarded.nuke, "TimeOffset", [guarded.node], time_offset=-2)
+    guarded.write.setInput(0, moved)
+    with pytest.raises(RuntimeError, match="relit frame 1003 is stale"):
+        render(guarded, 1001, 1001)

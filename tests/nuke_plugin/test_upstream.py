@@ -434,6 +434,42 @@ def test_a_file_is_looked_at_once_for_all_frames_that_need_it(stream, monkeypatc
     assert len(looked) == len(FRAMES)
 
 
+# What is switched off
+
+
+@pytest.mark.parametrize("kind", ["Switch", "Merge2"])
+def test_what_lies_behind_a_node_that_is_switched_off_counts_only_when_that_is_switched_on(stream, kind):
+    behind = stream.make("Grade", stream.reader("b"), white=1)
+    node = stream.make(kind, stream.read, behind)
+    off, on = (("which", 0), ("which", 1)) if kind == "Switch" else (("disable", True), ("disable", False))
+    node[off[0]].setValue(off[1])
+    first = stream.key(node)
+    behind["white"].setValue(2)
+    assert stream.key(node) == first
+    assert stream.hit_by(node, "b.1002.exr") == []
+    node[on[0]].setValue(on[1])
+    second = stream.key(node)
+    assert second != first
+    behind["white"].setValue(3)
+    assert stream.key(node) != second
+    assert stream.hit_by(node, "b.1003.exr") == [1003]
+
+
+@pytest.mark.parametrize("how", ["animated", "expression"])
+def test_what_lies_behind_a_switch_that_may_change_counts(stream, how):
+    behind = stream.make("Grade", stream.reader("b"), white=1)
+    switch = stream.make("Switch", stream.read, behind)
+    if how == "animated":
+        switch["which"].setAnimated()
+        switch["which"].setValueAt(0, 1001)
+        switch["which"].setValueAt(1, 1002)
+    else:
+        switch["which"].setExpression("frame > 1003")
+    first = stream.key(switch)
+    behind["white"].setValue(2)
+    assert stream.key(switch) != first
+
+
 # The source's range
 
 
