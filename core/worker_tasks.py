@@ -4,6 +4,7 @@ Between requests it keeps what only saves time: the last looks, and what was see
 which the next request for the same source may need for its temporal window. Neither changes a value.
 """
 
+import contextlib
 import dataclasses
 import time
 from collections import OrderedDict
@@ -18,7 +19,7 @@ from relightgan.core import sequence
 from relightgan.core.colour import working_space
 from relightgan.core.errors import LookError, ProtocolError, UsageError
 from relightgan.core.frames import read_plate, write_plate
-from relightgan.core.look import load_look
+from relightgan.core.look import Look, load_look
 from relightgan.core.pipeline import Settings, WindowCache
 from relightgan.core.plate import Plate, rgb_only
 from relightgan.core.progress import Cancellation
@@ -27,9 +28,10 @@ from relightgan.core.session import LookSession, OutOfMemoryError
 from relightgan.core.shot import relight_shot, window_union
 
 LOOKS_KEPT = 2
-# Measured on HD frames with grain, two cores: half as zip takes 0.03 s longer to write and 40 % less room; float hardly
-# gets smaller, and takes 0.13 s longer.
+# Measured on HD frames with grain, two cores: half as zip takes 40 % less room, and 0.12 s, in which the next frame is
+# computed; for a lone frame somebody waits meanwhile. Float hardly gets smaller.
 COMPRESSION = {"half": "zip", "float": "none"}
+LONE = "none"
 
 Stat = tuple[int, int, int]  # of a file: its number, size and time of change; another one, another content
 
@@ -143,17 +145,21 @@ class Tasks:
         if stat is not None:
             self.hashes[path] = (stat, sha256)
         if key not in self.sessions:
+            # What another look saw is of no use to this one, and would keep that look's memory.
+            self.source, self.cache = None, WindowCache()
             while len(self.sessions) >= LOOKS_KEPT:
                 self.sessions.popitem(last=False)
-            try:
-                self.sessions[key] = LookSession(look, device, check=self.check, report=self.report)
-            except OutOfMemoryError:
-                if not self.sessions:
-                    raise
-                self.sessions.clear()
-                self.sessions[key] = LookSession(look, device, check=self.check, report=self.report)
+            self.sessions[key] = self.loaded(look, device)
         self.sessions.move_to_end(key)
         return self.sessions[key]
+
+    def loaded(self, look: Look, device: str) -> LookSession:
+        """A look made ready to run; alone where there is no memory for it beside others."""
+        if self.sessions:
+            with contextlib.suppress(OutOfMemoryError):
+                return LookSession(look, device, check=self.check, report=self.report)
+            self.sessions.clear()
+        return LookSession(look, device, check=self.check, report=self.report)
 
     def report(self, text: str) -> None:
         """Takes a look's line about memory."""
@@ -224,7 +230,7 @@ class StoreSink:
     """Writes each frame to a file of its own name: rgb only, with the plate's windows and metadata.
 
     Args:
-        outputs: the file of each frame.
+        outputs: the file of each frame; a lone one is stored as fast as can be, several in little room.
         precision: "half" or "float".
         notes: metadata to add.
         finished: gets a frame's number once its file is there.
@@ -241,13 +247,14 @@ class StoreSink:
     ) -> None:
         self.outputs = outputs
         self.precision = precision
+        self.compression = COMPRESSION[precision] if len(outputs) > 1 else LONE
         self.notes = notes
         self.finished = finished
         self.about = "the store"
 
     def write(self, frame: int, plate: Plate, rgb: np.ndarray, notes: Mapping[str, str]) -> int:
         """Writes a frame and tells how many values had to be held at the ends of what the file can hold."""
-        bare = rgb_only(plate, self.precision, COMPRESSION[self.precision])
+        bare = rgb_only(plate, self.precision, self.compression)
         held = write_plate(self.outputs[frame], bare, rgb, notes={**notes, **self.notes})
         self.finished(frame)
         return held

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import weakref
 from pathlib import Path
 from types import ModuleType
 
@@ -16,7 +17,9 @@ import OpenImageIO
 import pytest
 
 from relightgan.core import cli
+from relightgan.core.progress import Cancellation
 from relightgan.core.worker import parser
+from relightgan.core.worker_tasks import LOOKS_KEPT, Tasks
 
 FRAMES = range(1, 9)
 posix = pytest.mark.skipif(os.name != "posix", reason="signals and links of POSIX")
@@ -157,6 +160,21 @@ def test_half_frames_of_a_half_source_are_those_of_infer_byte_for_byte(worker, d
         assert path.read_bytes() == (tmp_path / f"r.{frame:04d}.exr").read_bytes()
 
 
+def test_a_lone_frame_is_stored_fast_and_several_in_little_room_with_the_same_pixels(
+    worker, driver, place, clip, tiny_plates
+):
+    found = {}
+    for name, frames in (("lone", [1]), ("several", [1, 2])):
+        outputs = driver.outputs_in(place / name, frames)
+        request = driver.relight(place / "conv.onnx", clip, outputs, (1, 8), name=name, precision="half")
+        assert worker.do(**request)["type"] == "done"
+        image = OpenImageIO.ImageInput.open(str(outputs[1]))
+        found[name] = image.spec().get_string_attribute("compression"), tiny_plates.read_rgb(outputs[1])
+        image.close()
+    assert (found["lone"][0], found["several"][0]) == ("none", "zip")
+    np.testing.assert_array_equal(found["lone"][1], found["several"][1])
+
+
 @pytest.mark.parametrize("look", ["darken_grid.onnx", "conv.onnx"])
 def test_a_temporal_window_split_over_requests_is_that_of_one_run(
     worker, driver, place, clip, look, tmp_path, tiny_plates
@@ -234,6 +252,20 @@ def test_what_is_kept_of_neighbours_is_dropped_when_a_source_frame_changes(
     assert not np.array_equal(first, second, equal_nan=True)
     infer(look, source, tmp_path / "r.%04d.exr", "--frames", "2", "--temporal-blend", "1")
     np.testing.assert_array_equal(second, tiny_plates.read_rgb(tmp_path / "r.0002.exr"))
+
+
+def test_a_look_that_others_replaced_gives_its_memory_back(driver, place, clip, tiny_looks):
+    """Also where it was the one that looked at a temporal window last."""
+    tasks = Tasks([place.resolve()], lambda event: None, lambda: None)
+    kept = []
+    for number in range(LOOKS_KEPT + 2):
+        look = tiny_looks.gain_look(place / f"gain{number}.onnx", 1.0 + number)
+        settings = {"temporal_blend": 0.0 if number else 0.5, "temporal_window": 1}
+        outputs = driver.outputs_in(place / "replaced_looks", [2])
+        request = driver.relight(look, clip, outputs, (1, 8), settings=settings)
+        tasks.relight(request, Cancellation(), lambda frame: None)
+        kept.append(weakref.ref(next(reversed(tasks.sessions.values()))))
+    assert [session() is not None for session in kept] == [False, False, True, True]
 
 
 def test_events_come_in_order_and_frames_as_they_are_finished(worker, driver, place, clip):
