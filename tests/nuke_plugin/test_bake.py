@@ -106,7 +106,7 @@ def test_working_space_and_unpremultiplied_reach_the_worker(comp, small_comps, t
 # Which sources are written
 
 
-def test_neighbours_of_the_window_are_written_too_and_the_clips_ends_respected(comp):
+def test_neighbours_of_the_window_are_written_too_and_the_clips_ends_respected(comp, small_comps):
     from relightgan.nuke_plugin.bake import bake
 
     for name, value in BLENDED.items():
@@ -117,6 +117,10 @@ def test_neighbours_of_the_window_are_written_too_and_the_clips_ends_respected(c
     del written[:]
     bake(comp.node, [1005])
     assert written == [(1003, "main"), (1004, "main"), (1005, "main"), (1006, "main")]
+    out = comp.folder / "expected.%04d.exr"
+    whole = small_comps.inferred(comp.look, comp.plates, out, comp.frames, *BLENDED_WORDS)
+    for frame in (1001, 1005):  # alone they are what they are in the shot
+        assert small_comps.same_bits(small_comps.relit(comp.nuke, comp.node, frame), whole[frame])
 
 
 def test_long_ranges_are_baked_in_chunks_whose_sources_are_written_once_and_soon_removed(
@@ -453,6 +457,16 @@ def test_everything_is_restored_after_a_bake(comp):
     comp.nuke.root().setModified(False)
     bake(comp.node, comp.frames[:2])
     assert not comp.nuke.modified()
+
+
+def test_the_frame_is_as_it_was_where_a_render_moves_it(read_and_relight, nuke_session):
+    nuke = nuke_session(quirks={"execute_moves_the_frame": True})
+    from relightgan.nuke_plugin.bake import bake
+
+    comp = read_and_relight(nuke)
+    nuke.frame(1004)
+    bake(comp.node, comp.frames[:2])
+    assert nuke.frame() == 1004
 
 
 def test_everything_is_restored_after_an_error(comp):

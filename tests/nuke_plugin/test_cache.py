@@ -47,6 +47,23 @@ def test_different_parts_never_run_together_into_one_key(other):
     assert key_of("a", ["b"]) != key_of(*other)
 
 
+@pytest.mark.parametrize(
+    "name", ["relit.1001.exr.part", ".relit.1001.exr.0a1b2c3d.part", "relit.1001.exr.nfs0001", "xrelit.1001.exr"]
+)
+def test_what_is_on_its_way_into_a_take_is_no_frame_of_it(tmp_path, name):
+    places = base(tmp_path, frames=1)
+    place = cache.relit_path(places.pattern(OTHER), "main", 0).with_name(name)
+    place.write_bytes(b"half")
+    assert cache.existing_frames(places.pattern(OTHER), "main") == {0}
+
+
+@pytest.mark.parametrize("name", [f"{KEY}.exr.part", f".{KEY}.exr.0a1b2c3d.part", f"{KEY}.exr.tmp", f"{KEY}0.exr"])
+def test_what_is_on_its_way_into_the_store_is_no_frame_of_it(tmp_path, name):
+    places = base(tmp_path, frames=0)
+    (places.store / name).write_bytes(b"half")
+    assert cache.stored_keys(places) == set()
+
+
 def test_a_stamp_changes_with_size_and_time_and_knows_a_missing_file(tmp_path):
     path = tmp_path / "plate ä.exr"
     assert cache.file_stamp(str(path)) == (str(path), -1, -1)

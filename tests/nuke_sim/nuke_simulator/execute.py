@@ -91,6 +91,8 @@ class Render:
         with self._session.at(frames[0] if frames else 0, views[0]):
             callbacks.run("BeforeRender", node)
         for frame in frames:
+            if self._session.quirks.execute_moves_the_frame:
+                self._session.root._knobs["frame"]._from_script(str(frame))
             with self._session.at(frame, views[0]):
                 callbacks.run("BeforeFrameRender", node)
             failed_before = len(failures)

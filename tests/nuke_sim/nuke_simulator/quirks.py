@@ -21,6 +21,8 @@ class Quirks:
     edits_in_render_callbacks: str = "allow"
     # Must each Undo.disable() have its own enable()? Else one enable() ends them all.
     undo_disable_counts: bool = True
+    # Does the session stand on the last frame rendered after an execute?
+    execute_moves_the_frame: bool = False
     # Is afterRender run when a frame failed?
     after_render_after_abort: bool = False
     # Does execute with continueOnError raise at the end when frames failed, or only print them?
