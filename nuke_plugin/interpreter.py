@@ -66,7 +66,8 @@ def find_interpreter(environment: Mapping[str, str] = os.environ, root: Path = R
 
 
 def clean_environment(environment: Mapping[str, str] = os.environ, root: Path = ROOT) -> dict[str, str]:
-    """The environment to start that interpreter in: without what steers Nuke's, and with RelightGAN importable.
+    """The environment to start that interpreter in: without what steers Nuke's, and with RelightGAN importable from
+    where it belongs alone.
 
     Where the whole of RelightGAN lies in the plug-in's folder (a checkout), that is what runs, so that both sides are
     of one version. Where only Nuke's part does, "pythonpath" of relightgan.json says where the rest is; without it, it
@@ -76,6 +77,8 @@ def clean_environment(environment: Mapping[str, str] = os.environ, root: Path = 
         ConfigError: relightgan.json can't be read.
     """
     kept = {name: value for name, value in environment.items() if name not in OF_NUKES_PYTHON}
+    # Else `python -m` takes modules from the folder Nuke was started in first, which may be anybody's.
+    kept["PYTHONSAFEPATH"] = "1"
     elsewhere = load_config(root).pythonpath
     if (root / "core" / "worker.py").is_file():
         # In a wheel the folder that makes it importable is the one above.

@@ -491,6 +491,16 @@ def test_an_interpreter_that_is_not_there_is_an_error_at_once(place, tmp_path, w
         workers(place, command=["/no/such/program"]).relight(request(place, tmp_path, [1]))
 
 
+def test_what_lies_in_the_folder_nuke_was_started_in_is_no_code_of_the_worker(place, tmp_path, workers, monkeypatch):
+    """`python -m` would look there first: a script of that name stops the worker, or takes it over."""
+    for name in ("numpy", "argparse", "relightgan"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('somebody else is here')")
+    monkeypatch.chdir(tmp_path)
+    job = workers(place, tmp_path).relight(request(place, tmp_path / "out", [1]))
+    wait(job)
+    assert job.result()["frames"] == [1]
+
+
 def test_after_an_idle_end_the_worker_is_started_again_unseen(place, tmp_path, workers):
     command = [*worker_process.worker_command([place, tmp_path]), "--idle-s", "0.3"]
     worker = workers(place, tmp_path, command=command)

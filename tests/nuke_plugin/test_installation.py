@@ -33,7 +33,7 @@ def test_where_there_is_none_the_error_names_the_places_and_the_fix(tmp_path):
 
 def test_what_steers_nukes_python_does_not_reach_ours():
     environment = clean_environment({"PYTHONHOME": "/nuke", "LD_PRELOAD": "x.so", "HOME": "/home/a"})
-    assert environment == {"HOME": "/home/a", "PYTHONPATH": str(ROOT)}
+    assert environment == {"HOME": "/home/a", "PYTHONPATH": str(ROOT), "PYTHONSAFEPATH": "1"}
 
 
 def test_the_check_runs_doctor_in_the_interpreter(monkeypatch):
