@@ -110,7 +110,6 @@ class NodeBake:
         self.keys = {frame: work.state.frame_key(*frame) for frame in work.frames}
         self.jobs: deque[tuple[client.Job, list[Path]]] = deque()  # each with the sources nobody needs after it
         self.over: list[Path] = []  # sources nobody needs once the next request is done
-        self.worker: client.Worker | None = None
 
     def run(self) -> None:
         """Relights what the store lacks."""
@@ -209,8 +208,9 @@ class NodeBake:
         if not frames:
             return
         state = self.state
-        if self.worker is None:
-            self.worker = client.shared([str(state.cache), str(Path(state.settings.look).parent)])
+        cache.touch(state.places)  # a bake of days is in use, whatever a sweep thinks of its beginning
+        # Asked for each time: another node's look in another folder may have needed a new one.
+        worker = client.shared([str(state.cache), str(Path(state.settings.look).parent)])
         request = {
             "look": state.settings.look,
             "look_sha256": state.look_sha256,
@@ -222,7 +222,7 @@ class NodeBake:
             "precision": state.settings.precision,
             "notes": {"relightgan/state": state.base},
         }
-        self.jobs.append((self.worker.relight(request), self.over))
+        self.jobs.append((worker.relight(request), self.over))
         self.over = []
 
     def settle(self, most: int) -> None:

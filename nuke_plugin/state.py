@@ -181,8 +181,8 @@ def status_of(
 def relink(node: nuke.Node) -> Status:
     """Links what the store has into the node's take, and points `result_path` there if anything is.
 
-    Sets result_path, result_first and result_last only where they differ, and reloads RG_Read only then or when frames
-    were linked. Not to be called while Nuke executes.
+    Sets result_path, result_first and result_last only where they differ, and reloads RG_Read only then or when other
+    frames are there than last time, whoever put them there. Not to be called while Nuke executes.
 
     Returns:
         the status of `frames_wanted` after that.
@@ -192,29 +192,19 @@ def relink(node: nuke.Node) -> Status:
     """
     state = state_of(node, fresh=True)
     stored = cache.stored_keys(state.places)
-    linked = shown = 0
+    shown: set[tuple[str, int]] = set()
     for view in state.views:
         there = cache.existing_frames(state.pattern, view)
         for frame in state.frames:
             key = state.frame_key(frame, view)
-            if frame not in there and key in stored:
-                linked += cache.link(state.places, state.take, view, frame, key)
-                shown += 1
-            shown += frame in there
+            if frame in there or key in stored:
+                if frame not in there:
+                    cache.link(state.places, state.take, view, frame, key)
+                shown.add((view, frame))
     if shown:
         with contextlib.suppress(RelightError):  # a cache that can only be read shows what it has all the same
             cache.touch(state.places, take=state.take)
-        results = {
-            knobs.RESULT_PATH: state.pattern,
-            knobs.RESULT_FIRST: state.frames[0],
-            knobs.RESULT_LAST: state.frames[-1],
-        }
-        changed = {name: value for name, value in results.items() if knobs.value_of(node, name) != value}
-        with without_undo():
-            for name, value in changed.items():
-                knobs.knob_of(node, name).setValue(value)
-            if changed or linked:
-                reload_results(node)
+        _show(node, state, shown)
     return status_of(node)
 
 
@@ -268,6 +258,7 @@ def forget(node: nuke.Node | None = None, source: bool = True) -> None:
 
 _KEPT: dict[str, tuple[float, NodeState]] = {}  # by full name: until when, and what
 _SOURCES: dict[str, tuple[float, _Source]] = {}  # the same, of what is upstream
+_SHOWN: dict[str, tuple[str, set[tuple[str, int]]]] = {}  # pattern, views and frames at the last reload of RG_Read
 
 
 @dataclass(frozen=True)
@@ -408,6 +399,27 @@ def settings_key(settings: NodeSettings) -> dict[str, object]:
         "precision": settings.precision,
         "crop_to_format": settings.crop_to_format,
     }
+
+
+def _show(node: nuke.Node, state: NodeState, shown: set[tuple[str, int]]) -> None:
+    """Points a node to its take, which has these views and frames; the script counts as changed only by that."""
+    results = {
+        knobs.RESULT_PATH: state.pattern,
+        knobs.RESULT_FIRST: state.frames[0],
+        knobs.RESULT_LAST: state.frames[-1],
+    }
+    changed = {name: value for name, value in results.items() if knobs.value_of(node, name) != value}
+    if not changed and _SHOWN.get(node.fullName()) == (state.pattern, shown):
+        return
+    root = nuke.root()
+    modified = root.modified()
+    with without_undo():
+        for name, value in changed.items():
+            knobs.knob_of(node, name).setValue(value)
+        reload_results(node)
+    if not changed:
+        root.setModified(modified)
+    _SHOWN[node.fullName()] = (state.pattern, shown)
 
 
 def _is_same(state: NodeState, shown: str, frame: int, view: str) -> bool:

@@ -19,6 +19,7 @@ import nuke
 from relightgan.core.errors import RelightError
 from relightgan.nuke_plugin import graph, knobs
 from relightgan.nuke_plugin.cache import file_stamp, key_of
+from relightgan.nuke_plugin.cache_root import script_path
 from relightgan.nuke_plugin.source_files import FileKnob, OutsideKnob, value_at
 
 __all__ = ["Survey", "source_range", "survey", "tcl_words"]
@@ -291,7 +292,7 @@ def project_knobs(asking: str) -> list[list[str]]:
     names = set(re.findall(r"\w+", asking)) & set(root.knobs())
     values = {name: root[name].toScript() for name in names - PASSING["Root"] - NOT_OF_THE_PROJECT}
     if "name" in names:
-        values["name"] = root.name()
+        values["name"] = script_path()
     return [[name, str(value)] for name, value in sorted(values.items())]
 
 
