@@ -232,6 +232,16 @@ def _pairs(knobs):
     return [(name, [value]) for name, value in zip(words[::2], words[1::2], strict=True)]
 
 
+def knobDefault(classknob, value=None):
+    """`Class.knob`, or for the knobs of a file type `Write.exr.knob`; for nodes made from now on, inside gizmos too."""
+    if value is None:
+        raise NotImplementedError("simulated knobDefault only sets")
+    words = classknob.split(".")
+    if len(words) == 3 and words[1] != "exr":
+        raise NotImplementedError(f"simulated knobDefault knows no file type {words[1]}")
+    _session.current().knob_defaults[words[0], words[-1]] = str(value)
+
+
 class _Constructor:
     def __init__(self, name):
         self._name = name

@@ -58,6 +58,10 @@ class Node:
         self._panel_open = False
         self._deleted = False
         for knob in make_knobs(self._base_class()).values():
+            default = session.current().knob_defaults.get((class_name, knob.name()))
+            if default is not None:
+                knob._from_script(default)
+                knob._set_default()
             self._attach(knob)
 
     def _base_class(self) -> str:

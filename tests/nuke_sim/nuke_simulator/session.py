@@ -77,6 +77,7 @@ class Session:
         self.undo_disabled = 0 if gui else 1  # without a window there is no undo
         self.loading = False
         self.menu_started = False
+        self.knob_defaults: dict[tuple[str, str], str] = {}  # by class and knob
         self.formats: list[formats.Format] = []
         self.menus: dict[str, Any] = {}
         self.panels: dict[str, Any] = {}
