@@ -102,6 +102,15 @@ def test_strength_is_a_mix_and_at_zero_the_plate_bit_for_bit_without_any_relit_f
     assert same_bits(rgb_of(small.render()), small.plate_values)
 
 
+def test_where_a_bake_writes_is_never_saved_with_the_script(small):
+    small.build().relight["source_path"].setValue("/scratch/source.%04d.exr")
+    small.relight["exposure"].setValue(2)
+    path = small.folder / "saved.nk"
+    small.nuke.scriptSaveAs(str(path))
+    assert "exposure 2" in path.read_text()
+    assert "/scratch" not in path.read_text()
+
+
 def test_a_mask_limits_the_relight_and_leaves_both_sides_exact(small):
     small.plate_values[0, :8, 0] = ODD
     mask = np.zeros((10, 14), np.float32)

@@ -121,9 +121,12 @@ def test_dissolve_shows_one_input_exactly_or_the_mean_of_two_neighbours(sim, pip
     assert (mean.channels["rgba.red"] == 7).all()
 
 
-def test_dissolve_at_an_end_pulls_only_that_input(sim, pipe, look_at):
+def test_dissolve_at_an_end_pulls_all_inputs_or_only_that_one(sim, pipe, look_at):
     good, bad = pipe(r=1), pipe("Made2", error=True)
-    assert look_at(sim.node("Dissolve", good, bad, which=0)).channels
+    with pytest.raises(sim.ops.NodeError, match="Made2: was pulled"):
+        look_at(sim.node("Dissolve", good, bad, which=0))
+    lazy = sim.quirks.make_quirks(dissolve_pulls_all=False)
+    assert look_at(sim.node("Dissolve", good, bad, which=0), quirks=lazy).channels
     with pytest.raises(sim.ops.NodeError, match="Made2: was pulled"):
         look_at(sim.node("Dissolve", good, bad, which=0.5))
 

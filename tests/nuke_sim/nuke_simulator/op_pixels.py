@@ -69,7 +69,7 @@ def copy(ctx: OpContext) -> Image:
 
 
 def dissolve(ctx: OpContext) -> Image:
-    """Between input `which` and the next (DOC: "Dissolve"). Only inputs with a share are pulled (unverified).
+    """Between input `which` and the next (DOC: "Dissolve"). Whether those without a share are pulled is a quirk.
 
     Input 2 is the mask and not among them, as in Merge2 (unverified).
     """
@@ -78,6 +78,9 @@ def dissolve(ctx: OpContext) -> Image:
     low = int(which)
     b = ctx.pipe(places[low])
     if which == low:
+        if ctx.session.quirks.dissolve_pulls_all:
+            for place in places[: len(ctx.inputs)]:
+                ctx.pipe(place)
         return b
     a = ctx.pipe(places[low + 1])
     box = merge_box(ctx, b, a)

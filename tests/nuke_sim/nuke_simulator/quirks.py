@@ -13,6 +13,8 @@ class Quirks:
 
     # Is onScriptLoad run when `nuke -x script.nk` or `nuke script.nk -t` loads the script?
     on_script_load_in_execute: bool = True
+    # Does a Dissolve ask for the inputs that have no share, so that an error in one of them fails it?
+    dissolve_pulls_all: bool = True
     # Does a Read that failed to open its file look again in the same session once the file is there?
     read_reopens_after_failure: bool = False
     # "raise": a nuke.execute inside beforeRender is refused, as inside knobChanged; "allow": it renders.
