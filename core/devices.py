@@ -92,11 +92,11 @@ def choose_providers(device: str = "auto") -> Choice:
             "Run 'relightgan doctor' to see why, or unset the variable to use CUDA.",
         )
     if kind == "cuda":
-        fix = "Run 'relightgan doctor' to see what is missing, or use --device cpu."
+        fix = "Run 'relightgan doctor' to see what is missing, or choose the device cpu."
         if CUDA not in onnxruntime.get_available_providers():
             pip = f"{sys.executable} -m pip"
             fix = f"With an NVIDIA GPU: {pip} uninstall -y onnxruntime && {pip} install 'relightgan[gpu]'. {fix}"
-        raise DeviceError(f"--device {device} was asked for, but {trouble}.", fix)
+        raise DeviceError(f"The device {device} was asked for, but {trouble}.", fix)
     return Choice(((CPU, {}),), "CPU", trouble)
 
 
@@ -222,7 +222,7 @@ def open_session(model: onnx.ModelProto | bytes, choice: Choice, options: Any) -
         running = ", ".join(PROVIDER_NAMES.get(name, name) for name in session.get_providers())
         raise DeviceError(
             f"{choice.name} was chosen, but onnxruntime started the look on {running}.",
-            "Run 'relightgan doctor' to see why, or use --device cpu.",
+            "Run 'relightgan doctor' to see why, or choose the device cpu.",
         )
     return session
 

@@ -305,9 +305,9 @@ class LookSession:
         """The error for running out of memory over `what`."""
         return OutOfMemoryError(
             f"{self.choice.name} ran out of memory over {what}.",
-            "Close other programs, use smaller tiles (--tile 512), or use --device cpu."
+            "Close other programs, choose the device cpu, or take smaller tiles (relightgan infer --tile 512)."
             if not self.on_cpu
-            else "Close other programs or use smaller tiles (--tile 512).",
+            else "Close other programs, or take smaller tiles (relightgan infer --tile 512).",
         )
 
 

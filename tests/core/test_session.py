@@ -180,7 +180,7 @@ def test_without_cuda_auto_is_the_cpu_with_the_reason_and_cuda_is_an_error(ident
     assert choice.name == "CPU"
     assert "CUDA" in choice.why
     for device in ("cuda", "cuda:1"):
-        with pytest.raises(DeviceError, match=f"--device {device} was asked for, but .*CUDA.*relightgan doctor"):
+        with pytest.raises(DeviceError, match=f"The device {device} was asked for, but .*CUDA.*relightgan doctor"):
             LookSession(load_look(identity_look), device)
 
 
