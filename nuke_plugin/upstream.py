@@ -31,11 +31,11 @@ COSMETIC = frozenset((
     "onDestroy", "panel", "postage_stamp", "postage_stamp_frame", "reload", "selected", "tile_color", "updateUI",
     "xpos", "ypos",
 ))  # fmt: skip
-# By class: `version` counts renders and reloads, and the colour spaces are written out late; see Nukomfy's cache, which
+# By class: a Write's `version` counts renders, and its colour spaces are written out late; see Nukomfy's cache, which
 # met both (github.com/francescolorussi/Nukomfy). The proxy files aren't read, because a bake is made at full size.
 PASSING = {
     "Read": frozenset(
-        ("cacheLocal", "localizationPolicy", "origfirst", "origlast", "origset", "proxy", "proxy_format", "version")
+        ("cacheLocal", "localizationPolicy", "origfirst", "origlast", "origset", "proxy", "proxy_format")
     ),
     "Write": frozenset(("in_colorspace", "out_colorspace", "version")),
     "Root": frozenset(("frame", "project_directory", "proxy", "proxySetting", "proxy_scale", "proxy_type")),
@@ -300,6 +300,8 @@ def counts(node: nuke.Node, name: str, in_stream: bool) -> bool:
     """True for a knob that pixels may depend on."""
     if name in COSMETIC or name in PASSING.get(node.Class(), ()):
         return False
+    if name == "version" and node.knob("reload") is not None and not isinstance(node, nuke.Group):
+        return False  # counts how often `reload` was pressed, on every class of Nuke's that reads files
     if knobs.is_relight_node(node):
         # In the stream its settings are in its frame keys already.
         return name in knobs.LIVE if in_stream else name not in OWN

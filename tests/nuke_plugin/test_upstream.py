@@ -437,6 +437,20 @@ def test_a_file_is_looked_at_once_for_all_frames_that_need_it(stream, monkeypatc
 # What is switched off
 
 
+@pytest.mark.parametrize(("kind", "counts"), [("NoOp", False), ("Group", True)])
+def test_a_version_counts_reloads_on_nodes_of_nuke_and_may_be_anything_on_a_gizmo(stream, kind, counts):
+    nuke = stream.nuke
+    node = stream.make(kind, stream.read)  # a NoOp stands for DeepRead and its like
+    if kind == "Group":
+        with node:
+            nuke.nodes.Output(inputs=[nuke.nodes.Input()])
+    for knob in (nuke.Int_Knob("version"), nuke.PyScript_Knob("reload")):
+        node.addKnob(knob)
+    first = stream.key(node)
+    node["version"].setValue(3)
+    assert (stream.key(node) != first) is counts
+
+
 @pytest.mark.parametrize("kind", ["Switch", "Merge2"])
 def test_what_lies_behind_a_node_that_is_switched_off_counts_only_when_that_is_switched_on(stream, kind):
     behind = stream.make("Grade", stream.reader("b"), white=1)
