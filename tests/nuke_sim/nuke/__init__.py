@@ -173,7 +173,7 @@ def toNode(s):
         return root()
     if s.startswith("root."):
         return root().node(s[5:])
-    return _session.current().group.node(s) or root().node(s)
+    return _session.current().group.node(s)  # names are those of the group that is entered
 
 
 def exists(s):
