@@ -496,6 +496,17 @@ def test_after_half_a_character_it_still_hears(driver, place, slow_look, large_c
         assert worker.end(5) == 0
 
 
+def test_when_it_can_hear_no_more_it_ends_with_the_reason_and_not_as_if_it_were_idle(driver):
+    script = "from relightgan.core import worker; worker.decode = lambda *words: 1 / 0; raise SystemExit(worker.main())"
+    with driver.Driver(command=[sys.executable, "-c", script], hello=False) as worker:
+        worker.send(type="ping")
+        assert worker.process.wait(10) == 1
+        while worker.next() is not None:
+            pass
+        time.sleep(0.2)  # for the thread that reads the log
+        assert "ZeroDivisionError" in "".join(worker.log)
+
+
 def test_a_line_beyond_a_mebibyte_is_refused_without_being_kept(driver, place):
     with driver.Driver(place) as worker:
         worker.write(b'{"type":"ping","x":"')
