@@ -471,6 +471,20 @@ def test_defaults_that_a_studio_sets_for_all_nodes_of_a_class_change_no_pixel(
     assert small_comps.same_bits(small_comps.relit(nuke, comp.node, 1002), expected[1002])
 
 
+def test_a_frame_that_was_cleared_and_looked_at_shows_once_it_is_relit_again(comp, small_comps):
+    from relightgan.nuke_plugin import guard, hooks
+    from relightgan.nuke_plugin.bake import bake
+
+    guard.unregister()
+    write = small_comps.writer(comp.nuke, comp.node, comp.folder / "out.%04d.exr")
+    bake(comp.node, [1001])
+    hooks.clear(comp.node)
+    with pytest.raises(RuntimeError, match="1001"):
+        comp.nuke.execute(write, 1001, 1001, 1, ["main"])
+    bake(comp.node, [1001])
+    comp.nuke.execute(write, 1001, 1001, 1, ["main"])
+
+
 # Everything as it was
 
 

@@ -505,8 +505,10 @@ def test_frames_that_share_their_whole_window_do_not_share_a_relit_frame(shot):
 
 
 def test_a_worker_that_makes_other_pixels_has_other_keys(shot, monkeypatch):
+    from relightgan.nuke_plugin import node_state
+
     before = keys(shot)
-    monkeypatch.setattr(shot.state, "PIXELS", shot.state.PIXELS + 1)
+    monkeypatch.setattr(node_state, "PIXELS", node_state.PIXELS + 1)
     assert changed(before, keys(shot)) == FRAMES
 
 
@@ -643,10 +645,10 @@ def test_looking_again_within_two_seconds_reads_nothing_and_renders_nothing(shot
 
 
 def test_an_answer_is_kept_longer_where_looking_takes_long(shot, monkeypatch):
-    from relightgan.nuke_plugin import upstream
+    from relightgan.nuke_plugin import node_state, upstream
 
     clock = [100.0]
-    monkeypatch.setattr(shot.state.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(node_state.time, "monotonic", lambda: clock[0])
     real = upstream.survey
 
     def slow(node):

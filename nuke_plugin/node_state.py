@@ -1,0 +1,272 @@
+"""What a node wants now: its base, the keys of its frames, its take. Nothing is rendered to find out.
+
+    base       the look, the settings, and everything upstream except the contents of files
+    frame key  base, frame, view, and the source files (size, time) that the frame and its window are made from
+    take       base and all frame keys of the shot: the folder that `result_path` names
+
+All of it follows from the script and the files on disk, so another machine that loads the script finds the same keys.
+
+Runs inside Nuke (Python 3.9 and later): standard library and `nuke` only.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import nuke
+
+from relightgan.core.errors import RelightError
+from relightgan.core.protocol import PIXELS
+from relightgan.nuke_plugin import upstream
+from relightgan.nuke_plugin.cache import Places, key_of
+from relightgan.nuke_plugin.cache_root import cache_root
+from relightgan.nuke_plugin.knobs import NodeSettings, read_settings
+from relightgan.nuke_plugin.looks import look_sha256
+from relightgan.nuke_plugin.source_files import Stamps
+
+__all__ = ["NodeState", "forget", "frame_keys", "state_of"]
+
+KEPT_S = 2.0
+KEPT_PER_COST = 20.0  # where looking takes long (a slow file server), an answer is kept for so many times that long
+
+
+@dataclass(frozen=True)
+class NodeState:
+    """What a node wants, found at one moment."""
+
+    node: nuke.Node
+    settings: NodeSettings
+    look_sha256: str
+    base: str
+    first: int  # range of the source, which a window is clamped to
+    last: int
+    frames: tuple[int, ...]  # the frames of the take: the source's range and the project's
+    views: tuple[str, ...]  # of the project
+    places: Places
+    keys: _Keys = field(repr=False, compare=False)
+
+    @property
+    def take(self) -> str:
+        """The key of all its frames."""
+        return self.keys.take(self.frames, self.views)
+
+    @property
+    def cache(self) -> Path:
+        """The cache folder."""
+        return self.places.root
+
+    @property
+    def radius(self) -> int:
+        """Frames to either side that a relit frame depends on."""
+        return self.settings.radius
+
+    @property
+    def pattern(self) -> str:
+        """What `result_path` is to be."""
+        return self.places.pattern(self.take)
+
+    def frame_key(self, frame: int, view: str) -> str:
+        """The key of a frame, also of one outside `frames`."""
+        return self.keys.frame_key(frame, view)
+
+    def stored(self, frame: int, view: str) -> Path:
+        """Where the store has, or will have, that frame."""
+        return self.places.frame(self.frame_key(frame, view))
+
+    def window(self, frame: int) -> list[int]:
+        """The source frames that a relit frame is made from, in rising order; `frame` itself is always among them."""
+        return self.keys.window(frame)
+
+    def missing_files(self, frame: int, view: str) -> list[str]:
+        """Files that the source of a frame reads and that aren't there."""
+        return self.keys.stamps.missing(frame, view)
+
+
+def state_of(node: nuke.Node, fresh: bool = False) -> NodeState:
+    """What a node wants now.
+
+    Args:
+        node: a RelightGAN node.
+        fresh: look again; else an answer that is about two seconds old may be given.
+
+    Raises:
+        RelightError: there is no look or no source, or a setting makes no sense; names the node.
+    """
+    kept = _KEPT.get(node.fullName())
+    if not fresh and kept is not None and time.monotonic() < kept[0]:
+        return kept[1]
+    return _Moment(fresh).kept_state(node)
+
+
+def frame_keys(node: nuke.Node, frames: Iterable[int], view: str) -> dict[int, str]:
+    """The keys of a few frames, looked at anew; of no other frame a file is looked at, if these need none.
+
+    Raises:
+        RelightError: as `state_of`.
+    """
+    state = _Moment(fresh=True).state(node)
+    return {frame: state.frame_key(frame, view) for frame in frames}
+
+
+def forget(node: nuke.Node | None = None, source: bool = True) -> None:
+    """Drops what is kept for about two seconds.
+
+    Args:
+        node: of this one; of every node when None.
+        source: also what was found upstream; not so where only the node's own settings changed, as when a slider is
+            dragged.
+    """
+    for kept in (_KEPT, _SOURCES) if source else (_KEPT,):
+        if node is None:
+            kept.clear()
+        else:
+            kept.pop(node.fullName(), None)
+
+
+# Private implementation
+
+_KEPT: dict[str, tuple[float, NodeState]] = {}  # by full name: until when, and what
+_SOURCES: dict[str, tuple[float, _Source]] = {}  # the same, of what is upstream
+
+
+@dataclass(frozen=True)
+class _Source:
+    """What was found upstream of a node; the stamps of files are there as far as somebody asked."""
+
+    survey: upstream.Survey
+    stamps: Stamps
+
+
+class _Moment:
+    """One look at the graph and the disk, which several nodes share."""
+
+    def __init__(self, fresh: bool) -> None:
+        self.fresh = fresh
+        self.files: dict[str, tuple[str, int, int]] = {}
+        self.states: dict[str, NodeState] = {}
+        self.found: dict[str, _Source] = {}  # upstream of each node, where it was looked at anew
+        self.busy: set[str] = set()
+
+    def state(self, node: nuke.Node) -> NodeState:
+        name = node.fullName()
+        if name in self.states:
+            return self.states[name]
+        if name in self.busy:
+            raise RelightError(f"{name} depends on itself.", "Undo the expression that leads back to it.")
+        self.busy.add(name)
+        try:
+            self.states[name] = self.look(node)
+        finally:
+            self.busy.discard(name)
+        return self.states[name]
+
+    def kept_state(self, node: nuke.Node) -> NodeState:
+        """As `state`; everything is looked at now, and kept for a while."""
+        started = time.monotonic()
+        state = self.state(node)
+        for found in self.states.values():
+            _ = found.take  # it depends on every frame
+        now = time.monotonic()
+        until = now + max(KEPT_S, KEPT_PER_COST * (now - started))
+        _KEPT.update({name: (until, found) for name, found in self.states.items()})
+        _SOURCES.update({name: (until, source) for name, source in self.found.items()})
+        return state
+
+    def look(self, node: nuke.Node) -> NodeState:
+        settings = read_settings(node)
+        if not settings.look:
+            raise RelightError(
+                f"{node.fullName()} has no look.", "Choose one: a .onnx file made by 'relightgan train'."
+            )
+        first, last = upstream.source_range(node)
+        digest = look_sha256(settings.look)
+        views = tuple(nuke.views())
+        root = nuke.root()
+        frames = tuple(sorted({*range(first, last + 1), *range(int(root.firstFrame()), int(root.lastFrame()) + 1)}))
+        source = self.source(node, frames, views)
+        base = key_of("base", PIXELS, digest, settings_key(settings), source.survey.key)
+        above = tuple(self.state_if_any(other) for other in source.survey.relit)
+        keys = _Keys(base, first, last, settings.radius, source.stamps, above)
+        places = Places(cache_root(node, base), base)
+        return NodeState(node, settings, digest, base, first, last, frames, views, places, keys)
+
+    def source(self, node: nuke.Node, frames: tuple[int, ...], views: tuple[str, ...]) -> _Source:
+        """What is upstream."""
+        until, kept = _SOURCES.get(node.fullName(), (0.0, None))
+        young = not self.fresh and time.monotonic() < until
+        if kept is not None and young and (kept.stamps.frames, kept.stamps.views) == (frames, views):
+            return kept
+        found = upstream.survey(node)
+        stamps = Stamps(found.files, found.outside, found.keeps_time, found.keeps_view, frames, views, self.files)
+        self.found[node.fullName()] = _Source(found, stamps)
+        return self.found[node.fullName()]
+
+    def state_if_any(self, node: nuke.Node) -> NodeState | None:
+        """The state of a node upstream; None where it has none: without a look it gives no picture either."""
+        try:
+            return self.state(node)
+        except RelightError:
+            return None
+
+
+@dataclass
+class _Keys:
+    """Frame keys, each found when it is first asked for."""
+
+    base: str
+    first: int
+    last: int
+    radius: int
+    stamps: Stamps
+    above: tuple[NodeState | None, ...]  # of the RelightGAN nodes upstream
+    takes: dict[tuple[tuple[int, ...], tuple[str, ...]], str] = field(default_factory=dict)
+    known: dict[tuple[int, str], str] = field(default_factory=dict)
+    contents: dict[tuple[int, str], str] = field(default_factory=dict)
+
+    def frame_key(self, frame: int, view: str) -> str:
+        place = (frame, view)
+        if place not in self.known:
+            window = [[other, self.content(other, view)] for other in self.window(frame)]
+            self.known[place] = key_of("frame", self.base, frame, view, window)
+        return self.known[place]
+
+    def take(self, frames: tuple[int, ...], views: tuple[str, ...]) -> str:
+        if (frames, views) not in self.takes:
+            every = [[self.frame_key(frame, view) for frame in frames] for view in views]
+            self.takes[frames, views] = key_of("take", self.base, every, frames, views)
+        return self.takes[frames, views]
+
+    def window(self, frame: int) -> list[int]:
+        around = range(max(frame - self.radius, self.first), min(frame + self.radius, self.last) + 1)
+        return sorted({frame, *around})
+
+    def content(self, frame: int, view: str) -> str:
+        """What the source of a frame is made from: files, and relit frames of RelightGAN nodes upstream."""
+        place = (frame, view)
+        if place not in self.contents:
+            relit = [self.relit(state, frame, view) for state in self.above]
+            self.contents[place] = key_of(self.stamps.of(frame, view), relit)
+        return self.contents[place]
+
+    def relit(self, state: NodeState | None, frame: int, view: str) -> list[str]:
+        if state is None:
+            return []
+        if not self.stamps.keeps_time:
+            return [state.take]
+        return [state.frame_key(frame, other) for other in self.stamps.views_of(view)]
+
+
+def settings_key(settings: NodeSettings) -> dict[str, object]:
+    """The settings that a relit frame depends on."""
+    return {
+        "exposure": settings.exposure,
+        "temporal_blend": settings.temporal_blend,
+        "temporal_window": settings.radius,
+        "working_space": settings.working_space,
+        "premultiplied": settings.premultiplied,
+        "precision": settings.precision,
+        "crop_to_format": settings.crop_to_format,
+    }
