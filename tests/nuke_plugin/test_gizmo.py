@@ -262,6 +262,7 @@ def test_the_write_inside_is_off_raw_full_float_and_off_the_stream(inside):
 def test_the_read_inside_fails_on_a_missing_frame_and_shows_raw_values(inside):
     read = inside["RG_Read"].knobs
     assert read["on_error"] == "error"
+    assert (read["before"], read["after"]) == ("black", "black")
     assert read["raw"] == "true"
     assert read["file"] == "[value parent.result_path]"
     assert "proxy" not in read

@@ -167,7 +167,8 @@ class Node:
         """A knob's value became another: `before` is the old one as a script has it."""
         moved = isinstance(self, Root) and knob.name() == "frame"  # scrubbing changes no script
         if not moved and not knob.getFlag(k.NO_UNDO):
-            session.current().changed(lambda: knob._from_script(before), marks=not knob.getFlag(k.DO_NOT_WRITE))
+            marks = session.current().quirks.unsaved_knobs_modify or not knob.getFlag(k.DO_NOT_WRITE)
+            session.current().changed(lambda: knob._from_script(before), marks=marks)
         session.current().callbacks.knob_changed(self, knob)
 
     # --- connections

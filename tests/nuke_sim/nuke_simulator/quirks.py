@@ -25,6 +25,8 @@ class Quirks:
     undo_disable_counts: bool = True
     # Does the session stand on the last frame rendered after an execute?
     execute_moves_the_frame: bool = False
+    # Does a change of a knob that no script holds (DO_NOT_WRITE) mark the script as modified?
+    unsaved_knobs_modify: bool = True
     # Is afterRender run when a frame failed?
     after_render_after_abort: bool = False
     # Does execute with continueOnError raise at the end when frames failed, or only print them?
