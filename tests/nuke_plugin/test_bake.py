@@ -513,6 +513,16 @@ def test_the_frame_is_as_it_was_where_a_render_moves_it(read_and_relight, nuke_s
     assert nuke.frame() == 1004
 
 
+def test_the_selection_is_as_it_was_though_a_studios_callback_changes_it(comp):
+    from relightgan.nuke_plugin.bake import bake
+
+    comp.nuke.addBeforeRender(lambda: (comp.node.setSelected(False), comp.read.setSelected(True)))
+    comp.node.setSelected(True)
+    comp.read.setSelected(False)
+    bake(comp.node, comp.frames[:2])
+    assert comp.nuke.selectedNodes() == [comp.node]
+
+
 def test_everything_is_restored_after_an_error(comp):
     from relightgan.nuke_plugin.bake import bake
 
