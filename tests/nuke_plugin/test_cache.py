@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import subprocess
@@ -62,6 +63,25 @@ def test_what_is_on_its_way_into_the_store_is_no_frame_of_it(tmp_path, name):
     places = base(tmp_path, frames=0)
     (places.store / name).write_bytes(b"half")
     assert cache.stored_keys(places) == set()
+
+
+def test_a_copy_that_breaks_off_where_links_fail_leaves_no_frame(tmp_path, monkeypatch):
+    places = base(tmp_path, frames=0)
+    places.frame(KEY).write_bytes(b"a whole frame")
+
+    def no_links(*_):
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    def half(_, target):
+        Path(target).write_bytes(b"a who")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(cache.os, "link", no_links)
+    monkeypatch.setattr(cache.shutil, "copy2", half)
+    with pytest.raises(RelightError, match="No space left on device"):
+        cache.link(places, OTHER, "main", 1001, KEY)
+    assert cache.existing_frames(places.pattern(OTHER), "main") == set()
+    assert list(places.take(OTHER).rglob("*.exr*")) == []
 
 
 def test_a_stamp_changes_with_size_and_time_and_knows_a_missing_file(tmp_path):
