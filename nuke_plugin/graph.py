@@ -118,8 +118,11 @@ def parent_of(node: nuke.Node) -> nuke.Node | None:
 
 
 def is_off(node: nuke.Node, frame: int | None) -> bool:
-    """True where a node is disabled, and so passes its first input; on a frame, or with None on every frame."""
-    return bool(certain(node, "disable", frame))
+    """True where a node is disabled, and so passes its first input; on a frame, or with None on every frame.
+
+    Never for a class that isn't known and has several inputs: which of them it passes is its own affair.
+    """
+    return (node.inputs() <= 1 or keeps_time(node)) and bool(certain(node, "disable", frame))
 
 
 def chosen_input(node: nuke.Node, frame: int | None) -> int | None:

@@ -187,6 +187,15 @@ def test_above_a_node_that_moves_time_another_frame_decides_about_a_switch(comp)
     assert {off, on} <= set(graph.upstream(nuke.nodes.Write(inputs=[both]), frame=1005))
 
 
+def test_of_an_unknown_class_with_several_inputs_all_count_though_it_is_disabled(comp, monkeypatch):
+    from relightgan.nuke_plugin import graph
+
+    a, b = comp.make("RelightGAN", comp.make("CheckerBoard2")), comp.make("RelightGAN", comp.make("CheckerBoard2"))
+    merge = comp.make("Merge2", a, b, disable=True)
+    monkeypatch.setattr(graph, "KEEP_TIME", graph.KEEP_TIME - {"Merge2"})  # as a plug-in of the studio
+    assert names(graph.relight_nodes_upstream(merge)) == [a.name(), b.name()]
+
+
 def test_with_several_views_an_expression_may_mean_another_thing_in_each(comp):
     from relightgan.nuke_plugin import graph
 
