@@ -80,11 +80,11 @@ class Bakes:
     def __init__(self, script, truth, nuke_session):
         self.script, self.truth, self.nuke_session = script, truth, nuke_session
         self.cache = script.parent / "relightgan_cache"
-        self.log = script.parent / "nuke.log"
+        self.log = script.parent / "nuke0.log"
 
-    def start(self):
+    def start(self, number=0):
         words = [NUKE, "-t", BATCH, f"--script={self.script}", "--bake-only"]
-        with self.log.open("wb") as log:
+        with self.log.with_name(f"nuke{number}.log").open("wb") as log:
             return subprocess.Popen(
                 [str(word) for word in words], stdout=log, stderr=subprocess.STDOUT, start_new_session=True
             )
@@ -175,6 +175,15 @@ def kill_many(bakes, times):
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="finds the worker through Linux's /proc")
 def test_a_bake_killed_at_random_moments_leaves_no_wrong_or_partial_frame(killed_bakes):
     kill_many(killed_bakes, 6)
+
+
+def test_processes_that_bake_the_same_frames_at_once_all_succeed_and_share_them(killed_bakes):
+    processes = [killed_bakes.start(number) for number in range(3)]
+    logs = [killed_bakes.log.with_name(f"nuke{number}.log") for number in range(3)]
+    for process, log in zip(processes, logs, strict=True):
+        assert process.wait(LIMIT_S) == 0, log.read_text()
+    assert killed_bakes.check() == len(FRAMES)
+    assert len(list(killed_bakes.cache.glob("*/frames/*"))) == len(FRAMES)  # under one key each, and nothing half
 
 
 @pytest.mark.slow
