@@ -889,7 +889,9 @@ def test_out_of_memory_leads_to_smaller_tiles_then_to_an_honest_error_and_the_wo
     tiny_plates.write_exr(
         Path(str(source) % 1), tiny_plates.rgb_channels(tiny_plates.texture(640, 640)), "half", compression="none"
     )
-    with driver.Driver(place) as worker:
+    # glibc then hands freed memory back at once, and keeps none that a limit would not count.
+    environment = {**os.environ, "PYTHONPATH": str(driver.ROOT), "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_ARENA_MAX": "1"}
+    with driver.Driver(place, env=environment) as worker:
 
         def limit(spare_mb: int | None) -> None:
             status = Path(f"/proc/{worker.process.pid}/status").read_text()
@@ -915,7 +917,7 @@ def test_out_of_memory_leads_to_smaller_tiles_then_to_an_honest_error_and_the_wo
         assert any("Memory ran out on CPU; going on with tiles of 320 px" in text for text in told)
 
         limit(4)
-        refused(relit("none"), "DeviceError", "ran out of memory")
+        refused(relit("none"), "DeviceError", "ran out")
         assert names(place / "roomy_none") == []
 
         limit(None)

@@ -30,7 +30,7 @@ class Driver:
         start = command or [sys.executable, "-m", "relightgan.core.worker"]
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        self.process = subprocess.Popen([*start, *words, *options], env=environment, **{**pipes, **popen})
+        self.process = subprocess.Popen([*start, *words, *options], **{"env": environment, **pipes, **popen})
         self.lines: queue.Queue[bytes | None] = queue.Queue()
         self.seen: list[dict] = []  # every event but heartbeats
         self.beats: list[float] = []  # when heartbeats came
