@@ -890,7 +890,12 @@ def test_out_of_memory_leads_to_smaller_tiles_then_to_an_honest_error_and_the_wo
         Path(str(source) % 1), tiny_plates.rgb_channels(tiny_plates.texture(640, 640)), "half", compression="none"
     )
     # glibc then hands freed memory back at once, and keeps none that a limit would not count.
-    environment = {**os.environ, "PYTHONPATH": str(driver.ROOT), "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_ARENA_MAX": "1"}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(driver.ROOT),
+        "MALLOC_MMAP_THRESHOLD_": "65536",
+        "MALLOC_ARENA_MAX": "1",
+    }
     with driver.Driver(place, env=environment) as worker:
 
         def limit(spare_mb: int | None) -> None:
