@@ -12,7 +12,7 @@ import contextlib
 import shutil
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from relightgan.nuke_plugin.state import NodeState, frame_keys
 __all__ = ["CHUNK", "Frame", "NodeBake", "NodeReport", "Work", "count_of"]
 
 CHUNK = 8  # frames; their sources are written while the worker relights those before
+FIRST_CHUNK = 2
 WAITING_CHUNKS = 1  # requests that may wait while sources are written; more would only fill the disk
 POLL_S = 0.1
 GIVE_UP_S = 5.0  # after a cancel the worker needs well under a second
@@ -132,7 +133,7 @@ class NodeBake:
 
     def bake_view(self, write: nuke.Node, folder: Path, view: str, frames: list[int]) -> None:
         """One view's frames, some at a time."""
-        chunks = [frames[i : i + CHUNK] for i in range(0, len(frames), CHUNK)]
+        chunks = in_chunks(frames)
         there: set[int] = set()
         bad: dict[int, str] = {}
         for i, chunk in enumerate(chunks):
@@ -272,6 +273,16 @@ class NodeBake:
             self.take(job.poll(0 if finished else POLL_S))
             if finished:
                 self.jobs.popleft()
+
+
+def in_chunks(frames: Sequence[int]) -> list[list[int]]:
+    """Frames in pieces of CHUNK; the first ones are smaller, so that the worker soon has something to do."""
+    chunks, size, rest = [], min(FIRST_CHUNK, CHUNK), list(frames)
+    while rest:
+        chunks.append(rest[:size])
+        rest = rest[size:]
+        size = min(CHUNK, sum(map(len, chunks)))
+    return chunks
 
 
 def _source(folder: Path, frame: int) -> Path:

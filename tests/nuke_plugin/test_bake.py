@@ -146,6 +146,16 @@ def test_long_ranges_are_baked_in_chunks_whose_sources_are_written_once_and_soon
     assert left_overs(comp) == []
 
 
+def test_the_first_chunks_are_small_and_none_is_lost(comp):
+    from relightgan.nuke_plugin.bake_frames import CHUNK, in_chunks
+
+    frames = list(range(1001, 1041))
+    chunks = in_chunks(frames)
+    assert [frame for chunk in chunks for frame in chunk] == frames
+    assert [len(chunk) for chunk in chunks[:5]] == [2, 2, 4, CHUNK, CHUNK]
+    assert in_chunks([]) == []
+
+
 def test_ranges_with_gaps_bake_those_frames_only(comp):
     from relightgan.nuke_plugin.bake import bake
     from relightgan.nuke_plugin.state import status_of
