@@ -1,12 +1,16 @@
 """What the tests of the Nuke side share."""
 
 import importlib.util
+import json
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 FRAMES = range(1001, 1007)
+KEY, TAKE = "0123456789abcdef", "fedcba9876543210"  # what `base` makes unless told otherwise
+DAY_S = 24 * 3600
 
 
 @pytest.fixture(scope="session")
@@ -55,3 +59,24 @@ def comp(read_and_relight, nuke_session):
 def gui_comp(read_and_relight, nuke_session):
     """As `comp`, with a window."""
     return read_and_relight(nuke_session(gui=True))
+
+
+@pytest.fixture
+def base():
+    """Makes a base of the cache as a bake leaves it: a store, one take that links to it, a sentinel."""
+    from relightgan.nuke_plugin import cache
+
+    def make(root: Path, name: str = KEY, frames: int = 2, size: int = 1000, days_old: float = 0.0) -> cache.Places:
+        places = cache.Places(root, name)
+        cache.touch(places, {"look": "dusk.onnx"})
+        places.store.mkdir()
+        for frame in range(frames):
+            key = cache.key_of(name, frame)
+            places.frame(key).write_bytes(bytes([frame]) * size)
+            cache.link(places, TAKE, "main", frame, key)
+        if days_old:
+            words = json.loads(places.sentinel.read_text())
+            places.sentinel.write_text(json.dumps({**words, "last_used": time.time() - days_old * DAY_S}))
+        return places
+
+    return make

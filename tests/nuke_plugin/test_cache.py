@@ -13,23 +13,7 @@ from relightgan.nuke_plugin import cache
 from relightgan.nuke_plugin.cache import Places, key_of
 
 ROOT = Path(__file__).resolve().parents[2]
-DAY_S = 24 * 3600
 KEY, OTHER = "0123456789abcdef", "fedcba9876543210"
-
-
-def base(root: Path, name: str = KEY, frames: int = 2, size: int = 1000, days_old: float = 0.0) -> Places:
-    """A base as a bake leaves it: a store, one take that links to it, a sentinel."""
-    places = Places(root, name)
-    cache.touch(places, {"look": "dusk.onnx"})
-    places.store.mkdir()
-    for frame in range(frames):
-        key = key_of(name, frame)
-        places.frame(key).write_bytes(bytes([frame]) * size)
-        cache.link(places, OTHER, "main", frame, key)
-    if days_old:
-        words = json.loads(places.sentinel.read_text())
-        places.sentinel.write_text(json.dumps({**words, "last_used": time.time() - days_old * DAY_S}))
-    return places
 
 
 def test_a_key_is_short_hexadecimal_and_the_same_in_a_fresh_process_whatever_its_hash_seed():
@@ -51,7 +35,7 @@ def test_different_parts_never_run_together_into_one_key(other):
 @pytest.mark.parametrize(
     "name", ["relit.1001.exr.part", ".relit.1001.exr.0a1b2c3d.part", "relit.1001.exr.nfs0001", "xrelit.1001.exr"]
 )
-def test_what_is_on_its_way_into_a_take_is_no_frame_of_it(tmp_path, name):
+def test_what_is_on_its_way_into_a_take_is_no_frame_of_it(tmp_path, name, base):
     places = base(tmp_path, frames=1)
     place = cache.relit_path(places.pattern(OTHER), "main", 0).with_name(name)
     place.write_bytes(b"half")
@@ -59,13 +43,13 @@ def test_what_is_on_its_way_into_a_take_is_no_frame_of_it(tmp_path, name):
 
 
 @pytest.mark.parametrize("name", [f"{KEY}.exr.part", f".{KEY}.exr.0a1b2c3d.part", f"{KEY}.exr.tmp", f"{KEY}0.exr"])
-def test_what_is_on_its_way_into_the_store_is_no_frame_of_it(tmp_path, name):
+def test_what_is_on_its_way_into_the_store_is_no_frame_of_it(tmp_path, name, base):
     places = base(tmp_path, frames=0)
     (places.store / name).write_bytes(b"half")
     assert cache.stored_keys(places) == set()
 
 
-def test_a_copy_that_breaks_off_where_links_fail_leaves_no_frame(tmp_path, monkeypatch):
+def test_a_copy_that_breaks_off_where_links_fail_leaves_no_frame(tmp_path, monkeypatch, base):
     places = base(tmp_path, frames=0)
     places.frame(KEY).write_bytes(b"a whole frame")
 
@@ -93,7 +77,7 @@ def test_a_stamp_changes_with_size_and_time_and_knows_a_missing_file(tmp_path):
     assert cache.file_stamp("a\0b") == ("a\0b", -1, -1)
 
 
-def test_a_pattern_has_forward_slashes_view_and_frame_and_finds_negative_and_large_frames(tmp_path):
+def test_a_pattern_has_forward_slashes_view_and_frame_and_finds_negative_and_large_frames(tmp_path, base):
     places = base(tmp_path / "cache with ä space", frames=1)
     pattern = places.pattern(OTHER)
     assert pattern.endswith(f"/{KEY}/takes/{OTHER}/%V/relit.%04d.exr")
@@ -110,7 +94,7 @@ def test_what_is_no_take_has_no_frames(tmp_path, pattern):
     assert cache.existing_frames(pattern, "main") == set()
 
 
-def test_a_link_is_the_stored_file_itself_and_is_made_once(tmp_path):
+def test_a_link_is_the_stored_file_itself_and_is_made_once(tmp_path, base):
     places = base(tmp_path, frames=1)
     target = cache.relit_path(places.pattern(OTHER), "main", 0)
     assert target.samefile(places.frame(key_of(KEY, 0)))
@@ -118,13 +102,13 @@ def test_a_link_is_the_stored_file_itself_and_is_made_once(tmp_path):
     assert [path.name for path in target.parent.iterdir()] == ["relit.0000.exr"]
 
 
-def test_a_link_takes_the_place_of_another_frame(tmp_path):
+def test_a_link_takes_the_place_of_another_frame(tmp_path, base):
     places = base(tmp_path, frames=2)
     assert cache.link(places, OTHER, "main", 0, key_of(KEY, 1)) is True
     assert cache.relit_path(places.pattern(OTHER), "main", 0).read_bytes() == bytes([1]) * 1000
 
 
-def test_where_links_fail_a_copy_is_made_and_known_as_the_same(tmp_path, monkeypatch):
+def test_where_links_fail_a_copy_is_made_and_known_as_the_same(tmp_path, monkeypatch, base):
     def no_links(*_):
         raise PermissionError(1, "Operation not permitted")
 
@@ -138,7 +122,7 @@ def test_where_links_fail_a_copy_is_made_and_known_as_the_same(tmp_path, monkeyp
     assert not cache.same_file(copy, stored)
 
 
-def test_linking_what_the_store_lacks_names_the_file_and_leaves_nothing(tmp_path):
+def test_linking_what_the_store_lacks_names_the_file_and_leaves_nothing(tmp_path, base):
     places = base(tmp_path, frames=1)
     with pytest.raises(RelightError, match=r"relit\.0005\.exr can't be put in place"):
         cache.link(places, OTHER, "main", 5, "0" * 16)
@@ -152,7 +136,7 @@ def test_a_folder_that_cannot_be_written_is_named_with_the_way_out(tmp_path):
         cache.touch(Places(tmp_path / "file", KEY))
 
 
-def test_touching_says_who_made_it_and_when_it_was_used_without_writing_each_time(tmp_path):
+def test_touching_says_who_made_it_and_when_it_was_used_without_writing_each_time(tmp_path, base):
     places = base(tmp_path, days_old=3)
     cache.touch(places)
     words = json.loads(places.sentinel.read_text())

@@ -18,22 +18,7 @@ DAY_S = 24 * 3600
 KEY, OTHER = "0123456789abcdef", "fedcba9876543210"
 
 
-def base(root: Path, name: str = KEY, frames: int = 2, size: int = 1000, days_old: float = 0.0) -> Places:
-    """A base as a bake leaves it: a store, one take that links to it, a sentinel."""
-    places = Places(root, name)
-    cache.touch(places, {"look": "dusk.onnx"})
-    places.store.mkdir()
-    for frame in range(frames):
-        key = key_of(name, frame)
-        places.frame(key).write_bytes(bytes([frame]) * size)
-        cache.link(places, OTHER, "main", frame, key)
-    if days_old:
-        words = json.loads(places.sentinel.read_text())
-        places.sentinel.write_text(json.dumps({**words, "last_used": time.time() - days_old * DAY_S}))
-    return places
-
-
-def test_clearing_takes_one_take_and_its_frames_and_nothing_else(tmp_path):
+def test_clearing_takes_one_take_and_its_frames_and_nothing_else(tmp_path, base):
     places = base(tmp_path, frames=3)
     cache.link(places, KEY, "main", 9, key_of(KEY, 2))
     neighbour = base(tmp_path, OTHER)
@@ -45,13 +30,13 @@ def test_clearing_takes_one_take_and_its_frames_and_nothing_else(tmp_path):
 
 
 @pytest.mark.parametrize("take", ["..", "../frames", "", "/etc"])
-def test_clearing_never_leaves_its_folder(tmp_path, take):
+def test_clearing_never_leaves_its_folder(tmp_path, take, base):
     places = base(tmp_path)
     cache_sweep.clear(places, take, ["../../" + "x" * 10])
     assert len(cache.stored_keys(places)) == 2
 
 
-def test_a_sweep_takes_the_longest_unused_until_the_rest_fits(tmp_path):
+def test_a_sweep_takes_the_longest_unused_until_the_rest_fits(tmp_path, base):
     old, older, young = "a" * 16, "b" * 16, "c" * 16
     base(tmp_path, old, days_old=3)
     base(tmp_path, older, days_old=9)
@@ -63,18 +48,18 @@ def test_a_sweep_takes_the_longest_unused_until_the_rest_fits(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == [old, young]
 
 
-def test_linked_frames_count_once(tmp_path):
+def test_linked_frames_count_once(tmp_path, base):
     places = base(tmp_path, frames=2, size=100_000)
     assert 200_000 < cache_sweep._size(places.folder) < 201_000
 
 
-def test_what_was_used_within_a_day_stays_whatever_the_limit(tmp_path):
+def test_what_was_used_within_a_day_stays_whatever_the_limit(tmp_path, base):
     base(tmp_path, days_old=0.9)
     assert cache_sweep.sweep(tmp_path, 0).bases == ()
     assert (tmp_path / KEY / "frames").is_dir()
 
 
-def test_of_a_base_in_use_old_takes_go_and_what_the_last_one_has_stays(tmp_path):
+def test_of_a_base_in_use_old_takes_go_and_what_the_last_one_has_stays(tmp_path, base):
     places = base(tmp_path, frames=3, size=100_000)
     shared, new = key_of(KEY, 0), key_of(KEY, "new")
     places.frame(new).write_bytes(b"n" * 100_000)
@@ -89,7 +74,7 @@ def test_of_a_base_in_use_old_takes_go_and_what_the_last_one_has_stays(tmp_path)
     assert swept.bytes_freed == 200_000
 
 
-def test_copies_where_links_fail_keep_their_frames_in_the_store(tmp_path, monkeypatch):
+def test_copies_where_links_fail_keep_their_frames_in_the_store(tmp_path, monkeypatch, base):
     monkeypatch.setattr(os, "link", no_links)
     places = base(tmp_path, frames=2)
     unused = key_of(KEY, "unused")
@@ -101,7 +86,7 @@ def test_copies_where_links_fail_keep_their_frames_in_the_store(tmp_path, monkey
     assert not places.frame(unused).exists()
 
 
-def test_a_take_that_is_used_again_stays(tmp_path):
+def test_a_take_that_is_used_again_stays(tmp_path, base):
     places = base(tmp_path)
     cache.link(places, KEY, "main", 1, key_of(KEY, 1))
     days_ago(3, places.take(OTHER), *(places.frame(key) for key in cache.stored_keys(places)))
@@ -122,7 +107,7 @@ def days_ago(days, *places):
         os.utime(place, ns=(then, then))
 
 
-def test_a_sweep_within_the_limit_changes_nothing(tmp_path):
+def test_a_sweep_within_the_limit_changes_nothing(tmp_path, base):
     base(tmp_path, days_old=30)
     before = sorted(path for path in tmp_path.rglob("*"))
     assert cache_sweep.sweep(tmp_path, 1 << 30).bytes_freed == 0
@@ -153,7 +138,7 @@ def test_a_sweep_never_touches_what_we_did_not_make(tmp_path):
     assert all(path.read_bytes() == b"mine" for path in kept)
 
 
-def test_foreign_files_in_our_folder_survive_its_sweep(tmp_path):
+def test_foreign_files_in_our_folder_survive_its_sweep(tmp_path, base):
     places = base(tmp_path, days_old=30)
     foreign = [
         places.folder / "notes.txt", places.store / "beauty.0001.exr", places.take(OTHER) / "main" / "plate.0001.exr"
@@ -169,7 +154,7 @@ def test_foreign_files_in_our_folder_survive_its_sweep(tmp_path):
 
 
 @pytest.mark.parametrize("place", ["base", "frames", "takes", "take", "view"])
-def test_nothing_behind_a_link_is_swept(tmp_path, place):
+def test_nothing_behind_a_link_is_swept(tmp_path, place, base):
     elsewhere = tmp_path / "elsewhere"
     real = base(elsewhere, days_old=30)
     root = tmp_path / "cache"
@@ -191,7 +176,7 @@ def test_nothing_behind_a_link_is_swept(tmp_path, place):
     assert cache.existing_frames(real.pattern(OTHER), "main") == {0, 1}
 
 
-def test_a_base_that_somebody_begins_to_use_during_a_sweep_stays(tmp_path, monkeypatch):
+def test_a_base_that_somebody_begins_to_use_during_a_sweep_stays(tmp_path, monkeypatch, base):
     base(tmp_path, days_old=30)
     sizes = cache_sweep._size
 
@@ -204,7 +189,7 @@ def test_a_base_that_somebody_begins_to_use_during_a_sweep_stays(tmp_path, monke
     assert len(cache.stored_keys(Places(tmp_path, KEY))) == 2
 
 
-def test_a_sweep_that_was_killed_half_way_is_finished_by_the_next(tmp_path):
+def test_a_sweep_that_was_killed_half_way_is_finished_by_the_next(tmp_path, base):
     places = base(tmp_path, days_old=30)
     places.folder.rename(tmp_path / f".{KEY}.sweep-01234567")
     cache_sweep.sweep(tmp_path, 1 << 40)
