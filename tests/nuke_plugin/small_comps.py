@@ -13,6 +13,43 @@ from relightgan.core import infer
 
 SIZE = (24, 32)  # height, width
 LAYERS = ("R", "G", "B")
+SHOT = """Root {{
+ first_frame {first}
+ last_frame {last}
+ format "96 72 0 0 96 72 1 small"
+}}
+Read {{
+ inputs 0
+ file_type exr
+ file "{plates}"
+ first {first}
+ last {last}
+ origset true
+ raw true
+ name Plate
+}}
+RelightGAN {{
+ inputs 1
+ look "{look}"
+ name RelightGAN1
+}}
+Write {{
+ file "{out}"
+ file_type exr
+ channels rgba
+ raw true
+ datatype "16 bit half"
+ create_directories true
+ name Write1
+}}
+"""
+
+
+def saved_shot(folder, plates, look, frames):
+    """Saves a script of Read, RelightGAN and Write, which renders into `out`; its path."""
+    script, out = folder / "shot.nk", folder / "out" / "shot.%04d.exr"
+    script.write_text(SHOT.format(first=min(frames), last=max(frames), plates=plates, look=look, out=out))
+    return script
 
 
 def reader(nuke, pattern, frames, **knobs):

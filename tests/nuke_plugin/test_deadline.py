@@ -15,44 +15,13 @@ NUKE = ROOT / "tests" / "nuke_sim" / "bin" / "nuke"
 ADAPTOR = Path(sys.executable).with_name("NukeAdaptor")
 LIMIT_S = 300
 FRAMES = [1001, 1002, 1003]
-SCRIPT = """Root {{
- first_frame 1001
- last_frame 1003
- format "96 72 0 0 96 72 1 small"
-}}
-Read {{
- inputs 0
- file_type exr
- file {plates}
- first 1001
- last 1003
- origset true
- raw true
- name Plate
-}}
-RelightGAN {{
- inputs 1
- look {look}
- name RelightGAN1
-}}
-Write {{
- file {out}
- file_type exr
- channels rgba
- raw true
- create_directories true
- name Write1
-}}
-"""
 
 
 @pytest.fixture
-def comp(tmp_path, tiny_plates, darken_grid_look) -> Path:
+def comp(tmp_path, tiny_plates, small_comps, darken_grid_look) -> Path:
     """A script of Read, RelightGAN and Write, with three plates on disk."""
     plates = tiny_plates.write_clip(tmp_path / "plates", FRAMES)
-    out, script = tmp_path / "out" / "shot.%04d.exr", tmp_path / "shot.nk"
-    script.write_text(SCRIPT.format(plates=f'"{plates}"', look=f'"{darken_grid_look}"', out=f'"{out}"'))
-    return script
+    return small_comps.saved_shot(tmp_path, plates, darken_grid_look, FRAMES)
 
 
 @pytest.fixture

@@ -17,36 +17,6 @@ OPENJD = Path(sys.executable).with_name("openjd")
 NUKE = ROOT / "tests" / "nuke_sim" / "bin" / "nuke"
 LIMIT_S = 300
 FRAMES = list(range(1001, 1006))
-SCRIPT = """Root {{
- first_frame 1001
- last_frame 1005
- format "96 72 0 0 96 72 1 small"
-}}
-Read {{
- inputs 0
- file_type exr
- file {plates}
- first 1001
- last 1005
- origset true
- raw true
- name Plate
-}}
-RelightGAN {{
- inputs 1
- look {look}
- name RelightGAN1
-}}
-Write {{
- file {out}
- file_type exr
- channels rgba
- raw true
- datatype "16 bit half"
- create_directories true
- name Write1
-}}
-"""
 
 
 def openjd(*words: str, **variables: str) -> subprocess.CompletedProcess:
@@ -81,13 +51,10 @@ def run_job(name: str, step: str, comp: Path, chunk: int = 2, cache: str = "", *
 
 
 @pytest.fixture
-def comp(tmp_path, tiny_plates, darken_grid_look) -> Path:
+def comp(tmp_path, tiny_plates, small_comps, darken_grid_look) -> Path:
     """A script of Read, RelightGAN and Write, with five plates on disk."""
     plates = tiny_plates.write_clip(tmp_path / "the plates", FRAMES)
-    script = tmp_path / "shot.nk"
-    out = tmp_path / "out" / "shot.%04d.exr"
-    script.write_text(SCRIPT.format(plates=f'"{plates}"', look=f'"{darken_grid_look}"', out=f'"{out}"'))
-    return script
+    return small_comps.saved_shot(tmp_path, plates, darken_grid_look, FRAMES)
 
 
 def rendered(comp: Path) -> list[int]:
