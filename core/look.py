@@ -8,9 +8,11 @@ What stands in the file
     input  `window`  float32 [4], optional (initializer 0,0,1,1): where this tile lies in the frame, x0,y0,x1,y1 in 0..1
     output `relit`   float32 [N,3,H,W], model space
     outputs named in `facts.operators`: float32 [N,C,h,w], lying over the frame's area
+    outputs named in `facts.aovs`: float32 [N,C,H,W], optional: what is known of each pixel beside its new colour.
+        `gain` (C = 3) is the log2 of what it was multiplied by, in stops; `confidence` (C = 1) how sure that is, 0..1
 
-An *operator look* predicts its operators from the plate, and `relit` sees the plate only through (this pixel, window,
-operators); so the runtime can cut the graph in two, blend operators over time and apply them strip by strip.
+An *operator look* predicts its operators from the plate, and `relit` and AOVs see the plate only through (this pixel,
+window, operators); so the runtime can cut the graph in two, blend operators over time and apply them strip by strip.
 An *image look* has no operators and simply turns one picture into another.
 """
 
@@ -42,6 +44,9 @@ JPEG_START = b"\xff\xd8\xff"
 PLATE = "plate"
 RELIT = "relit"
 WINDOW = "window"
+GAIN = "gain"
+CONFIDENCE = "confidence"
+AOV_CHANNELS = {GAIN: 3, CONFIDENCE: 1}  # AOVs that looks may give, with their channels
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,7 @@ class LookFacts:
     primaries: str  # colour space name of the model's primaries, such as "lin_rec709"
     value_range: str  # one of VALUE_RANGES
     operators: tuple[str, ...] = ()  # names of operator outputs; empty for an image look
+    aovs: tuple[str, ...] = ()  # names of outputs of an operator look that tell more of each pixel, such as "gain"
     size_multiple: int = 1  # height and width must be multiples of this, px
     overlap_px: int = 0  # context that each side of a tile needs, px; 0: none
     config: dict[str, Any] = field(default_factory=dict)  # the full recipe
@@ -170,6 +176,8 @@ def build_facts(values: Mapping[str, Any], path: str | os.PathLike) -> LookFacts
             f"{path} predicts operators but takes only multiples of {facts.size_multiple} px; strips have any size.",
             "Resize inside the model, and export it with size_multiple 1.",
         )
+    if facts.aovs and not facts.operators:
+        raise LookError(f"{path} names the AOVs {', '.join(facts.aovs)} but no operators.", "Export it without AOVs.")
     return facts
 
 
@@ -180,7 +188,7 @@ def checked_fact(name: str, value: Any, path: str | os.PathLike) -> Any:
         LookError: the value has another type or isn't one of the choices.
     """
     problem = f"The fact {name} = {value!r} of {path} makes no sense."
-    if name == "operators":
+    if name in ("operators", "aovs"):
         if not isinstance(value, list | tuple) or not all(isinstance(item, str) and item for item in value):
             raise LookError(problem, "It is a list of output names.")
         return tuple(value)
@@ -301,19 +309,26 @@ def checked_ports(graph: onnx.GraphProto, facts: LookFacts, path: Path) -> tuple
             "Export it as a picture-to-picture model.",
         )
     relit_name = RELIT if facts.translator != "foreign" or RELIT in outputs else next(iter(outputs))
-    for name in (relit_name, *facts.operators):
+    for name in (relit_name, *facts.operators, *facts.aovs):
         if name not in outputs:
             raise LookError(f"{path} has no output '{name}', only {list(outputs)}.", "Export it again.")
     check_picture(required[0], path)
     check_picture(outputs[relit_name], path)
+    for name in known_aovs(facts):
+        check_picture(outputs[name], path, AOV_CHANNELS[name])
     takes_window = WINDOW in inputs and WINDOW in stored
     if takes_window and port_shape(inputs[WINDOW]) != [4]:
         raise LookError(f"The input '{WINDOW}' of {path} isn't float32 [4].", "Export it again.")
     return required[0].name, relit_name, takes_window
 
 
-def check_picture(port: onnx.ValueInfoProto, path: Path) -> None:
-    """Checks that a port carries float32 [N,3,H,W] pictures of any size.
+def known_aovs(facts: LookFacts) -> tuple[str, ...]:
+    """The look's AOVs that this version knows; a newer look may have more."""
+    return tuple(name for name in facts.aovs if name in AOV_CHANNELS)
+
+
+def check_picture(port: onnx.ValueInfoProto, path: Path, channels: int = 3) -> None:
+    """Checks that a port carries float32 [N,channels,H,W] pictures of any size.
 
     Raises:
         LookError: it carries something else.
@@ -324,8 +339,9 @@ def check_picture(port: onnx.ValueInfoProto, path: Path) -> None:
         raise LookError(f"'{port.name}' of {path} is {found}; a look is float32 in and out.", "Export it in float32.")
     shape = port_shape(port)
     # Exporters often leave the output's size open or compute it; only what is stated can be wrong.
-    if shape and (len(shape) != 4 or shape[1] not in (0, 3)):
-        raise LookError(f"'{port.name}' of {path} has the shape {shape}; a look is [N,3,H,W].", "Export it so.")
+    if shape and (len(shape) != 4 or shape[1] not in (0, channels)):
+        wanted = f"[N,{channels},H,W]"
+        raise LookError(f"'{port.name}' of {path} has the shape {shape}; a look's is {wanted}.", "Export it so.")
     if shape and (shape[2] or shape[3]):
         raise LookError(
             f"'{port.name}' of {path} has the fixed size {shape[3]}x{shape[2]}; a look takes any size.",

@@ -4,12 +4,14 @@ An operator is a dict of (C, h, w) float32 arrays that lie over the frame and ca
     operator look            its own outputs, such as {"grid": log2 gains}
     image look, 0..1 or -1..1    {"gain": (3, H, W)}, log2 gains in linear light, found on the plate clipped to 0..1
     image look, unbounded        {"offset": (3, H, W)}, what it adds in the look's encoding
+
+An operator that only an AOV depends on is neither predicted nor blended unless that AOV is asked for.
 """
 
 import contextlib
 import functools
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any
 
@@ -32,7 +34,7 @@ from relightgan.core.devices import (
     thread_count,
 )
 from relightgan.core.errors import DeviceError, LookError
-from relightgan.core.look import WINDOW, Look
+from relightgan.core.look import AOV_CHANNELS, WINDOW, Look, known_aovs
 from relightgan.core.tiling import run_tiled
 
 __all__ = ["DEVICES", "Choice", "LookSession", "Operator", "choose_providers"]
@@ -62,6 +64,7 @@ class LookSession:
         tile_px: side of the tiles of an image look; None for whole frames up to 2K and tiles of 1024 px above.
         check: called between tiles and strips; may raise `Cancelled`.
         report: gets a line when memory runs short and tiles get smaller; stderr when None.
+        aovs: names of the look's own AOVs that `apply_with_aovs` is to give; those it lacks aren't given.
 
     Raises:
         UsageError: an unknown device.
@@ -76,8 +79,11 @@ class LookSession:
         tile_px: int | None = None,
         check: Callable[[], None] | None = None,
         report: Callable[[str], None] | None = None,
+        aovs: Collection[str] = (),
     ) -> None:
         self.look = look
+        self.aovs = tuple(name for name in known_aovs(look.facts) if name in aovs)
+        self.operators: tuple[str, ...] = ()  # those of the look that relit and the AOVs depend on
         self.choice = choose_providers(device)
         self.tile_px = tile_px
         self.threads = thread_count()
@@ -88,7 +94,7 @@ class LookSession:
         frame_options = session_options(self.threads)
         try:
             if look.facts.operators:
-                predictor, applier = cut(look)
+                predictor, applier, self.operators = cut(look, self.aovs)
                 self.predictor = open_session(predictor, self.choice, frame_options)
                 # On the CPU strips run side by side, each on one thread: fast, and the numbers can't depend on how
                 # onnxruntime shares out its work.
@@ -134,9 +140,8 @@ class LookSession:
                 plate[0, :, y0:y1] = strip.transpose(2, 0, 1)
 
             self.in_strips(encode, height)
-            names = list(self.look.facts.operators)
-            found = self.run(self.predictor, names, {self.look.plate_name: plate})
-            return {name: array[0] for name, array in zip(names, found, strict=True)}
+            found = self.run(self.predictor, list(self.operators), {self.look.plate_name: plate})
+            return {name: array[0] for name, array in zip(self.operators, found, strict=True)}
         if self.look.facts.value_range == "unbounded":
             return {"offset": self.in_tiles(self.offset_of, rgb_linear)}
         return {"gain": self.in_tiles(self.gain_of, rgb_linear)}
@@ -155,13 +160,24 @@ class LookSession:
             DeviceError: out of memory.
             LookError: the look fails on this frame.
         """
-        height = rgb_linear.shape[0]
+        return self.apply_with_aovs(rgb_linear, operator)[0]
+
+    def apply_with_aovs(self, rgb_linear: np.ndarray, operator: Operator) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """As `apply`, with the AOVs the session was opened for.
+
+        Returns:
+            the relit frame; (H, W, C) float32 by name: the look's own AOVs, see `look`.
+        """
+        height, width = rgb_linear.shape[:2]
         result = np.empty(rgb_linear.shape, np.float32)
+        aovs = {name: np.empty((height, width, AOV_CHANNELS[name]), np.float32) for name in self.aovs}
 
         def fill(y0: int, y1: int) -> None:
             plate, relit = rgb_linear[y0:y1], result[y0:y1]
             if self.applier is not None:
-                relit[:] = self.apply_strip(plate, operator, y0 / height, y1 / height)
+                relit[:], *pictures = self.apply_strip(plate, operator, y0 / height, y1 / height)
+                for name, picture in zip(aovs, pictures, strict=True):
+                    aovs[name][y0:y1] = picture
             elif "gain" in operator:
                 relit[:] = apply_gain(plate, operator["gain"][:, y0:y1].transpose(1, 2, 0))
             else:
@@ -171,18 +187,25 @@ class LookSession:
 
         whole = self.applier is not None and not self.look.takes_window
         self.in_strips(fill, height, height if whole else None)
-        return result
+        return result, aovs
 
-    def apply_strip(self, plate: np.ndarray, operator: Operator, top: float, bottom: float) -> np.ndarray:
-        """Rows of a frame with the look's own operators applied; `top` and `bottom` say where they lie, 0..1."""
+    def apply_strip(self, plate: np.ndarray, operator: Operator, top: float, bottom: float) -> list[np.ndarray]:
+        """Rows of a frame with the look's own operators applied, then its AOVs of them, each (h, w, C).
+
+        Args:
+            plate: (h, w, 3) float32, the rows.
+            operator: of the whole frame; may hold more than is needed.
+            top: where the rows begin in the frame, 0..1.
+            bottom: where they end.
+        """
         encoding = self.look.facts.encoding
         encoded = linear_to_model(plate, encoding).transpose(2, 0, 1)[None]
-        feed = {name: np.ascontiguousarray(array[None], np.float32) for name, array in operator.items()}
+        feed = {name: np.ascontiguousarray(operator[name][None], np.float32) for name in self.operators}
         feed[self.look.plate_name] = np.ascontiguousarray(encoded)
         if self.look.takes_window:
             feed[WINDOW] = np.array([0.0, top, 1.0, bottom], np.float32)
-        relit = self.run(self.applier, [self.look.relit_name], feed)[0]
-        return model_to_linear(relit[0].transpose(1, 2, 0), encoding)
+        relit, *aovs = self.run(self.applier, [self.look.relit_name, *self.aovs], feed)
+        return [model_to_linear(relit[0].transpose(1, 2, 0), encoding), *(aov[0].transpose(1, 2, 0) for aov in aovs)]
 
     def in_strips(self, work: Callable[[int, int], None], height: int, rows: int | None = None) -> None:
         """Calls `work(y0, y1)` for strips of a frame, side by side on the CPU."""
@@ -332,19 +355,30 @@ def apply_gain(plate: np.ndarray, gain: np.ndarray) -> np.ndarray:
     return changed
 
 
-def cut(look: Look) -> tuple[onnx.ModelProto, onnx.ModelProto]:
-    """An operator look in two: plate -> operators, and (plate, window, operators) -> relit.
+def cut(look: Look, aovs: Sequence[str] = ()) -> tuple[onnx.ModelProto, onnx.ModelProto, tuple[str, ...]]:
+    """An operator look in two: plate -> operators, and (plate, window, operators) -> relit and AOVs.
+
+    Args:
+        look: an operator look.
+        aovs: which of its AOVs the second half is to give; nothing is computed for the others.
+
+    Returns:
+        both halves, and the operators that the second one takes.
 
     Raises:
         LookError: it doesn't come apart.
     """
     model = onnx.load_model_from_string(look.model)
-    operators = list(look.facts.operators)
     window = [WINDOW] if look.takes_window else []
+    pictures = [look.relit_name, *aovs]
     try:
         extractor = onnx.utils.Extractor(model)
-        predictor = extractor.extract_model([look.plate_name], operators)
-        applier = extractor.extract_model([look.plate_name, *window, *operators], [look.relit_name])
+        applier = extractor.extract_model([look.plate_name, *window, *look.facts.operators], pictures)
+        used = {name for node in applier.graph.node for name in node.input} | set(pictures)
+        operators = tuple(name for name in look.facts.operators if name in used)
+        for port in [port for port in applier.graph.input if port.name in {*look.facts.operators} - {*operators}]:
+            applier.graph.input.remove(port)
+        predictor = extractor.extract_model([look.plate_name], list(operators))
     except ValueError as error:
         problem = f"{look.path} doesn't come apart into its operators and their use ({error})."
         raise LookError(problem, "Export it again.") from error
@@ -353,4 +387,4 @@ def cut(look: Look) -> tuple[onnx.ModelProto, onnx.ModelProto]:
             f"The operators of {look.path} depend on '{WINDOW}', but they stand for the whole frame.",
             "Export it again.",
         )
-    return predictor, applier
+    return predictor, applier, operators

@@ -93,13 +93,15 @@ def to_onnx(spec: ExportSpec) -> onnx.ModelProto:
     else:
         predict, apply = spec.halves
         plate, window = spec.inputs
-        names = list(spec.output_names[1:])
+        aovs = list(spec.facts.get("aovs", ()))
+        names = [name for name in spec.output_names[1:] if name not in aovs]
         with torch.no_grad():
             operators = predict(plate)
         shapes = [picture if min(o.shape[2:]) > 1 else {0: Dim.DYNAMIC} for o in operators]
         first = convert(predict, (plate,), [PLATE], names, [picture])
-        second = convert(apply, (plate, window, *operators), [PLATE, WINDOW, *names], [RELIT], [picture, None, *shapes])
-        model = joined(first, second, names)
+        inputs = [PLATE, WINDOW, *names]
+        second = convert(apply, (plate, window, *operators), inputs, [RELIT, *aovs], [picture, None, *shapes])
+        model = joined(first, second, names, aovs)
         # An initializer of an input's name is that input's default, so that plain hosts need give the plate only.
         model.graph.initializer.append(onnx.numpy_helper.from_array(window.numpy(), WINDOW))
     model.producer_name, model.producer_version = "relightgan", VERSION
@@ -131,14 +133,16 @@ def convert(
     return model
 
 
-def joined(first: onnx.ModelProto, second: onnx.ModelProto, operators: list[str]) -> onnx.ModelProto:
-    """The two halves of an operator look as one graph: plate [and window] in; relit and the operators out."""
+def joined(first: onnx.ModelProto, second: onnx.ModelProto, operators: list[str], aovs: list[str]) -> onnx.ModelProto:
+    """The two halves of an operator look as one graph: plate [and window] in; relit, the operators and AOVs out."""
     # Both halves take the plate; names must differ while they are merged.
     second = onnx.compose.add_prefix(second, "apply/")
     first.ir_version = second.ir_version = max(first.ir_version, second.ir_version)
     links = [(name, f"apply/{name}") for name in operators]
-    model: onnx.ModelProto = onnx.compose.merge_models(first, second, links, outputs=[f"apply/{RELIT}", *operators])
-    plain = {f"apply/{name}": name for name in (PLATE, WINDOW, RELIT)}
+    made = [RELIT, *aovs]
+    outputs = [*(f"apply/{name}" for name in made), *operators]
+    model: onnx.ModelProto = onnx.compose.merge_models(first, second, links, outputs=outputs)
+    plain = {f"apply/{name}": name for name in (PLATE, WINDOW, *made)}
     for node in model.graph.node:
         node.input[:] = [plain.get(name, name) for name in node.input]
         node.output[:] = [plain.get(name, name) for name in node.output]
@@ -147,9 +151,9 @@ def joined(first: onnx.ModelProto, second: onnx.ModelProto, operators: list[str]
     inputs = {port.name: port for port in model.graph.input}  # the plate stands there twice
     del model.graph.input[:]
     model.graph.input.extend(inputs.values())
-    outputs = {port.name: port for port in model.graph.output}
+    ports = {port.name: port for port in model.graph.output}
     del model.graph.output[:]
-    model.graph.output.extend(outputs[name] for name in (RELIT, *operators))  # plain hosts take the first
+    model.graph.output.extend(ports[name] for name in (RELIT, *operators, *aovs))  # plain hosts take the first
     return model
 
 

@@ -21,6 +21,8 @@ LUMA_WEIGHTS = (0.2126, 0.7152, 0.0722)  # Rec. 709
 DARKEST_LINEAR = 2.0**-12  # what the guide and the proxy take for black: below it there is no light left to measure
 UNSHUFFLE = 4  # proxy pixels folded into channels at the entrance, either way
 GUIDE_STOPS = (-6.0, 4.0)  # the brightness axis, in stops around the frame's own mean
+HALF_SURE_STOPS = 0.5  # the expected error that makes a confidence of one half
+LEAST_DOUBT_STOPS = 0.02  # nobody measures gains of photos better than that, and the doubt's loss needs a floor
 
 
 @dataclass(frozen=True)
@@ -141,9 +143,36 @@ def apply_grid(plate: Tensor, window: Tensor, grid: Tensor, anchor: Tensor, dept
     Returns:
         (N, 3, H, W) scene-linear.
     """
+    return plate * exp2(plate_gain(plate, window, grid, anchor, depth))
+
+
+def plate_gain(plate: Tensor, window: Tensor, grid: Tensor, anchor: Tensor, depth: int) -> Tensor:
+    """The log2 gain of every pixel of a plate or tile, (N, 3, H, W) stops; see `apply_grid`."""
     n, _, height, width = plate.shape
     position = pixel_positions(height, width, window).expand(n, height, width, 2)
-    return plate * exp2(gain_at(grid, anchor, plate, position, depth))
+    return gain_at(grid, anchor, plate, position, depth)
+
+
+def doubt_at(doubt: Tensor, position: Tensor) -> Tensor:
+    """The doubt at given places, linear between cells; the ends are held.
+
+    Args:
+        doubt: (N, 1, gh, gw) stops.
+        position: (N, H, W, 2) places in the frame, 0..1.
+
+    Returns:
+        (N, 1, H, W) stops.
+    """
+    return F.grid_sample(doubt, position * 2 - 1, mode="bilinear", padding_mode="border", align_corners=False)
+
+
+def confidence_of(doubt: Tensor) -> Tensor:
+    """How sure gains are, 1 down to 0, of their expected error in stops; half a stop makes one half.
+
+    1 / (1 + doubt / 0.5) falls fastest where a difference is still of use: errors of a tenth of a stop are hardly seen
+    (0.83), one stop is a wrong light (0.33), and beyond it hardly matters how wrong.
+    """
+    return HALF_SURE_STOPS / (HALF_SURE_STOPS + doubt)
 
 
 class GainGridNet(nn.Module):
@@ -166,6 +195,13 @@ class GainGridNet(nn.Module):
         self.leave = nn.Conv2d(5 * w, 3 * settings.depth, 1)
         for parameter in self.leave.parameters():
             nn.init.zeros_(parameter)  # starts as the identity: no gain anywhere
+        # With random numbers of its own, so that every other weight starts as it would without it.
+        with torch.random.fork_rng(devices=[]):
+            self.doubt = nn.Sequential(nn.Conv2d(5 * w, 2 * w, 1), nn.SiLU(), nn.Conv2d(2 * w, 1, 1))
+
+    def gain_parameters(self) -> list[nn.Parameter]:
+        """The weights that gains come from: all but the doubt's."""
+        return [value for name, value in self.named_parameters() if not name.startswith("doubt.")]
 
     def proxy(self, plate: Tensor) -> Tensor:
         """The plate averaged down to the proxy raster, sides multiples of 16; (N, 3, H, W) to (N, 3, h, w) linear."""
@@ -173,18 +209,20 @@ class GainGridNet(nn.Module):
         size = proxy_size(height, width, self.settings.proxy_px)
         return F.interpolate(plate, size=size, mode="bilinear", antialias=True, align_corners=False)
 
-    def forward(self, plate: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, plate: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Predicts the operator.
 
         Args:
             plate: (N, 3, H, W) scene-linear, the whole frame.
 
         Returns:
-            grid: (N, 3 * depth, gh, gw) log2 gain in stops; anchor: (N, 1, 1, 1) the frame's mean log2 luminance.
+            grid: (N, 3 * depth, gh, gw) log2 gain in stops; anchor: (N, 1, 1, 1) the frame's mean log2 luminance;
+            doubt: (N, 1, gh, gw) the error to expect of the gains in a cell, in stops. It looks at the features and
+            doesn't change them: no gradient of it reaches the gains.
         """
         return self.from_proxy(self.proxy(plate))
 
-    def from_proxy(self, proxy: Tensor) -> tuple[Tensor, Tensor]:
+    def from_proxy(self, proxy: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The same from an already reduced frame, (N, 3, h, w) linear with h and w multiples of 16."""
         anchor = log_luminance(proxy).mean(dim=(2, 3), keepdim=True)
         stops = log2(proxy.clamp(min=DARKEST_LINEAR)) - anchor
@@ -194,7 +232,8 @@ class GainGridNet(nn.Module):
         coarse = coarse + self.whole(coarse.mean(dim=(2, 3)))[:, :, None, None]
         x = self.merge(torch.cat([F.interpolate(coarse, scale_factor=2.0, mode="nearest"), fine], dim=1))
         limit = self.settings.max_stops
-        return torch.tanh(self.leave(x) / limit) * limit, anchor
+        doubt = F.softplus(self.doubt(x.detach())) + LEAST_DOUBT_STOPS
+        return torch.tanh(self.leave(x) / limit) * limit, anchor, doubt
 
 
 def proxy_size(height: int, width: int, long_side: int) -> tuple[int, int]:
@@ -214,26 +253,37 @@ def block(inputs: int, outputs: int, stride: int = 1) -> nn.Module:
 
 
 class GainGridApply(nn.Module):
-    """The second half of the look, for export: plate, window, grid and anchor in; relit plate out."""
+    """The second half of the look, for export: plate, window and operators in; relit plate and AOVs out."""
 
     def __init__(self, depth: int) -> None:
         super().__init__()
         self.depth = depth
 
-    def forward(self, plate: Tensor, window: Tensor, grid: Tensor, anchor: Tensor) -> Tensor:
-        """See `apply_grid`."""
-        return apply_grid(plate, window, grid, anchor, self.depth)
+    def forward(
+        self, plate: Tensor, window: Tensor, grid: Tensor, anchor: Tensor, doubt: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Relights a plate or tile; see `apply_grid`.
+
+        Returns:
+            relit: (N, 3, H, W) scene-linear; gain: (N, 3, H, W) the stops it was made with, `relit = plate * 2^gain`;
+            confidence: (N, 1, H, W) 0..1, see `confidence_of`.
+        """
+        n, _, height, width = plate.shape
+        gain = plate_gain(plate, window, grid, anchor, self.depth)
+        position = pixel_positions(height, width, window).expand(n, height, width, 2)
+        return plate * exp2(gain), gain, confidence_of(doubt_at(doubt, position))
 
 
 class GainGridLook(nn.Module):
-    """The whole look: plate and window in; relit plate, grid and anchor out."""
+    """The whole look: plate and window in; relit plate, operators and AOVs out."""
 
     def __init__(self, net: GainGridNet) -> None:
         super().__init__()
         self.net = net
         self.apply_operators = GainGridApply(net.settings.depth)
 
-    def forward(self, plate: Tensor, window: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(N, 3, H, W) scene-linear and (4,) window to relit (N, 3, H, W), grid and anchor."""
-        grid, anchor = self.net(plate)
-        return self.apply_operators(plate, window, grid, anchor), grid, anchor
+    def forward(self, plate: Tensor, window: Tensor) -> tuple[Tensor, ...]:
+        """(N, 3, H, W) scene-linear and (4,) window to relit (N, 3, H, W); grid, anchor, doubt; gain, confidence."""
+        operators = self.net(plate)
+        relit, *aovs = self.apply_operators(plate, window, *operators)
+        return (relit, *operators, *aovs)

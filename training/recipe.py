@@ -16,10 +16,11 @@ class ExportSpec:
 
     module: torch.nn.Module  # (plate[, window]) -> outputs, EMA weights
     inputs: tuple[torch.Tensor, ...]  # example inputs
-    output_names: tuple[str, ...]  # `relit` first
+    output_names: tuple[str, ...]  # `relit` first, then the operators, then the AOVs that the facts name
     facts: Mapping[str, Any]  # fields of core.look.LookFacts that the recipe knows
-    # Of an operator look, `module` in its two halves: plate -> operators, and plate, window, *operators -> relit. They
-    # are exported one by one and joined, so that the second takes operators of any size wherever they come from.
+    # Of an operator look, `module` in its two halves: plate -> operators, and plate, window, *operators -> relit, *aovs
+    # (a tensor alone where there are none). They are exported one by one and joined, so that the second takes operators
+    # of any size wherever they come from.
     halves: tuple[torch.nn.Module, torch.nn.Module] | None = None
 
 

@@ -6,7 +6,7 @@ as in DeOldify's NoGAN schedule, to decide what measurements leave open.
 
 import copy
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -16,10 +16,12 @@ from torch import Tensor, nn
 from relightgan.core.errors import ConfigError, TrainingError
 from relightgan.training.batches import Batch, TrainingData
 from relightgan.training.gain_grid import (
+    HALF_SURE_STOPS,
     GainGridLook,
     GainGridNet,
     GainGridSettings,
     apply_grid,
+    doubt_at,
     gain_at,
     pixel_positions,
     proxy_size,
@@ -148,11 +150,12 @@ class RelightRecipe:
             )
         ]
         plate = unclip(decode_srgb(batch.a), brighter)[0].to(self.device)
-        grid, anchor = self.net.from_proxy(plate)
+        grid, anchor, doubt = self.net.from_proxy(plate)
         losses = {
             name: self.gain_loss(grid, anchor, gains, brighter)
             for name, (_, gains) in zip(("points", "patches"), asked, strict=True)
         }
+        unsure = self.doubt_loss(doubt, grid, anchor, [gains for _, gains in asked], brighter)
         losses["smooth"] = roughness(grid)
         total = losses["points"] + settings.patch_weight * losses["patches"] + settings.smooth_weight * losses["smooth"]
         with_critic = settings.adversarial_weight > 0 and fraction_done >= settings.adversarial_from
@@ -162,9 +165,11 @@ class RelightRecipe:
             with frozen(self.critic):
                 losses["adversarial"] = lsgan_generator(self.critic(fake)[0])
             total = total + settings.adversarial_weight * losses["adversarial"]
+        losses["doubt"] = unsure
         self.optimisers["net"].zero_grad(set_to_none=True)
-        total.backward()
-        nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
+        (total + unsure).backward()
+        nn.utils.clip_grad_norm_(self.net.gain_parameters(), 1.0)  # apart, so that doubt never shortens a gain's step
+        nn.utils.clip_grad_norm_(self.net.doubt.parameters(), 1.0)
         self.optimisers["net"].step()
         if with_critic:
             losses["critic"] = self.critic_loss(real, fake.detach())
@@ -182,6 +187,30 @@ class RelightRecipe:
         result = encode_srgb((plate.to(self.device) * torch.exp2(wanted)).clamp(0, 1))
         weight = asked.weight.to(self.device) * (1 + self.settings.bright_weight * (2 * result - 1).clamp(-0.9))
         return ((found - wanted).abs() * weight).sum() / (3 * asked.weight.sum().to(self.device)).clamp(min=1)
+
+    def doubt_loss(
+        self, doubt: Tensor, grid: Tensor, anchor: Tensor, asked: Sequence[AskedGains], brighter: Tensor
+    ) -> Tensor:
+        """How badly the doubt tells the error of the gains; nothing flows into the gains or their features.
+
+        The likelihood of a Laplace distribution as wide as the doubt, `error / doubt + log(doubt)`, which is least
+        where the doubt is the mean error (Kendall and Gal, NeurIPS 2017, with L1); less what a fixed doubt of half a
+        stop would have, so that below 0 is better than knowing nothing. Gains count by the weight they were measured
+        with, in the dark as in the light.
+        """
+        depth = self.settings.net.depth
+        total, weights = torch.zeros((), device=doubt.device), torch.zeros((), device=doubt.device)
+        for gains in asked:
+            plate, added = (value.to(self.device) for value in unclip(gains.plate, brighter))
+            position, weight = gains.position.to(self.device), gains.weight.to(self.device)
+            with torch.no_grad():
+                found = gain_at(grid, anchor, plate, position, depth)
+                error = (found - (gains.gain.to(self.device) - added)).abs().mean(dim=1, keepdim=True)
+            expected = doubt_at(doubt.float(), position)
+            fixed = error / HALF_SURE_STOPS + float(np.log(HALF_SURE_STOPS))
+            total = total + ((error / expected + torch.log(expected) - fixed) * weight).sum()
+            weights = weights + weight.sum()
+        return total / weights.clamp(min=1)
 
     def critic_loss(self, real: Tensor, fake: Tensor) -> Tensor:
         """LSGAN: photos of the target light to 1, relit ones to 0; nothing flows into the network."""
@@ -204,7 +233,7 @@ class RelightRecipe:
         """
         plate = decode_srgb(photos.to(self.device))
         height, width = plate.shape[-2:]
-        grid, anchor = self.averaged(plate)
+        grid, anchor, _ = self.averaged(plate)
         window = torch.tensor([0.0, 0.0, 1.0, 1.0], device=self.device)
         position = pixel_positions(height, width, window).expand(len(plate), height, width, 2)
         gain = gain_at(grid, anchor, plate, position, self.settings.net.depth)
@@ -219,12 +248,14 @@ class RelightRecipe:
             "encoding": "linear",
             "primaries": "lin_rec709",
             "value_range": "unbounded",
-            "operators": ("grid", "anchor"),
+            "operators": ("grid", "anchor", "doubt"),
+            "aovs": ("gain", "confidence"),
             "size_multiple": 1,
             "overlap_px": 0,
         }
         example = (torch.full((1, 3, *EXAMPLE_PX), 0.5), torch.tensor([0.0, 0.0, 1.0, 1.0]))
-        return ExportSpec(module, example, ("relit", "grid", "anchor"), facts, (module.net, module.apply_operators))
+        outputs = ("relit", "grid", "anchor", "doubt", "gain", "confidence")
+        return ExportSpec(module, example, outputs, facts, (module.net, module.apply_operators))
 
     def memory(self) -> dict[str, Tensor]:
         """Nothing: a step depends on networks, optimisers and its own random numbers alone."""

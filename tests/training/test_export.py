@@ -12,7 +12,7 @@ from torch import nn
 from relightgan.core.colour import linear_to_srgb, srgb_to_linear
 from relightgan.core.errors import LookError
 from relightgan.core.look import load_look
-from relightgan.core.session import LookSession
+from relightgan.core.session import LookSession, cut
 from relightgan.core.version import VERSION
 from relightgan.training import recipe_cyclegan, recipe_relight
 from relightgan.training.batches import TrainingData
@@ -36,6 +36,9 @@ class Exported:
     spec: ExportSpec
     proof: object
     session: onnxruntime.InferenceSession
+
+
+OUTPUTS = ["relit", "grid", "anchor", "doubt", "gain", "confidence"]
 
 
 def exported(recipe, path):
@@ -95,7 +98,7 @@ def assert_same_numbers(found, expected):
 )
 def test_a_relight_look_gives_torchs_numbers_at_any_size(relight, size):
     plate = plates(*size)
-    found = relight.session.run(["relit", "grid", "anchor"], {"plate": plate, "window": WHOLE})
+    found = relight.session.run(OUTPUTS, {"plate": plate, "window": WHOLE})
     expected = by_torch(relight.spec, plate, WHOLE)
     assert_same_numbers(found, expected)
     assert np.abs(np.log2(np.abs(found[0] / plate))).max() > 0.1  # it does change the plate
@@ -103,10 +106,10 @@ def test_a_relight_look_gives_torchs_numbers_at_any_size(relight, size):
 
 def test_a_relight_look_takes_several_plates_at_once(relight):
     plate = np.concatenate([plates(60, 90), 0.1 * plates(60, 90, seed=4)])
-    found = relight.session.run(["relit", "grid", "anchor"], {"plate": plate})
+    found = relight.session.run(OUTPUTS, {"plate": plate})
     assert_same_numbers(found, by_torch(relight.spec, plate, WHOLE))
     for n in range(2):
-        alone = relight.session.run(["relit", "grid", "anchor"], {"plate": plate[n : n + 1]})
+        alone = relight.session.run(OUTPUTS, {"plate": plate[n : n + 1]})
         assert_same_numbers([array[n : n + 1] for array in found], alone)
 
 
@@ -114,7 +117,7 @@ def test_a_plain_host_gives_the_plate_only(relight):
     graph = onnx.load(relight.path).graph
     stored = {tensor.name for tensor in graph.initializer}
     assert [port.name for port in graph.input if port.name not in stored] == ["plate"]
-    assert [port.name for port in graph.output] == ["relit", "grid", "anchor"]
+    assert [port.name for port in graph.output] == OUTPUTS
     plate = plates(50, 80)
     alone, whole, other = (
         relight.session.run(["relit"], {"plate": plate, **more})[0]
@@ -135,9 +138,41 @@ def test_a_relight_look_cut_in_halves_by_the_runtime_equals_torch_end_to_end(rel
         operator = session.predict(rgb)
         expected = by_torch(relight.spec, plate, WHOLE)
         assert list(operator) == ["grid", "anchor"]
-        assert_same_numbers([operator["grid"][None], operator["anchor"][None]], expected[1:])
+        assert_same_numbers([operator["grid"][None], operator["anchor"][None]], expected[1:3])
         relit = session.apply(rgb, operator)
         assert_same_numbers([relit.transpose(2, 0, 1)[None]], expected[:1])
+
+
+def test_the_runtime_gives_a_relight_looks_aovs_as_torch_does(relight):
+    look = load_look(relight.path)
+    session = LookSession(look, device="cpu", aovs=("gain", "confidence"))
+    plain = LookSession(look, device="cpu")
+    for height, width in ((200, 150), (31, 20)):
+        plate = plates(height, width)
+        rgb = np.ascontiguousarray(plate[0].transpose(1, 2, 0))
+        operator = session.predict(rgb)
+        assert list(operator) == ["grid", "anchor", "doubt"]
+        expected = by_torch(relight.spec, plate, WHOLE)
+        relit, aovs = session.apply_with_aovs(rgb, operator)
+        assert [array.shape[2] for array in aovs.values()] == [3, 1]
+        assert_same_numbers(
+            [array.transpose(2, 0, 1)[None] for array in (relit, *aovs.values())], [expected[0], *expected[4:]]
+        )
+        np.testing.assert_array_equal(relit, plain.apply(rgb, operator))
+        assert plain.apply_with_aovs(rgb, operator)[1] == {}
+
+
+def test_nothing_is_computed_for_aovs_that_are_not_asked_for(relight):
+    look = load_look(relight.path)
+    (_, bare, _), (predict, full, operators) = cut(look), cut(look, ("gain", "confidence"))
+    assert operators == ("grid", "anchor", "doubt")
+    assert [port.name for port in bare.graph.output] == ["relit"]
+    counts = [[node.op_type for node in half.graph.node].count("GridSample") for half in (bare, full)]
+    assert counts == [2, 3]  # the third looks up the doubt
+    gain_only = cut(look, ("gain",))
+    assert gain_only[2] == ("grid", "anchor")
+    assert len(gain_only[1].graph.node) == len(bare.graph.node)  # the gain is made on the way anyway
+    assert len(gain_only[0].graph.node) < len(predict.graph.node)
 
 
 def test_the_runtime_takes_operators_of_another_frame_and_raster(relight):
@@ -166,7 +201,8 @@ def test_a_look_says_everything_about_itself(relight):
         "relight",
     )
     assert (facts.encoding, facts.primaries, facts.value_range) == ("linear", "lin_rec709", "unbounded")
-    assert facts.operators == ("grid", "anchor")
+    assert facts.operators == ("grid", "anchor", "doubt")
+    assert facts.aovs == ("gain", "confidence")
     assert (facts.size_multiple, facts.overlap_px) == (1, 0)
     assert (facts.dataset, facts.config) == ({"photos": 12}, {"seed": 3})
     assert facts.evaluation["psnr_db"] == 27.5

@@ -9,6 +9,9 @@ from relightgan.training.gain_grid import (
     GainGridNet,
     GainGridSettings,
     apply_grid,
+    confidence_of,
+    doubt_at,
+    exp2,
     gain_at,
     log_luminance,
     pixel_positions,
@@ -95,15 +98,15 @@ def test_a_fresh_network_changes_no_bit():
     look = GainGridLook(GainGridNet(SMALL)).eval()
     plate = plates(45, 61)
     plate[0, :, 0, :6] = torch.tensor([0.0, -0.0, -3.5, 1e-30, 65504.0, 3.3333e-5])
-    relit, grid, _ = look(plate, WHOLE)
+    relit, grid, *_ = look(plate, WHOLE)
     assert relit.detach().numpy().tobytes() == plate.numpy().tobytes()
     assert not grid.any()
 
 
 def test_a_frame_four_times_brighter_gets_the_same_gains(look):
     plate = plates(90, 160)
-    relit, grid, anchor = look(plate, WHOLE)
-    brighter, same_grid, higher = look(4 * plate, WHOLE)
+    relit, grid, anchor, *_ = look(plate, WHOLE)
+    brighter, same_grid, higher, *_ = look(4 * plate, WHOLE)
     assert grid.std() > 0.5
     torch.testing.assert_close(same_grid, grid, rtol=0, atol=1e-4)
     torch.testing.assert_close(higher, anchor + 2.0, rtol=0, atol=1e-4)
@@ -115,7 +118,7 @@ def test_highlights_negatives_and_zero_keep_what_they_are(look):
     plate[0, :, 10, 10] = 300.0
     plate[0, :, 20, 20] = torch.tensor([-0.02, 0.4, 0.0])
     plate[0, :, 30, 30] = -1.0
-    relit, _, _ = look(plate, WHOLE)
+    relit, *_ = look(plate, WHOLE)
     gain = torch.log2(relit / plate)
     assert relit[0, :, 10, 10].min() > 300.0 / 2**SMALL.max_stops
     assert relit[0, :, 20, 20].sign().tolist() == [-1, 1, 0]
@@ -123,14 +126,14 @@ def test_highlights_negatives_and_zero_keep_what_they_are(look):
     assert gain[plate != 0].abs().max() <= SMALL.max_stops + 1e-4
     # Above the brightest step all get the same gain: nothing is rolled off.
     operators = look.net(plate)
-    once, twice = (look.apply_operators(plate * times, WHOLE, *operators)[0, :, 10, 10] for times in (1, 2))
+    once, twice = (look.apply_operators(plate * times, WHOLE, *operators)[0][0, :, 10, 10] for times in (1, 2))
     torch.testing.assert_close(twice, 2 * once)
 
 
 def test_a_frame_without_light_stays_without(look):
     for level in (0.0, -0.25):
         plate = torch.full((1, 3, 32, 48), level)
-        relit, grid, anchor = look(plate, WHOLE)
+        relit, grid, anchor, *_ = look(plate, WHOLE)
         assert torch.isfinite(grid).all()
         assert anchor.item() == -12.0
         assert (relit.sign() == plate.sign()).all()
@@ -139,18 +142,19 @@ def test_a_frame_without_light_stays_without(look):
 @pytest.mark.parametrize("rows", [64, 7, 1])
 def test_strips_put_together_are_the_whole(look, rows):
     plate = plates(131, 97)
-    relit, grid, anchor = look(plate, WHOLE)
+    relit, grid, anchor, doubt, *aovs = look(plate, WHOLE)
     strips = []
     for top in range(0, 131, rows):
         bottom = min(top + rows, 131)
         window = torch.tensor([0.0, top / 131, 1.0, bottom / 131])
-        strips.append(look.apply_operators(plate[:, :, top:bottom], window, grid, anchor))
-    torch.testing.assert_close(torch.cat(strips, dim=2), relit, rtol=3e-5, atol=0)
-    left, right = (
-        look.apply_operators(plate[..., x0:x1], torch.tensor([x0 / 97, 0.0, x1 / 97, 1.0]), grid, anchor)
+        strips.append(look.apply_operators(plate[:, :, top:bottom], window, grid, anchor, doubt))
+    sides = [
+        look.apply_operators(plate[..., x0:x1], torch.tensor([x0 / 97, 0.0, x1 / 97, 1.0]), grid, anchor, doubt)
         for x0, x1 in ((0, 40), (40, 97))
-    )
-    torch.testing.assert_close(torch.cat([left, right], dim=3), relit, rtol=3e-5, atol=0)
+    ]
+    for pieces, axis in ((strips, 2), (sides, 3)):
+        for whole, parts in zip((relit, *aovs), zip(*pieces, strict=True), strict=True):
+            torch.testing.assert_close(torch.cat(parts, dim=axis), whole, rtol=3e-5, atol=3e-5)
 
 
 @pytest.mark.parametrize(
@@ -158,8 +162,9 @@ def test_strips_put_together_are_the_whole(look, rows):
 )
 def test_any_size_will_do(look, height, width):
     plate = plates(height, width)
-    relit, grid, anchor = look(plate, WHOLE)
-    assert relit.shape == plate.shape
+    relit, grid, anchor, doubt, gain, confidence = look(plate, WHOLE)
+    assert relit.shape == gain.shape == plate.shape
+    assert (doubt.shape, confidence.shape) == ((1, 1, *grid.shape[2:]), (1, 1, height, width))
     assert torch.isfinite(relit).all()
     proxy_height, proxy_width = proxy_size(height, width, 64)
     assert grid.shape == (1, 12, proxy_height // 8, proxy_width // 8)
@@ -184,7 +189,7 @@ def test_the_proxy_has_the_frames_aspect_and_average():
 def test_a_frame_gets_the_same_gains_at_any_resolution(look):
     plate = torch.nn.functional.interpolate(plates(60, 100), scale_factor=4, mode="bilinear")
     half = torch.nn.functional.avg_pool2d(plate, 2)
-    (grid, anchor), (grid_half, anchor_half) = look.net(plate), look.net(half)
+    (grid, anchor, _), (grid_half, anchor_half, _) = look.net(plate), look.net(half)
     torch.testing.assert_close(anchor_half, anchor, rtol=0, atol=0.02)
     assert (grid_half - grid).abs().mean() < 0.05 * grid.std()
 
@@ -200,11 +205,62 @@ def test_frames_of_a_batch_do_not_see_each_other(look):
 
 def test_the_two_halves_are_the_whole(look):
     plate, window = plates(40, 60), torch.tensor([0.1, 0.2, 0.7, 0.9])
-    relit, grid, anchor = look(plate, window)
+    whole = look(plate, window)
     operators = look.net(plate)
-    assert torch.equal(operators[0], grid)
-    assert torch.equal(operators[1], anchor)
-    assert torch.equal(look.apply_operators(plate, window, *operators), relit)
+    assert all(torch.equal(ours, theirs) for ours, theirs in zip(operators, whole[1:4], strict=True))
+    made = look.apply_operators(plate, window, *operators)
+    assert all(torch.equal(ours, theirs) for ours, theirs in zip(made, (whole[0], *whole[4:]), strict=True))
+
+
+def test_the_plate_times_two_to_the_gain_is_the_relit_plate_to_the_bit(look):
+    plate = plates(64, 96)
+    plate[0, :, :2, 0] = torch.tensor([[300.0, -0.02], [0.0, 7e4], [-5.0, 1e-7]])
+    relit, _, _, _, gain, _ = look(plate, WHOLE)
+    assert gain.std() > 0.3
+    assert torch.isfinite(gain).all()
+    assert torch.equal(plate * exp2(gain), relit)
+    brighter = look(4 * plate, WHOLE)[4]
+    away = (plate > 2**-9).all(dim=1, keepdim=True).expand_as(gain)  # in the deepest dark the guide holds
+    torch.testing.assert_close(brighter[away], gain[away], rtol=0, atol=2e-3)
+
+
+def test_half_a_stop_of_doubt_is_a_confidence_of_one_half():
+    stops = torch.tensor([0.0, 0.125, 0.5, 1.5, 1e4])
+    torch.testing.assert_close(confidence_of(stops), torch.tensor([1.0, 0.8, 0.5, 0.25, 0.0]), atol=1e-4, rtol=0)
+
+
+def test_doubt_lies_where_its_cell_lies():
+    doubt = torch.tensor([[[[0.0, 2.0], [0.0, 2.0]]]])
+    position = torch.tensor([[[[0.0, 0.5], [0.25, 0.1], [0.5, 0.9], [0.75, 0.5], [1.0, 1.0]]]])
+    assert doubt_at(doubt, position).flatten().tolist() == [0.0, 0.0, 1.0, 2.0, 2.0]
+
+
+def test_confidence_stays_within_0_and_1_whatever_the_plate_and_the_weights():
+    torch.manual_seed(1)
+    net = GainGridNet(SMALL)
+    for scale in (1.0, 1e3):
+        torch.nn.init.normal_(net.doubt[-1].weight, std=scale)
+        for plate in (plates(20, 30), torch.zeros(1, 3, 20, 30), plates(20, 30) * 1e6, -plates(20, 30)):
+            confidence = GainGridLook(net)(plate, WHOLE)[5]
+            assert 0 <= confidence.min() <= confidence.max() <= 1
+
+
+def test_doubt_sends_nothing_into_the_gains_nor_changes_how_they_start(monkeypatch):
+    states, real = [], torch.random.fork_rng
+
+    def watched(**options):
+        states.append(torch.get_rng_state())
+        return real(**options)
+
+    monkeypatch.setattr(torch.random, "fork_rng", watched)
+    net = GainGridNet(SMALL)
+    # Whatever is drawn after the network, such as the critic's weights, is what it would be without doubt.
+    assert [torch.equal(state, torch.get_rng_state()) for state in states] == [True]
+    assert list(net.parameters())[-1].shape == (1,)  # doubt comes last, so what is before it is drawn before it
+    net(plates(48, 64))[2].sum().backward()
+    touched = {name for name, p in net.named_parameters() if p.grad is not None}
+    assert touched == {name for name, _ in net.named_parameters() if name.startswith("doubt.")}
+    assert all(p.grad is None for p in net.gain_parameters())
 
 
 def test_pixel_positions_are_centres():
@@ -223,7 +279,7 @@ def test_luminance_is_held_where_there_is_no_light():
 def test_gains_stay_within_their_limit():
     net = GainGridNet(GainGridSettings(proxy_px=32, depth=2, width=2, max_stops=1.5))
     torch.nn.init.constant_(net.leave.bias, 1e4)
-    grid, _ = net(plates(20, 30))
+    grid, *_ = net(plates(20, 30))
     assert grid.min() == grid.max() == 1.5
 
 
@@ -232,8 +288,8 @@ def test_every_weight_learns():
     net = GainGridNet(SMALL)
     torch.nn.init.normal_(net.leave.weight, std=0.5)
     plate = plates(48, 64)
-    grid, anchor = net(plate)
-    apply_grid(plate, WHOLE, grid, anchor, SMALL.depth).square().mean().backward()
+    grid, anchor, doubt = net(plate)
+    (apply_grid(plate, WHOLE, grid, anchor, SMALL.depth).square().mean() + doubt.mean()).backward()
     still = [name for name, p in net.named_parameters() if p.grad is None or not p.grad.abs().max() > 0]
     assert still == []
 

@@ -9,12 +9,14 @@ import torch
 from relightgan.core.colour import srgb_to_linear
 from relightgan.core.errors import ConfigError, TrainingError
 from relightgan.core.look import LookFacts
+from relightgan.training import recipe_relight
 from relightgan.training.batches import TrainingData
 from relightgan.training.gain_grid import GainGridSettings
 from relightgan.training.pairing import Pairs
 from relightgan.training.recipe_relight import (
     ASPECTS,
     AskedGains,
+    RelightRecipe,
     RelightSettings,
     ask,
     build,
@@ -25,6 +27,7 @@ from relightgan.training.recipe_relight import (
 )
 from relightgan.training.settings import fields_of, from_dict, to_dict
 from relightgan.training.targets import GainSamples
+from relightgan.training.torch_colour import decode_srgb
 
 SMALL = RelightSettings(
     net=GainGridSettings(proxy_px=64, depth=4, width=4), points_per_photo=64, patches_per_photo=64, critic_filters=4,
@@ -95,6 +98,70 @@ def test_120_steps_move_sky_and_ground_each_its_own_way(data, measured_days, pai
     assert np.abs(stops - np.log2(truth / linear)).mean() < 0.25 * away  # 0.12 to 0.13
 
 
+def test_gains_learn_the_same_with_and_without_doubt(data, monkeypatch):
+    def gradients(fraction):
+        recipe = recipe_of(data)
+        kept = {}
+        stepped = recipe.optimisers["net"].step
+        gains = {name for name, _ in recipe.net.named_parameters() if not name.startswith("doubt.")}
+
+        def step():
+            kept.update({name: p.grad.clone() for name, p in recipe.net.named_parameters() if name in gains})
+            stepped()
+
+        monkeypatch.setattr(recipe.optimisers["net"], "step", step)
+        recipe.step(np.random.default_rng(0), fraction)
+        return kept, {name: value for name, value in weights(recipe.net).items() if name in gains}
+
+    for fraction in (0.1, 0.9):
+        with_doubt = gradients(fraction)
+        with monkeypatch.context() as patch:
+            patch.setattr(RelightRecipe, "doubt_loss", lambda self, doubt, *_: 0.0 * doubt.sum())
+            without = gradients(fraction)
+        assert all(same(*pair) for pair in zip(with_doubt, without, strict=True))
+        assert any(bool(g.any()) for g in with_doubt[0].values())
+
+
+def test_doubt_grows_where_the_measured_gains_contradict_each_other(data):
+    # On the right half of every crop half of the gains are two stops off, either way: no network can foretell them.
+    recipe = recipe_of(data, dataclasses.replace(SMALL, adversarial_weight=0.0))
+    contrary = np.random.default_rng(9)
+    real = recipe_relight.ask
+
+    def ask_contrary(*arguments):
+        asked = real(*arguments)
+        right = asked.position[..., :1].permute(0, 3, 1, 2) > 0.5
+        sign = torch.from_numpy(contrary.choice([-2.0, 2.0], asked.weight.shape).astype(np.float32))
+        return dataclasses.replace(asked, gain=asked.gain + sign * right)
+
+    rng = np.random.default_rng(0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(recipe_relight, "ask", ask_contrary)
+        losses = [recipe.step(rng, step / 120)["doubt"] for step in range(120)]
+    assert np.mean(losses[-10:]) < np.mean(losses[:5]) - 0.2
+    batch = data.draw(np.random.default_rng(5), 6, (48, 64))
+    with torch.no_grad():
+        doubt = recipe.net(decode_srgb(batch.a))[2]
+    left, right = (part.mean().item() for part in doubt.split(doubt.shape[-1] // 2, dim=-1))
+    assert right > left
+
+
+def test_the_doubt_s_loss_is_least_at_the_mean_error(data):
+    recipe = recipe_of(data)
+    stops = torch.tensor([1.0, -0.5, 0.25])
+    grid, anchor = stops.repeat_interleave(4).view(1, 12, 1, 1).expand(1, 12, 4, 6), torch.full((1, 1, 1, 1), -2.0)
+    plate, position = torch.full((1, 3, 1, 4), 0.3), torch.full((1, 1, 4, 2), 0.5)
+    gain = stops.view(1, 3, 1, 1) + torch.tensor([0.0, 0.4, -0.8, 9.0])
+    asked = AskedGains(position, plate, gain, torch.tensor([1.0, 1.0, 1.0, 0.0]).view(1, 1, 1, 4))
+    levels = [0.05, 0.1, 0.2, 0.4, 0.8, 1.6]  # the mean error of those with a weight is 0.4
+    losses = [
+        recipe.doubt_loss(torch.full((1, 1, 4, 6), level), grid, anchor, [asked], torch.zeros(1)).item()
+        for level in levels
+    ]
+    assert levels[int(np.argmin(losses))] == 0.4
+    assert recipe.doubt_loss(torch.full((1, 1, 4, 6), 0.5), grid, anchor, [asked], torch.zeros(1)).item() == 0.0
+
+
 def test_the_network_learns_from_its_own_loss_and_the_critic_from_its_own(data):
     # With the defect of the lighting swap the critic would get a second gradient, from the picture it judged.
     recipe = recipe_of(data)
@@ -124,13 +191,13 @@ def test_the_critic_joins_when_it_should(data):
     recipe = recipe_of(data, dataclasses.replace(SMALL, adversarial_from=0.5))
     before = weights(recipe.critic)
     early = recipe.step(np.random.default_rng(0), 0.499)
-    assert set(early) == {"points", "patches", "smooth"}
+    assert set(early) == {"points", "patches", "smooth", "doubt"}
     assert same(before, weights(recipe.critic))
     late = recipe.step(np.random.default_rng(0), 0.5)
-    assert set(late) == {"points", "patches", "smooth", "adversarial", "critic"}
+    assert set(late) == {"points", "patches", "smooth", "doubt", "adversarial", "critic"}
     assert not same(before, weights(recipe.critic))
     never = recipe_of(data, dataclasses.replace(SMALL, adversarial_weight=0.0))
-    assert set(never.step(np.random.default_rng(0), 1.0)) == {"points", "patches", "smooth"}
+    assert set(never.step(np.random.default_rng(0), 1.0)) == {"points", "patches", "smooth", "doubt"}
 
 
 def test_a_step_is_a_function_of_weights_and_random_state(data):
@@ -301,9 +368,10 @@ def test_exports_an_operator_look_that_later_steps_do_not_change(data):
     recipe = recipe_of(data)
     spec = recipe.export("ab")
     facts = LookFacts(name="test", **spec.facts)
-    assert (facts.translator, facts.direction, facts.operators) == ("relight", "ab", ("grid", "anchor"))
+    assert (facts.translator, facts.direction, facts.operators) == ("relight", "ab", ("grid", "anchor", "doubt"))
     assert (facts.encoding, facts.value_range, facts.primaries) == ("linear", "unbounded", "lin_rec709")
-    assert spec.output_names == ("relit", *facts.operators)
+    assert facts.aovs == ("gain", "confidence")
+    assert spec.output_names == ("relit", *facts.operators, *facts.aovs)
     before = spec.module(*spec.inputs)[0].clone()
     with torch.no_grad():
         recipe.averaged.leave.bias.fill_(1.0)
