@@ -18,6 +18,7 @@ from relightgan.training.loop import TrainSettings
 from relightgan.training.matching import MatchingSettings
 from relightgan.training.pairing import PairingSettings
 from relightgan.training.photos import PhotoSettings
+from relightgan.training.recipe_cut import CutSettings
 from relightgan.training.recipe_cyclegan import CycleGanSettings
 from relightgan.training.recipe_relight import RelightSettings
 from relightgan.training.register_settings import RegisterSettings
@@ -40,6 +41,13 @@ PRESETS: dict[str, dict[str, Any]] = {
         "translator": "cyclegan",
         "cyclegan": {"base_filters": 16, "blocks": 4, "critic_filters": 16, "batch_size": 2, "size_px": 128},
     },
+    # Contrastive translation (Park et al. 2020), one way, content-paired: to compare with; wants a GPU.
+    "cut": {"translator": "cut"},
+    # The same at the size of cyclegan-small.
+    "cut-small": {
+        "translator": "cut",
+        "cut": {"base_filters": 16, "blocks": 4, "critic_filters": 16, "batch_size": 2, "size_px": 128},
+    },
     # The lighting swap of NeuralVFX (2018) with its own losses, sizes and features, and without its defects.
     "lighting-swap": {
         "translator": "cyclegan",
@@ -56,7 +64,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
 }
 DEFAULT_PRESET = "relight"
-TRANSLATORS = ("relight", "cyclegan")  # each has a section of its own name
+TRANSLATORS = ("relight", "cyclegan", "cut")  # each has a section of its own name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +74,7 @@ class RunConfig:
     # The row of the preset table that the rest stands on.
     preset: str = DEFAULT_PRESET
     # Which recipe is fitted; its settings are in the section of the same name.
-    translator: Literal["relight", "cyclegan"] = "relight"
+    translator: Literal["relight", "cyclegan", "cut"] = "relight"
     # Of the networks' first weights, and of every random number of the fit.
     seed: int = 0
     # Longest side that photos are kept at for training, px.
@@ -78,6 +86,7 @@ class RunConfig:
     train: TrainSettings = dataclasses.field(default_factory=TrainSettings)
     relight: RelightSettings = dataclasses.field(default_factory=RelightSettings)
     cyclegan: CycleGanSettings = dataclasses.field(default_factory=CycleGanSettings)
+    cut: CutSettings = dataclasses.field(default_factory=CutSettings)
 
     def __post_init__(self) -> None:
         if self.seed < 0:

@@ -71,6 +71,24 @@ def feature_statistics(real_features: Sequence[Tensor], fake_features: Sequence[
     return total
 
 
+def patch_nce(queries: Tensor, keys: Tensor, temperature: float) -> Tensor:
+    """How hard it is to tell which place of a picture a place of its translation came from.
+
+    Cross-entropy of picking the right one of S places of the same picture by cosine similarity (Park et al. 2020,
+    equations 2 and 3): the other places of the picture are the negatives, no other picture is.
+
+    Args:
+        queries: (N, S, C) features at S places of each translation.
+        keys: (N, S, C) at the same places of the pictures they were made from; no gradient goes here.
+        temperature: similarities are divided by it; lower is stricter.
+    """
+    with torch.autocast(queries.device.type, enabled=False):  # a bfloat16 similarity over 0.07 would be too coarse
+        q, k = F.normalize(queries.float(), dim=-1), F.normalize(keys.detach().float(), dim=-1)
+        similarity = q @ k.transpose(1, 2) / temperature  # (N, S queries, S keys)
+        right = torch.arange(similarity.shape[1], device=similarity.device).expand(similarity.shape[:2])
+        return F.cross_entropy(similarity.flatten(0, 1), right.flatten())
+
+
 def _statistics(features: Tensor) -> tuple[Tensor, Tensor]:
     variance, mean = torch.var_mean(features.float(), dim=(0, 2, 3), correction=0)
     return mean, torch.sqrt(variance + 1e-8)  # a silent channel would have an endless slope

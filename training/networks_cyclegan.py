@@ -1,4 +1,4 @@
-"""The two networks of `cyclegan`: a ResNet translator that tiles without seams, and a PatchGAN critic.
+"""The two networks of `cyclegan` and `cut`: a ResNet translator that tiles without seams, and a PatchGAN critic.
 
 The translator follows CycleGAN's ResNet-9 (Zhu et al. 2017, appendix 7.2, after Johnson et al. 2016) with five changes:
 no normalising over the frame (it deletes the exposure of a plate, and makes a tile disagree with its frame), resizing
@@ -8,6 +8,7 @@ before a convolution instead of transposed convolution (Odena et al. 2016, check
 
 import itertools
 import math
+from collections.abc import Sequence
 from typing import Literal, cast
 
 import torch
@@ -71,6 +72,33 @@ class Generator(nn.Module):
         for layer in itertools.chain(self.down, self.blocks, self.up):
             features = layer(features)
         return changed(display, self.head(features))
+
+    def encode(self, plate: Tensor, depths: Sequence[int]) -> list[Tensor]:
+        """What the translator sees at several depths on its way down, for losses that compare places of two pictures.
+
+        Args:
+            plate: as for `forward`.
+            depths: rising. 0 is the picture itself; each halving, then each residual block, is one deeper. Nothing
+                beyond the last is computed.
+
+        Returns:
+            For each depth (N, C, h, w), with gradient to the plate and to the layers up to there.
+        """
+        picture = plate.clamp(0.0, 1.0) * 2.0 - 1.0
+        kept = [picture] if 0 in depths else []
+        features = F.leaky_relu(self.stem(picture), LEAK)
+        for depth, layer in enumerate(itertools.chain(self.down, self.blocks), start=1):
+            if depth > depths[-1]:
+                break
+            features = layer(features)
+            if depth in depths:
+                kept.append(features)
+        return kept
+
+    def depth_channels(self, depths: Sequence[int]) -> list[int]:
+        """How many channels `encode` gives at each depth."""
+        widths = [3, *(self.stem.out_channels * 2**step for step in range(1, len(self.down) + 1))]
+        return [widths[min(depth, len(self.down))] for depth in depths]
 
     @property
     def reach_px(self) -> int:

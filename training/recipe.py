@@ -1,4 +1,4 @@
-"""What a training recipe offers the loop; `recipe_relight` and `recipe_cyclegan` are two of them."""
+"""What a training recipe offers the loop; `recipe_relight`, `recipe_cyclegan` and `recipe_cut` are three of them."""
 
 import dataclasses
 from collections.abc import Mapping

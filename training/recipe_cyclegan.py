@@ -102,21 +102,20 @@ class CycleGanRecipe:
     def __init__(self, settings: CycleGanSettings, data: PairedData, device: torch.device) -> None:
         self.settings, self.data, self.device = settings, data, device
         self.batch_size = settings.batch_size
-        self.generators: dict[str, Generator] = {name: _placed(_generator(settings), device) for name in ("ab", "ba")}
+        self.generators: dict[str, Generator] = {name: placed(_generator(settings), device) for name in ("ab", "ba")}
         self.critics: dict[str, Critic] = {
-            name: _placed(Critic(settings.critic_filters, settings.critic_halvings), device) for name in ("a", "b")
+            name: placed(Critic(settings.critic_filters, settings.critic_halvings), device) for name in ("a", "b")
         }
         self.networks: dict[str, nn.Module] = {
             **{f"generator_{name}": network for name, network in self.generators.items()},
             **{f"critic_{name}": network for name, network in self.critics.items()},
         }
         self.ema: dict[str, nn.Module] = {
-            f"generator_{name}": copy.deepcopy(network).requires_grad_(False).eval()
-            for name, network in self.generators.items()
+            f"generator_{name}": averaged_copy(network) for name, network in self.generators.items()
         }
         self.optimisers: dict[str, torch.optim.Optimizer] = {
-            "generators": _adam(self.generators, settings.learning_rate),
-            "critics": _adam(self.critics, settings.critic_learning_rate),
+            "generators": adam(self.generators, settings.learning_rate),
+            "critics": adam(self.critics, settings.critic_learning_rate),
         }
         self.pools = {name: ImagePool(settings.pool_size) for name in ("a", "b")}
 
@@ -133,8 +132,7 @@ class CycleGanRecipe:
         settings = self.settings
         share = rate_share(fraction_done, settings.constant_fraction)
         for name, rate in (("generators", settings.learning_rate), ("critics", settings.critic_learning_rate)):
-            for group in self.optimisers[name].param_groups:
-                group["lr"] = rate * share
+            set_rate(self.optimisers[name], rate * share)
         batch = self.data.draw(rng, settings.batch_size, settings.size_px)
         a, b = self._photos(batch.a), self._photos(batch.b)
 
@@ -217,28 +215,11 @@ class CycleGanRecipe:
         Returns:
             (N, 3, H, W) float32, 0..1, on this recipe's device, without gradient.
         """
-        network = self._averaged(direction)
-        height, width = photos.shape[-2:]
-        below, right = -height % network.size_multiple, -width % network.size_multiple
-        with torch.no_grad():
-            padded = F.pad(self._photos(photos), (0, right, 0, below), mode="reflect")
-            relit: Tensor = network(padded)
-        return relit[..., :height, :width]
+        return relight_any_size(self._averaged(direction), self._photos(photos))
 
     def export(self, direction: Direction) -> ExportSpec:
         """The averaged translator of one direction as an image look."""
-        module = _placed(copy.deepcopy(self._averaged(direction)), torch.device("cpu"), torch.contiguous_format)
-        facts = {
-            "direction": direction,
-            "translator": "cyclegan",
-            "encoding": "srgb_log",
-            "primaries": "lin_rec709",
-            "value_range": "unit",
-            "operators": (),
-            "size_multiple": module.size_multiple,
-            "overlap_px": module.overlap_px,
-        }
-        return ExportSpec(module, (torch.full((1, 3, *EXAMPLE_PX), 0.5),), ("relit",), facts)
+        return image_look(self._averaged(direction), direction, "cyclegan")
 
     def memory(self) -> dict[str, Tensor]:
         """The pools of earlier pictures."""
@@ -263,7 +244,7 @@ class CycleGanRecipe:
         return network
 
     def _photos(self, photos: Tensor) -> Tensor:
-        return photos.to(self.device, non_blocking=True).clamp(0.0, 1.0).contiguous(memory_format=torch.channels_last)
+        return on_device(photos, self.device)
 
 
 def build(settings: CycleGanSettings, data: PairedData, device: torch.device) -> CycleGanRecipe:
@@ -283,6 +264,12 @@ def rate_share(fraction_done: float, constant_fraction: float) -> float:
     return max(0.0, (1.0 - fraction_done) / (1.0 - constant_fraction))
 
 
+def set_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
+    """Gives an optimiser a learning rate."""
+    for group in optimiser.param_groups:
+        group["lr"] = rate
+
+
 @contextlib.contextmanager
 def frozen(network: nn.Module) -> Iterator[None]:
     """Within it, losses give the network no gradient, though gradient passes through to its input."""
@@ -296,16 +283,52 @@ def frozen(network: nn.Module) -> Iterator[None]:
             parameter.requires_grad_(True)
 
 
-def _placed(network: Network, device: torch.device, layout: torch.memory_format = torch.channels_last) -> Network:
-    # Channels last is faster for these shapes on CPU and GPU, and free for a norm over channels.
-    placed: Network = network.to(device).to(memory_format=layout)  # type: ignore[call-overload]
-    return placed
+def on_device(photos: Tensor, device: torch.device) -> Tensor:
+    """Photos as the networks take them: on their device, held to 0..1, channels last."""
+    return photos.to(device, non_blocking=True).clamp(0.0, 1.0).contiguous(memory_format=torch.channels_last)
+
+
+def placed(network: Network, device: torch.device, layout: torch.memory_format = torch.channels_last) -> Network:
+    """A network moved to a device. Channels last is faster for these shapes, and free for a norm over channels."""
+    moved: Network = network.to(device).to(memory_format=layout)  # type: ignore[call-overload]
+    return moved
+
+
+def averaged_copy(network: Network) -> Network:
+    """A copy for the loop to average into: it learns nothing by itself."""
+    return copy.deepcopy(network).requires_grad_(False).eval()
+
+
+def adam(networks: Mapping[str, nn.Module], rate: float) -> torch.optim.Optimizer:
+    """One optimiser for several networks (betas of Zhu et al. 2017's code)."""
+    parameters = [parameter for network in networks.values() for parameter in network.parameters()]
+    return torch.optim.Adam(parameters, lr=rate, betas=(0.5, 0.999))
+
+
+def relight_any_size(network: Generator, photos: Tensor) -> Tensor:
+    """Photos (N, 3, H, W) of any size from 8 px, relit without gradient; padded to the size multiple and cut again."""
+    height, width = photos.shape[-2:]
+    below, right = -height % network.size_multiple, -width % network.size_multiple
+    with torch.no_grad():
+        relit: Tensor = network(F.pad(photos, (0, right, 0, below), mode="reflect"))
+    return relit[..., :height, :width]
+
+
+def image_look(network: Generator, direction: Direction, translator: str) -> ExportSpec:
+    """A translator as an image look of pictures in 0..1; a copy, so that later steps don't change it."""
+    module = placed(copy.deepcopy(network), torch.device("cpu"), torch.contiguous_format)
+    facts = {
+        "direction": direction,
+        "translator": translator,
+        "encoding": "srgb_log",
+        "primaries": "lin_rec709",
+        "value_range": "unit",
+        "operators": (),
+        "size_multiple": module.size_multiple,
+        "overlap_px": module.overlap_px,
+    }
+    return ExportSpec(module, (torch.full((1, 3, *EXAMPLE_PX), 0.5),), ("relit",), facts)
 
 
 def _generator(settings: CycleGanSettings) -> Generator:
     return Generator(settings.base_filters, settings.down_steps, settings.blocks, settings.upsampling)
-
-
-def _adam(networks: Mapping[str, nn.Module], rate: float) -> torch.optim.Optimizer:
-    parameters = [parameter for network in networks.values() for parameter in network.parameters()]
-    return torch.optim.Adam(parameters, lr=rate, betas=(0.5, 0.999))

@@ -21,7 +21,7 @@ from filelock import FileLock, Timeout
 
 from relightgan.core.errors import DeviceError, PhotoError, TrainingError, UsageError
 from relightgan.core.progress import STYLES, cancellation
-from relightgan.training import recipe_cyclegan, recipe_relight
+from relightgan.training import recipe_cut, recipe_cyclegan, recipe_relight
 from relightgan.training.checkpoint import check_same_run, newest_checkpoint, read_checkpoint
 from relightgan.training.config import PRESETS, RunConfig, resolve, resolved, resolved_yaml
 from relightgan.training.dataset import Dataset, make_dataset, manifest
@@ -345,6 +345,8 @@ def build_recipe(config: RunConfig, dataset: Dataset, part: Part, device: torch.
     torch.manual_seed(config.seed)
     if config.translator == "cyclegan":
         return recipe_cyclegan.build(config.cyclegan, data, device)
+    if config.translator == "cut":
+        return recipe_cut.build(config.cut, data, device)
     return recipe_relight.build(config.relight, data, device)
 
 
