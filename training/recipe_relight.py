@@ -37,6 +37,9 @@ from relightgan.training.torch_colour import decode_srgb, encode_srgb
 ASPECTS = ((4 / 3, 0.5), (16 / 9, 0.3), (2.39, 0.1), (3 / 4, 0.1))
 EXAMPLE_PX = (96, 128)  # size of the plate that export traces; any size works afterwards
 WARM_UP_FRACTION = 0.02
+# Doubt learns so much faster than the gains whose errors it foretells: on the courtyard's held-out views its rank
+# correlation with their true error was 0.41 after 450 steps, and 0.31 at the same rate.
+DOUBT_RATE = 3.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,7 +123,14 @@ class RelightRecipe:
         self.averaged = copy.deepcopy(self.net).requires_grad_(False).eval()
         self.ema: dict[str, nn.Module] = {"net": self.averaged}
         self.optimisers: dict[str, torch.optim.Optimizer] = {
-            "net": torch.optim.Adam(self.net.parameters(), lr=settings.learning_rate, betas=(0.9, 0.99)),
+            "net": torch.optim.Adam(
+                [
+                    {"params": self.net.gain_parameters(), "rate": 1.0},
+                    {"params": list(self.net.doubt.parameters()), "rate": DOUBT_RATE},
+                ],
+                lr=settings.learning_rate,
+                betas=(0.9, 0.99),
+            ),
             "critic": torch.optim.Adam(self.critic.parameters(), lr=settings.critic_learning_rate, betas=(0.5, 0.99)),
         }
 
@@ -137,7 +147,7 @@ class RelightRecipe:
         settings = self.settings
         share = rate_share(fraction_done)
         for group in self.optimisers["net"].param_groups:
-            group["lr"] = settings.learning_rate * share
+            group["lr"] = settings.learning_rate * share * group["rate"]
         batch = self.data.draw(rng, settings.batch_size, crop_size(rng, settings.net.proxy_px))
         brighter = torch.from_numpy(rng.uniform(0, settings.unclip_stops, len(batch.a)).astype(np.float32))
         asked = [
