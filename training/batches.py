@@ -17,6 +17,7 @@ from torch import Tensor
 from relightgan.training.pairing import Pairs
 
 if TYPE_CHECKING:
+    from relightgan.training.guidance import GuidanceMaps
     from relightgan.training.targets import GainSamples
 
 MOST_ROLL_DEGREES = 6.0
@@ -61,12 +62,15 @@ class TrainingData:
         pairs: which show the same, by index into `a` and `b`.
         gains: exact and patch gains measured on the source photos, from `targets.measure_gains`; empty for recipes
             that don't use them.
+        guidance: what target photos saw where source photos look; None where the days couldn't be registered well
+            enough. Where it is there, `gains` is empty.
     """
 
     a: PhotoBank
     b: PhotoBank
     pairs: Pairs
     gains: tuple["GainSamples", ...] = ()
+    guidance: "GuidanceMaps | None" = None
 
     def draw(self, rng: np.random.Generator, batch_size: int, size_px: int | tuple[int, int]) -> Batch:
         """Draws content-paired crops, balanced over views.
