@@ -5,14 +5,16 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
+from pathlib import Path
 
 import numpy as np
 
+from relightgan.core.aovs import aovs_of, channel_names, lacks_aovs, wanted_aovs
 from relightgan.core.clips import DEFAULT_FPS, Sink, Source, open_sink, open_source
 from relightgan.core.colour import DEFAULT_WORKING_SPACE, working_space
 from relightgan.core.errors import EXIT_DONE, SequenceError, UsageError
 from relightgan.core.frames import read_mask
-from relightgan.core.look import Look, load_look
+from relightgan.core.look import AOV_CHANNELS, Look, load_look
 from relightgan.core.pipeline import Settings
 from relightgan.core.plate import Plate
 from relightgan.core.progress import STYLES, cancellation, clock_text, progress
@@ -26,9 +28,13 @@ EXAMPLES = """examples:
   relightgan infer day_to_dusk.onnx plates.####.exr relit.####.exr --temporal-blend 0.7 --working-space ACEScg
   relightgan infer day_to_dusk.onnx take3.mov take3_dusk.mov
   relightgan infer day_to_dusk.onnx still.exr relit.exr --strength 0.8 --exposure -1 --mask set.%04d.exr
+  relightgan infer day_to_dusk.onnx plates.%04d.exr relit.%04d.exr --aovs gain confidence
 
 A frame depends on the look, these settings, and the input frames of its temporal window: never on what else is
 rendered, in which order or in which chunks. Window frames outside --frames are read where they exist.
+--aovs adds layers to the EXR: gain (gain.R, gain.G, gain.B), in stops, so that in the working space plate * 2^gain is
+the frame relit at full strength without a mask, after the temporal blend; and confidence (confidence.R), 0..1, where
+0.5 is an expected error of half a stop. Where the plate is 0 or changes its sign, gain is the look's own.
 EXR and float TIFF are scene-linear and unbounded. Movies, PNG, JPEG and integer TIFF are taken as sRGB; movie frames
 count from 1. Ctrl-C finishes the frame being written and leaves no partial file.
 """
@@ -48,6 +54,7 @@ def main(argv: Sequence[str]) -> int:
         Cancelled: Ctrl-C, or the farm's cancel.
     """
     options = parser().parse_args(argv)
+    look = load_look(options.look, facts_of(options.fact))
     settings = Settings(
         strength=options.strength,
         exposure=options.exposure,
@@ -55,12 +62,12 @@ def main(argv: Sequence[str]) -> int:
         temporal_window=options.temporal_window,
         working_space=options.working_space,
         premultiplied=not options.unpremultiplied,
+        aovs=aovs_asked_for(options, look),
     )
-    look = load_look(options.look, facts_of(options.fact))
     working_space(settings.working_space, look.facts.primaries)
     with closing(open_source(options.input, settings.working_space)) as source:
         sink = open_sink(options.output, settings.working_space, options.fps or source.fps or DEFAULT_FPS)
-        frames = frames_to_do(options, source, sink)
+        frames = frames_to_do(options, source, sink, settings.aovs)
         source.require(window_union(frames, source.frames, settings.radius))
         mask_of = mask_reader(options, frames)
         log_plan(look, source, sink, frames, settings)
@@ -68,11 +75,12 @@ def main(argv: Sequence[str]) -> int:
             log("Every frame is there already; nothing to do.")
             return EXIT_DONE
         with cancellation() as cancelled:
-            session = LookSession(look, options.device, options.tile, cancelled.check)
+            session = LookSession(look, options.device, options.tile, cancelled.check, aovs=settings.aovs)
             log(session.device_line)
             started = time.monotonic()
             with progress(len(frames), "frames", options.progress) as shown, sink:
-                relight_shot(frames, source, sink, session, settings, mask_of, shown, cancelled)
+                aov_type = "float" if options.aov_float else "half"
+                relight_shot(frames, source, sink, session, settings, mask_of, shown, cancelled, aov_type=aov_type)
         seconds = time.monotonic() - started
     count = "1 frame" if len(frames) == 1 else f"{len(frames)} frames"
     log(f"Relit {count} in {clock_text(seconds)} ({len(frames) / seconds:.2f} frames/s).")
@@ -111,6 +119,13 @@ def parser() -> argparse.ArgumentParser:
         help="of linear files, as OpenColorIO names it; default %(default)s",
     )
     add("--unpremultiplied", action="store_true", help="rgb was not multiplied by alpha")
+    add(
+        "--aovs",
+        nargs="*",
+        metavar="NAME",
+        help=f"layers to add to EXR, of {', '.join(AOV_CHANNELS)}; without names all that the look has",
+    )
+    add("--aov-float", action="store_true", help="store AOVs as 32-bit floats; default 16-bit")
     add("--device", default="auto", help=f"{DEVICES}; default auto: the GPU where it starts, else the CPU")
     add(
         "--tile",
@@ -145,11 +160,27 @@ def facts_of(words: Sequence[str]) -> dict[str, str]:
     return dict(word.split("=", 1) for word in words)
 
 
-def frames_to_do(options: argparse.Namespace, source: Source, sink: Sink) -> list[int]:
+def aovs_asked_for(options: argparse.Namespace, look: Look) -> tuple[str, ...]:
+    """The AOVs to write; none where none are asked for.
+
+    Raises:
+        UsageError: there is no such AOV, or the output can't hold any.
+        LookError: the look doesn't give it.
+    """
+    if options.aovs is None:
+        return ()
+    aovs = wanted_aovs(look, options.aovs)
+    if Path(options.output).suffix.lower() != ".exr":
+        raise UsageError(f"{options.output} can't hold the layers {', '.join(aovs)}.", "Write .exr, or no --aovs.")
+    return aovs
+
+
+def frames_to_do(options: argparse.Namespace, source: Source, sink: Sink, aovs: Sequence[str] = ()) -> list[int]:
     """The frames to relight, after looking at what is there on either side.
 
     Raises:
-        SequenceError: frames are missing, or are there already and neither --overwrite nor --skip-existing is given.
+        SequenceError: frames are missing, or are there already and neither --overwrite nor --skip-existing is given, or
+            those to be skipped lack the AOVs.
         UsageError: a plate would be overwritten, or several frames would go into one file.
     """
     frames = parse_frames(options.frames) if options.frames is not None else source.frames
@@ -165,7 +196,14 @@ def frames_to_do(options: argparse.Namespace, source: Source, sink: Sink) -> lis
             f"Frames {format_frames(there)} of {options.output} are there already.",
             "Use --overwrite or --skip-existing.",
         )
-    return [frame for frame in frames if frame not in there] if options.skip_existing else frames
+    if not options.skip_existing:
+        return frames
+    if bare := [frame for frame in there if aovs and lacks_aovs(targets[frame], aovs)]:
+        raise SequenceError(
+            f"Frames {format_frames(bare)} of {options.output} are there without {', '.join(aovs)}.",
+            "Use --overwrite for them, or choose another output.",
+        )
+    return [frame for frame in frames if frame not in there]
 
 
 def mask_reader(options: argparse.Namespace, frames: Sequence[int]) -> Callable[[int, Plate], np.ndarray] | None:
@@ -189,6 +227,10 @@ def log_plan(look: Look, source: Source, sink: Sink, frames: Sequence[int], sett
     log(f"From: {source.about}.")
     log(f"To:   {sink.about}.")
     blend = f"temporal blend {settings.temporal_blend:g} over {settings.radius} frames to either side"
+    if settings.aovs:
+        channels = ", ".join(channel for name in settings.aovs for channel in channel_names(name))
+        missing = [name for name in AOV_CHANNELS if name not in aovs_of(look)]
+        log(f"AOVs: {channels}" + (f"; this look gives no {', '.join(missing)}." if missing else "."))
     log(f"Frames {format_frames(frames) or 'none'}; {blend if settings.radius else 'each frame alone'}.")
 
 

@@ -1,19 +1,21 @@
 """The order of the steps from a plate to a relit frame; each step's mathematics lives in its own module.
 
     unpremultiply → model primaries → exposure → predict (this frame and its neighbours) → blend → apply
-    → exposure back → working space → premultiply → strength and mask → NaN and infinity as they came in
+    → exposure back → working space → premultiply → AOVs → strength and mask → NaN and infinity as they came in
 
 A result depends on the look, the settings and the plates of the window, and on nothing else.
 """
 
-from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 
+from relightgan.core.aovs import working_gain
 from relightgan.core.colour import DEFAULT_WORKING_SPACE, WorkingSpace, working_space
 from relightgan.core.errors import LookError, PlateError, UsageError
 from relightgan.core.flow import flow_picture
+from relightgan.core.look import GAIN
 from relightgan.core.plate import Plate, window_size
 from relightgan.core.session import LookSession, Operator
 from relightgan.core.window import Observation, WindowCache, blend_window
@@ -38,6 +40,7 @@ class Settings:
     temporal_window: int = 2  # frames to either side
     working_space: str = DEFAULT_WORKING_SPACE  # of the plates, in and out
     premultiplied: bool = True  # rgb was multiplied by alpha, and is again in the result
+    aovs: tuple[str, ...] = ()  # further pictures wanted, see `aovs`; they tell of full strength without a mask
 
     def __post_init__(self) -> None:
         checks = {
@@ -53,7 +56,8 @@ class Settings:
     @property
     def radius(self) -> int:
         """Frames to either side that a result depends on."""
-        return self.temporal_window if self.temporal_blend > 0.0 and self.strength > 0.0 else 0
+        seen = self.strength > 0.0 or self.aovs
+        return self.temporal_window if self.temporal_blend > 0.0 and seen else 0
 
 
 @dataclass(frozen=True)
@@ -64,11 +68,13 @@ class RelitFrame:
         rgb: (H, W, 3) float32 over the plate's data window, in the working space, premultiplied as the plate was.
         nonfinite: values of the plate that are NaN or infinite and were passed through.
         held: values that would have overflowed float32 and are held at its end.
+        aovs: (H, W, C) float32 by name, those that the settings want; as at strength 1 without a mask, finite.
     """
 
     rgb: np.ndarray
     nonfinite: int
     held: int
+    aovs: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 def relight_frame(
@@ -86,7 +92,7 @@ def relight_frame(
         frame: its number.
         plates: gives the plate of a frame number; called for frames of the window only.
         frames_available: the frames the clip has; its first and last shrink the window.
-        session: the look, ready to run.
+        session: the look, ready to run, opened for the AOVs that the settings want.
         settings: what the user chose.
         mask: (H, W) float32 over the plate's data window, 0 keeps the plate; None relights everywhere.
         cache: speeds up neighbouring frames; the result is the same to the bit without it.
@@ -104,12 +110,12 @@ def relight_frame(
     amount = mix_amount(plate, settings.strength, mask)
     finite = np.isfinite(plate.rgb)
     nonfinite = int(finite.size - np.count_nonzero(finite))
-    if not np.any(amount):
+    if not np.any(amount) and not settings.aovs:
         return RelitFrame(plate.rgb, nonfinite, 0)
     space = working_space(settings.working_space, session.look.facts.primaries)
     light = model_light(plate, settings, space)
     operator = window_operator(frame, plate, light, plates, frames_available, session, settings, space, cache)
-    relit = session.apply(light, operator)
+    relit, seen = session.apply_with_aovs(light, operator)
     del light
     if settings.exposure != 0.0:
         relit *= np.float32(2.0**-settings.exposure)
@@ -117,11 +123,46 @@ def relight_frame(
     if settings.premultiplied and (cover := cover_of(plate.alpha)) is not None:
         relit *= cover[..., None]
     held = hold(relit, finite, session, frame)
+    aovs = frame_aovs(plate, relit, operator, seen, session, settings, space) if settings.aovs else {}
     with np.errstate(invalid="ignore"):  # where the plate isn't finite the mix is of no use, and is replaced below
         rgb = mix(plate.rgb, relit, amount)
     if nonfinite:
         rgb[~finite] = plate.rgb[~finite]
-    return RelitFrame(rgb, nonfinite, held)
+    return RelitFrame(rgb, nonfinite, held, aovs)
+
+
+def frame_aovs(
+    plate: Plate,
+    relit: np.ndarray,
+    operator: Operator,
+    seen: Mapping[str, np.ndarray],
+    session: LookSession,
+    settings: Settings,
+    space: WorkingSpace,
+) -> dict[str, np.ndarray]:
+    """The AOVs of a frame that the settings want.
+
+    A look multiplies in its own primaries. Where the comp works in others no gain of the look's would take the comp's
+    plate to the comp's relit frame, so the gain is then measured from the two.
+
+    Args:
+        plate: the frame.
+        relit: (H, W, 3) float32, relit at full strength, in the working space and premultiplied as the plate is.
+        operator: what was applied.
+        seen: the look's own AOVs.
+        session: the look.
+        settings: what the user chose.
+        space: the way from the working space to the look's primaries.
+
+    Returns:
+        (H, W, C) float32 by name.
+    """
+    found = dict(seen)
+    if GAIN in settings.aovs and not (GAIN in seen and space.is_identity):
+        image_gain = operator.get(GAIN) if not session.look.facts.operators else None
+        own = seen.get(GAIN) if image_gain is None else image_gain.transpose(1, 2, 0)
+        found[GAIN] = working_gain(plate.rgb, relit, own)
+    return {name: found[name] for name in settings.aovs}
 
 
 def mix_amount(plate: Plate, strength: float, mask: np.ndarray | None) -> np.ndarray:

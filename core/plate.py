@@ -67,20 +67,22 @@ def rgb_only(plate: Plate, pixel_type: str, compression: str) -> Plate:
     return replace(plate, alpha=None, parts=(part,), rgb_part=0)
 
 
-def with_extra_channels(part: Part, extra: Mapping[str, np.ndarray]) -> Part:
-    """The part with 32-bit float channels added, or put in place of those of the same name.
+def with_extra_channels(part: Part, extra: Mapping[str, np.ndarray], pixel_type: str = "float") -> Part:
+    """The part with channels added, or put in place of those of the same name.
 
     Args:
         part: any part.
         extra: (H, W) float32 by channel name.
+        pixel_type: "half" or "float", what they are stored as.
     """
     if not extra:
         return part
     kept = [column for column, name in enumerate(part.rest_names) if name not in extra]
     added = np.stack([np.asarray(pixels, np.float32) for pixels in extra.values()], axis=-1)
+    others = (channel for channel in part.channels if channel.name not in extra)
     return replace(
         part,
-        channels=(*(c for c in part.channels if c.name not in extra), *(ExrChannel(name, "float") for name in extra)),
+        channels=(*others, *(ExrChannel(name, pixel_type) for name in extra)),
         rest_names=(*(part.rest_names[column] for column in kept), *extra),
         rest=np.concatenate([part.rest[..., kept], added], axis=-1),
     )

@@ -6,6 +6,7 @@ from typing import Protocol
 import numpy as np
 
 from relightgan.core.ahead import ReadAhead, WriteBehind, request_order
+from relightgan.core.aovs import check_room, with_aovs
 from relightgan.core.clips import Sink, Source
 from relightgan.core.pipeline import Settings, WindowCache, relight_frame
 from relightgan.core.plate import Plate
@@ -42,6 +43,7 @@ def relight_shot(
     cancelled: Cancellation,
     cache: WindowCache | None = None,
     ends: tuple[int, int] | None = None,
+    aov_type: str = "half",
 ) -> None:
     """Relights frames from a source into a sink.
 
@@ -56,6 +58,7 @@ def relight_shot(
         cancelled: looked at before every frame.
         cache: of an earlier call for the same clip; saves reading and looking at the frames where both meet.
         ends: first and last frame of the clip where the source holds only part of it; the window ends there.
+        aov_type: "half" or "float", what AOVs are stored as.
 
     Raises:
         Cancelled: somebody asked to stop; the frame being written is finished first.
@@ -80,6 +83,7 @@ def relight_shot(
         for frame in frames:
             cancelled.check()
             plate = plates(frame)
+            check_room(plate, settings.aovs)
             mask = mask_of(frame, plate) if mask_of else None
             there = window_frames(frame, first, last, settings.radius) if ends else source.frames
             relit = relight_frame(frame, plates, there, session, settings, mask, cache)
@@ -87,7 +91,7 @@ def relight_shot(
                 shown.say(f"Frame {frame}: {relit.nonfinite} values are NaN or infinite and stay as they are.")
             if relit.held:
                 shown.say(f"Frame {frame}: {relit.held} values overflowed and are held at the largest number.")
-            writer.submit(work(frame, plate, relit.rgb))
+            writer.submit(work(frame, with_aovs(plate, relit.aovs, aov_type), relit.rgb))
 
 
 def plate_bytes(plate: Plate) -> int:
@@ -98,4 +102,5 @@ def plate_bytes(plate: Plate) -> int:
 
 def settings_text(settings: Settings) -> str:
     """The settings as one line for a file's metadata."""
-    return ", ".join(f"{name}={value}" for name, value in vars(settings).items())
+    values = {**vars(settings), "aovs": " ".join(settings.aovs)}
+    return ", ".join(f"{name}={value}" for name, value in values.items() if settings.aovs or name != "aovs")

@@ -63,13 +63,15 @@ def gain_look(path: Path, gain: float, **changes) -> Path:
     )  # fmt: skip
 
 
-def darken_grid_look(path: Path, **changes) -> Path:
+def darken_grid_look(path: Path, aovs: bool = False, **changes) -> Path:
     """An operator look: relit = plate x 2^(grid at this pixel - 0.5 x the pixel's place across and down the frame).
 
     The grid holds log2 gains from -1.5 to -0.5 that follow the plate's own brightness. The pixel's place comes from
-    `window`, so that tiles given a wrong window come out wrong.
+    `window`, so that tiles given a wrong window come out wrong. With `aovs` it also tells the gain, and a confidence of
+    0.5 / (0.5 + doubt) from the operator `doubt`, which is the largest of the frame's own colours in each cell.
     """
-    facts = facts_of(name="darken", operators=("grid",), **changes)
+    told = {"operators": ("grid", "doubt"), "aovs": ("gain", "confidence")} if aovs else {"operators": ("grid",)}
+    facts = facts_of(**{"name": "darken", **told, **changes})
     node = helper.make_node
     nodes = [
         # predict
@@ -99,9 +101,18 @@ def darken_grid_look(path: Path, **changes) -> Path:
         node("Unsqueeze", ["ramp_flat", "one_i"], ["ramp"]),
         node("Mul", ["ramp", "minus_half"], ["falling"]),
         node("Add", ["sampled", "falling"], ["stops"]),
-        node("Pow", ["two", "stops"], ["gain"]),
-        node("Mul", ["plate", "gain"], ["relit"]),
+        node("Pow", ["two", "stops"], ["factor"]),
+        node("Mul", ["plate", "factor"], ["relit"]),
     ]
+    if aovs:
+        nodes += [
+            node("ReduceMax", ["small", "one_i"], ["brightest"], keepdims=1),
+            node("Relu", ["brightest"], ["doubt"]),
+            node("GridSample", ["doubt", "signed"], ["doubt_here"], align_corners=0, padding_mode="border"),
+            node("Add", ["doubt_here", "half"], ["doubt_more"]),
+            node("Div", ["half", "doubt_more"], ["confidence"]),
+            node("Identity", ["stops"], ["gain"]),
+        ]
     stored = [
         const("grid_size", [GRID_HEIGHT, GRID_WIDTH], np.int64),
         const("minus_half", -0.5), const("half", 0.5), const("one", 1.0), const("two", 2.0),
@@ -112,6 +123,9 @@ def darken_grid_look(path: Path, **changes) -> Path:
     ]  # fmt: skip
     inputs = [picture("plate"), picture("window", [4])]
     outputs = [picture("relit"), picture("grid", ["N", 3, GRID_HEIGHT, GRID_WIDTH])]
+    if aovs:
+        doubt = picture("doubt", ["N", 1, GRID_HEIGHT, GRID_WIDTH])
+        outputs += [doubt, picture("gain"), picture("confidence", ["N", 1, "H", "W"])]
     return write(path, nodes, inputs, outputs, stored, facts_to_metadata(facts))
 
 
