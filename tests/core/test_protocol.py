@@ -225,8 +225,8 @@ def test_the_settings_have_the_ranges_of_the_pipeline(name):
             Settings(**{name: value})
 
 
-def test_every_setting_but_the_strength_is_sent():
-    assert {*SETTINGS, "strength"} == set(vars(Settings()))
+def test_every_setting_but_the_strength_and_the_aovs_is_sent():
+    assert {*SETTINGS, "strength", "aovs"} == set(vars(Settings()))  # a node mixes by itself, and holds rgb alone
 
 
 def test_the_protocol_needs_nothing_but_the_standard_library_and_our_errors():
