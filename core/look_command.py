@@ -10,6 +10,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
+from relightgan.core.aovs import aovs_of
 from relightgan.core.errors import EXIT_DONE, LookError, UsageError
 from relightgan.core.files import replacing
 from relightgan.core.look import LOOK_FORMAT, Look, load_look, preview_jpeg
@@ -99,6 +100,7 @@ def table_of(look: Look) -> Table:
     for name in PLAIN_FACTS:
         row(name.replace("_", " "), getattr(facts, name))
     row("operators", ", ".join(facts.operators) or "none: an image look")
+    row("AOVs", ", ".join(aovs_of(look)))
     row("sizes", "any" if facts.size_multiple == 1 else f"multiples of {facts.size_multiple} px (padded for you)")
     row("tiles", f"{facts.overlap_px} px of context" if facts.overlap_px else "need no context")
     row("created", facts.created or "not stated")

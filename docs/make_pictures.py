@@ -1,4 +1,5 @@
-"""Makes the pictures of compositing.md: the node's controls, the look library, and a plate before and after.
+"""Makes the pictures of compositing.md (the node's controls, the look library, a plate before and after), and the AOVs
+of relighting.md.
 
     python docs/make_pictures.py --look build/demo/look.onnx
 
@@ -19,11 +20,13 @@ import tkinter
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 from PIL import Image
 from PySide6 import QtCore, QtGui, QtWidgets
 
 from relightgan.core.errors import RelightError
 from relightgan.core.frames import read_plate
+from relightgan.core.plate import Part
 from relightgan.nuke_plugin.looks import look_info
 from relightgan.training.contact_sheet import contact_sheet
 from relightgan.training.metrics import to_display
@@ -34,6 +37,7 @@ GIZMO = ROOT / "gizmos" / "RelightGAN.gizmo"
 CLIP = ROOT / "examples" / "courtyard" / "clip" / "A"
 FIRST, LAST = 1, 8
 SHOWN_FRAMES = (1, 8)
+GREY_CARD = 0.18  # scene-linear; what the picture of the gain shows relit
 WIDTH_PX = 760
 SAME_LINE = (6, 22)  # kinds of knobs that Nuke puts beside the one before, unless told otherwise
 FIELDS = (1, 2, 3, 4, 6, 7, 22, 26, 41)
@@ -90,6 +94,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as scratch:
         draw_library(PICTURES / "look_library.jpg", look, Path(scratch))
         draw_relit(PICTURES / "relit.jpg", look, Path(scratch))
+        draw_aovs(PICTURES / "aovs.jpg", look, Path(scratch))
     return 0
 
 
@@ -269,6 +274,35 @@ def draw_relit(path: Path, look: Path, scratch: Path) -> None:
     ]
     sheet = contact_sheet(rows, scratch / "sheet.png", cell_px=320)
     Image.open(sheet).convert("RGB").save(path, quality=90)
+
+
+def draw_aovs(path: Path, look: Path, scratch: Path) -> None:
+    """Plate, relit frame, gain on a grey card, and confidence, of two frames written by `relightgan infer --aovs`."""
+    out = scratch / "aovs.%04d.exr"
+    frames = ",".join(map(str, SHOWN_FRAMES))
+    words = [str(look), str(CLIP / "%04d.exr"), str(out), "--frames", frames, "--temporal-blend", "0.7", "--aovs"]
+    subprocess.run(
+        [sys.executable, "-m", "relightgan.core.cli", "infer", *words, "--device", "cpu"], cwd=ROOT, check=True
+    )
+    rows = []
+    for frame in SHOWN_FRAMES:
+        relit = read_plate(Path(str(out) % frame))
+        part = relit.parts[relit.rgb_part]
+
+        def layer(*names: str, part: Part = part) -> np.ndarray:
+            return part.rest[..., [part.rest_names.index(name) for name in names]]
+
+        gain, confidence = layer("gain.R", "gain.G", "gain.B"), layer("confidence.R")
+        rows.append(
+            [
+                (to_display(read_plate(CLIP / f"{frame:04d}.exr").rgb), f"plate, frame {frame}"),
+                (to_display(relit.rgb), "relit"),
+                (to_display(GREY_CARD * np.exp2(gain)), "gain, on a grey card"),
+                (np.repeat(confidence, 3, axis=-1), f"confidence, {confidence.min():.2f} to {confidence.max():.2f}"),
+            ]
+        )
+    sheet = contact_sheet(rows, scratch / "aovs.png", cell_px=300)
+    Image.open(sheet).convert("RGB").save(path, quality=88)
 
 
 if __name__ == "__main__":

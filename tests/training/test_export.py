@@ -162,6 +162,15 @@ def test_the_runtime_gives_a_relight_looks_aovs_as_torch_does(relight):
         assert plain.apply_with_aovs(rgb, operator)[1] == {}
 
 
+def test_a_plate_four_times_brighter_has_the_same_aovs(relight):
+    session = LookSession(load_look(relight.path), device="cpu", aovs=("gain", "confidence"))
+    rgb = np.ascontiguousarray(np.maximum(plates(90, 120)[0], 2.0**-8).transpose(1, 2, 0))
+    darker, brighter = (session.apply_with_aovs(x, session.predict(x))[1] for x in (rgb, 4 * rgb))
+    assert darker["gain"].std() > 0.3
+    for name, tolerance in (("gain", 2e-3), ("confidence", 1e-4)):
+        np.testing.assert_allclose(brighter[name], darker[name], atol=tolerance)
+
+
 def test_nothing_is_computed_for_aovs_that_are_not_asked_for(relight):
     look = load_look(relight.path)
     (_, bare, _), (predict, full, operators) = cut(look), cut(look, ("gain", "confidence"))
