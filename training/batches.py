@@ -83,10 +83,27 @@ class TrainingData:
         size = (size_px, size_px) if isinstance(size_px, int) else size_px
         numbers = self.pairs.draw(rng, batch_size)
         index_a, index_b = self.pairs.a[numbers], self.pairs.b[numbers]
-        a = [draw_crop(rng, self.a.image(int(i)), size) for i in index_a]
-        b = [draw_crop(rng, self.b.image(int(j)), size) for j in index_b]
-        matrices = np.stack([matrix for _, matrix in a])
-        return Batch(to_tensor([p for p, _ in a]), to_tensor([p for p, _ in b]), index_a, index_b, matrices)
+        a, matrices = draw_photos(rng, self.a, index_a, size)
+        b, _ = draw_photos(rng, self.b, index_b, size)
+        return Batch(a, b, index_a, index_b, matrices)
+
+
+def draw_photos(
+    rng: np.random.Generator, bank: PhotoBank, photos: np.ndarray, size: tuple[int, int]
+) -> tuple[Tensor, np.ndarray]:
+    """A random crop of each of some photos; see `draw_crop`.
+
+    Args:
+        rng: decides places, zooms and rolls.
+        bank: the photos.
+        photos: (N,) which of them.
+        size: height and width of the crops in pixels.
+
+    Returns:
+        The crops (N, 3, h, w), sRGB-encoded (`srgb_log`), and (N, 2, 3) from their x, y in 0..1 to their photos'.
+    """
+    crops, matrices = zip(*(draw_crop(rng, bank.image(int(photo)), size) for photo in photos), strict=True)
+    return to_tensor(crops), np.stack(matrices)
 
 
 def draw_crop(rng: np.random.Generator, image: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:

@@ -32,7 +32,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "relight-cpu": {
         "translator": "relight",
         "matching": {"max_points": 1200, "partners": 5},
-        "relight": {"net": {"proxy_px": 192}, "critic_filters": 16},
+        "relight": {"net": {"proxy_px": 192}},
     },
     # Two-way translation of pictures, content-paired; wants a GPU.
     "cyclegan": {"translator": "cyclegan"},
