@@ -54,7 +54,7 @@ def relight(tmp_path_factory, measured_days):
     """A look of the relight recipe, with gains of up to a few stops that vary over the frame and with brightness."""
     days = measured_days
     data = TrainingData(days.first, days.second, days.pairs, (days.gains.points, days.gains.patches))
-    settings = recipe_relight.RelightSettings(net=GainGridSettings(proxy_px=64, depth=4, width=4), critic_filters=4)
+    settings = recipe_relight.RelightSettings(net=GainGridSettings(proxy_px=64, depth=4, width=4))
     torch.manual_seed(0)
     recipe = recipe_relight.build(settings, data, torch.device("cpu"))
     nn.init.normal_(recipe.averaged.leave.weight, std=8.0)
