@@ -17,7 +17,9 @@ from relightgan.training.guidance import GuidanceMaps
 from relightgan.training.targets import CLIPPED, DARK_FLOOR, GainSamples
 from relightgan.training.torch_colour import encode_srgb
 
-WHITE_STOPS = float(np.log2(CLIPPED + DARK_FLOOR))  # a wanted colour from here on was clipped: it may be any above
+# A wanted colour from here on was clipped, and may be any above; a little less than told, for what storing maps as
+# float16 and resampling them rounds off.
+WHITE_STOPS = float(np.log2(CLIPPED + DARK_FLOOR)) - 2.0**-10
 LESSON_SHRINK = 2  # proxy pixels to a place of a guided lesson, either way; cells of the grid are wider still
 FAINTEST = 0.05  # guidance of less weight than this, at the edge of what is known, isn't asked about
 BEARABLE = 0.1  # an error of sRGB code values up to which errors count by their square, and above straight

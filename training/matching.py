@@ -29,7 +29,7 @@ class MatchingSettings:
         ConfigError: a value makes no sense.
     """
 
-    enabled: bool = True  # off: the fit learns from patches and the critic alone
+    enabled: bool = True  # off: the fit learns from patches alone
     max_points: int = 2000  # SIFT points a photo, strongest first
     ratio: float = 0.85  # Lowe's ratio: a match must be this much nearer than the second nearest
     least_inliers: int = 15  # matches that must agree on one geometry, or the pair is dropped
