@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[2]
 SMALL = {
     "relight": [
         "--relight.net.proxy-px", "64", "--relight.net.depth", "4", "--relight.net.width", "4",
-        "--relight.critic-filters", "4", "--relight.batch-size", "2",
+        "--relight.batch-size", "2",
     ],
     "cyclegan": [
         "--preset", "cyclegan", "--cyclegan.base-filters", "4", "--cyclegan.blocks", "1", "--cyclegan.critic-filters",
