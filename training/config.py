@@ -14,6 +14,7 @@ from typing import Any, Literal
 import yaml
 
 from relightgan.core.errors import ConfigError
+from relightgan.training.guidance import GuidanceSettings
 from relightgan.training.loop import TrainSettings
 from relightgan.training.matching import MatchingSettings
 from relightgan.training.pairing import PairingSettings
@@ -83,6 +84,7 @@ class RunConfig:
     pairing: PairingSettings = dataclasses.field(default_factory=PairingSettings)
     matching: MatchingSettings = dataclasses.field(default_factory=MatchingSettings)
     registration: RegisterSettings = dataclasses.field(default_factory=RegisterSettings)
+    guidance: GuidanceSettings = dataclasses.field(default_factory=GuidanceSettings)
     train: TrainSettings = dataclasses.field(default_factory=TrainSettings)
     relight: RelightSettings = dataclasses.field(default_factory=RelightSettings)
     cyclegan: CycleGanSettings = dataclasses.field(default_factory=CycleGanSettings)

@@ -1,4 +1,4 @@
-"""From two photo folders to what a fit learns from: index, prepared photos, content pairs and measured gains.
+"""From two photo folders to what a fit learns from: index, prepared photos, content pairs, and guidance or gains.
 
 Every stage keeps what it made in the run folder and does nothing where that still holds.
 """
@@ -18,6 +18,7 @@ from relightgan.training.backbones import Backbone, embed_photos, load_backbone
 from relightgan.training.batches import TrainingData
 from relightgan.training.config import RunConfig
 from relightgan.training.contact_sheet import contact_sheet
+from relightgan.training.guiding import LEAST_COVERAGE, LEAST_JOINED, Guidance, joined_enough, make_guidance
 from relightgan.training.kept import digest, read_arrays, read_notes, write_arrays, write_notes
 from relightgan.training.pairing import Pairs, centred, pair_photos
 from relightgan.training.photo_measuring import usual_workers
@@ -27,7 +28,6 @@ from relightgan.training.prepare import PhotoBank, prepare_photos
 from relightgan.training.preview import PreviewPhotos
 from relightgan.training.recipe import Direction
 from relightgan.training.register import Day, Registration, register_days
-from relightgan.training.registered_gains import registered_samples
 from relightgan.training.settings import to_dict
 from relightgan.training.targets import GainSamples, LazyImages, measure_gains, measuring_work
 
@@ -36,6 +36,14 @@ SHOWN_PAIRS = 10
 NOT_REGISTERED = (
     "The photos of the two days couldn't be registered: too few points of the set are recognised across the change of "
     "light. The fit goes on with gains of single pairs of photos, and of patches."
+)
+TOO_FEW_REGISTERED = (
+    f"Less than {LEAST_JOINED:.0%} of the photos of a day were registered, too few to guide the fit. It goes on with "
+    "gains of single pairs of photos, and of patches."
+)
+TOO_LITTLE_SEEN = (
+    f"That is less than {LEAST_COVERAGE:.0%}, too little to guide the fit. It goes on with gains of single pairs of "
+    "photos, and of patches."
 )
 SIDES = ("source", "target")
 PREVIEW_PX = 384  # longest side of photos in previews
@@ -71,11 +79,12 @@ class Dataset:
         target: photos of the light that they shall get.
         features: (N, C) float32 backbone features of each side's photos, centred and at unit length.
         pairs: content pairs of the training photos, source to target.
-        gains: measured gains by direction; empty for recipes that don't use them.
+        gains: measured gains by direction; empty for recipes that don't use them, and where guidance serves instead.
         verified_pairs: pairs of photos in which points of the set were recognised, by direction.
         registration: the training photos in one world; None where that wasn't wanted or didn't come about.
         sheet: contact sheet of pairs.
         key: names photos and pairs; the same photos and settings give the same key.
+        guidance: what registered photos saw of each other; None where that wasn't wanted or didn't come about.
     """
 
     source: Side
@@ -87,14 +96,20 @@ class Dataset:
     sheet: Path
     key: str
     registration: Registration | None = None
+    guidance: Guidance | None = None
+
+    def guides(self, direction: Direction) -> bool:
+        """Is the fit of this direction guided, rather than by measured gains?"""
+        return self.guidance is not None and self.guidance.good_enough(direction)
 
     def training_data(self, direction: Direction) -> TrainingData:
         """The training photos as a recipe takes them, `a` being what is relit in this direction."""
         a, b = (_training_bank(side) for side in (self.source, self.target))
         gains = self.gains.get(direction, ())
+        guidance = self.guidance.maps[direction] if self.guidance and self.guides(direction) else None
         if direction == "ab":
-            return TrainingData(a, b, self.pairs, gains)
-        return TrainingData(b, a, swapped(self.pairs), gains)
+            return TrainingData(a, b, self.pairs, gains, guidance)
+        return TrainingData(b, a, swapped(self.pairs), gains, guidance)
 
     def previews(self, direction: Direction, count: int, device: torch.device) -> PreviewPhotos:
         """Validation photos (or training ones, where there are none) and the nearest photos of the other light."""
@@ -163,19 +178,33 @@ def make_dataset(
         f"Paired by content: {len(pairs):,} pairs, of {len(np.unique(pairs.a)):,} of {source.train:,} source "
         f"and {len(np.unique(pairs.b)):,} of {target.train:,} target photos."
     )
-    registration = None
+    registration, guidance = None, None
     if config.translator == "relight" and config.registration.enabled:
         known = (features[0][: source.train], features[1][: target.train])
         registration = register_sides((source, target), known, run_dir / "registration", config, style, stop)
         say(registration.summary() if registration else NOT_REGISTERED)
+        if registration and not joined_enough(registration):
+            say(TOO_FEW_REGISTERED)
+        elif registration:
+            guidance = guide_sides(
+                (source, target), registration, directions, run_dir / "guidance", config, device, style, stop
+            )
+            say(guidance.accuracy())
     key = data_key(source, target, pairs)
-    dataset = Dataset(source, target, (unit[0], unit[1]), pairs, {}, {}, sheet, key, registration)
+    dataset = Dataset(source, target, (unit[0], unit[1]), pairs, {}, {}, sheet, key, registration, guidance)
     if config.translator == "relight":
         for direction in directions:
+            if guidance:
+                enough = dataset.guides(direction)
+                say(f"Guidance: {guidance.coverage(direction)}.{'' if enough else ' ' + TOO_LITTLE_SEEN}")
+                if enough:
+                    continue
             gains, verified = side_gains(dataset, direction, folder, config, network, device, style, stop)
             dataset.gains[direction], dataset.verified_pairs[direction] = gains, verified
-            where = "in registered photos" if registration else f"in {verified:,} pairs of photos"
-            say(f"Measured gains: {len(gains[0]):,} points seen on both days {where}, {len(gains[1]):,} patches.")
+            say(
+                f"Measured gains: {len(gains[0]):,} points seen on both days in {verified:,} pairs of photos, "
+                f"{len(gains[1]):,} patches."
+            )
     return dataset
 
 
@@ -289,6 +318,22 @@ def register_sides(
     return register_days(a, b, config.registration, config.matching, config.seed, folder, style, stop)
 
 
+def guide_sides(
+    sides: tuple[Side, Side],
+    registration: Registration,
+    directions: Sequence[Direction],
+    folder: Path,
+    config: RunConfig,
+    device: torch.device,
+    style: str,
+    stop: Cancellation,
+) -> Guidance:
+    """What the registered photos of both sides saw of each other, from the run folder where known."""
+    banks = [_training_bank(side) for side in sides]
+    ids = [f"{photo.id} {config.photo_px}" for bank in banks for photo in bank.photos]
+    return make_guidance(registration, banks, ids, config.guidance, directions, folder, device, style, stop)
+
+
 def side_gains(
     dataset: Dataset,
     direction: Direction,
@@ -300,20 +345,14 @@ def side_gains(
     stop: Cancellation,
 ) -> tuple[tuple[GainSamples, GainSamples], int]:
     """Gains at points and patches of one direction, and pairs with a geometry; from the run folder where known."""
-    registration = (
-        dataset.registration if direction == "ab" or not dataset.registration else dataset.registration.swapped()
-    )
-    key = digest(
-        [dataset.key, to_dict(config.pairing), to_dict(config.matching), to_dict(config.registration), config.photo_px]
-    )
+    key = digest([dataset.key, to_dict(config.pairing), to_dict(config.matching), config.photo_px])
     path = folder / f"gains-{direction}.npz"
     names = [field.name for field in dataclasses.fields(GainSamples)]
     if (known := read_arrays(path, key)) is not None:
         points, patches = (GainSamples(*(known[f"{kind}_{name}"] for name in names)) for kind in ("points", "patches"))
         return (points, patches), int(known["verified_pairs"])
     data = dataset.training_data(direction)
-    samples = registered_samples(registration, data.a, data.b, config.registration.reach) if registration else None
-    work = measuring_work(len(data.a), len(data.b), data.pairs, config.matching, samples is not None)
+    work = measuring_work(len(data.a), len(data.b), data.pairs, config.matching)
     with progress(work, "steps of measuring", style) as shown:
 
         def measured(count: int) -> None:
@@ -321,7 +360,7 @@ def side_gains(
             stop.check()
 
         found = measure_gains(
-            data.a, data.b, data.pairs, config.matching, network(), str(device), os.cpu_count() or 1, measured, samples
+            data.a, data.b, data.pairs, config.matching, network(), str(device), os.cpu_count() or 1, measured
         )
     arrays = {f"points_{name}": getattr(found.points, name) for name in names}
     arrays |= {f"patches_{name}": getattr(found.patches, name) for name in names}

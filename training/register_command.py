@@ -8,10 +8,13 @@ from relightgan.core.errors import PhotoError
 from relightgan.core.progress import Cancellation
 from relightgan.training.backbones import Backbone, load_backbone
 from relightgan.training.config import RunConfig
-from relightgan.training.dataset import Side, register_sides, side_features
+from relightgan.training.dataset import Side, guide_sides, register_sides, side_features
 from relightgan.training.photos import PhotoIndex, PhotoSettings
 from relightgan.training.prepare import prepare_photos
+from relightgan.training.recipe import Direction
 from relightgan.training.register_view import figures, write_view
+from relightgan.training.report import Block, Picture, Section, Text
+from relightgan.training.run_report import GUIDANCE_CAPTION
 
 FEWEST_PHOTOS = 3  # on each day
 
@@ -19,12 +22,12 @@ FEWEST_PHOTOS = 3  # on each day
 def show_registration(
     days: list[tuple[str, PhotoIndex, Path]], settings: PhotoSettings, out: Path, style: str, stop: Cancellation
 ) -> str:
-    """Registers the training photos of two folders, and writes `out`/registration.html.
+    """Registers the training photos of two folders, looks up what each saw of the other, and writes a page about it.
 
     Args:
         days: name, index and contact sheet of two folders.
         settings: by which they were indexed.
-        out: also keeps what is worked out on the way.
+        out: for the page, registration.html; also keeps what is worked out on the way.
         style: of progress, see `core.progress`.
         stop: asked between steps.
 
@@ -64,7 +67,19 @@ def show_registration(
             "It takes photos that overlap, taken from different places, of surfaces with texture, on both days. "
             "`relightgan train` works without, from weaker measurements.",
         )
-    page = write_view(registration, (sides[0].bank, sides[1].bank), names, out / "registration.html")
+    guidance = guide_sides(
+        (sides[0], sides[1]), registration, ("ab", "ba"), out / "registration", config, device, style, stop
+    )
+    blocks: list[Block] = [Text(guidance.accuracy())]
     rows = figures(registration, names)
+    directions: tuple[tuple[Direction, str, str], ...] = (("ab", *names), ("ba", names[1], names[0]))
+    for direction, here, there in directions:
+        share = f"{guidance.maps[direction].coverage:.0%}"
+        rows.append((f"share of {here} that was seen in {there}", share))
+        blocks.append(Text(f"Photos of {there} saw {share} of what photos of {here} show."))
+        blocks.append(Picture(guidance.sheets[direction], GUIDANCE_CAPTION))
+    more = [Section("What the other day's photos saw", blocks)]
+    page = write_view(registration, (sides[0].bank, sides[1].bank), names, out / "registration.html", more)
     width = max(len(name) for name, _ in rows)
-    return "\n".join([*(f"{name.ljust(width)}  {value}" for name, value in rows), f"\n{page}"])
+    told = [*(f"{name.ljust(width)}  {value}" for name, value in rows), guidance.accuracy(), f"\n{page}"]
+    return "\n".join(told)

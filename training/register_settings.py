@@ -1,7 +1,6 @@
 """The settings of registration, apart from it: a configuration is read where nothing is registered, too."""
 
 import dataclasses
-from typing import Literal
 
 from relightgan.core.errors import ConfigError
 
@@ -14,9 +13,9 @@ class RegisterSettings:
         ConfigError: a value makes no sense.
     """
 
-    enabled: bool = False  # takes minutes on large folders; off: gains come from pairs of photos alone
-    # Which photos of the other day are asked about a point: those it was recognised in, or all that should see it.
-    reach: Literal["recognised", "projected"] = "recognised"
+    # The fit then learns from what photos of the other day saw at every pixel. Takes minutes on large folders; off, or
+    # where it fails, it learns from gains of single pairs of photos, and of patches.
+    enabled: bool = True
     max_photos: int = 400  # of each day, evenly spread over its folder; more cost time
     max_points: int = 1200  # SIFT points a photo, strongest first
     partners: int = 10  # each photo is matched with this many of its own day, most similar first

@@ -1,14 +1,15 @@
 """The registered set to look at: its points and cameras in a page, to be turned with the mouse; no network needed."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from relightgan.core.colour import linear_to_srgb
 from relightgan.training.batches import PhotoBank
+from relightgan.training.point_colours import recognised, robust_colours
 from relightgan.training.register import Registration
-from relightgan.training.registered_gains import recognised, robust_colours
 from relightgan.training.report import Block, Facts, Html, Section, Text, write_report
 from relightgan.training.targets import DARK_FLOOR
 
@@ -18,7 +19,11 @@ STEPS = 10_000  # places are told in whole steps across the set, which keeps the
 
 
 def write_view(
-    registration: Registration, banks: tuple[PhotoBank, PhotoBank], names: tuple[str, str], path: Path
+    registration: Registration,
+    banks: tuple[PhotoBank, PhotoBank],
+    names: tuple[str, str],
+    path: Path,
+    more: Sequence[Section] = (),
 ) -> Path:
     """Writes the page.
 
@@ -27,6 +32,7 @@ def write_view(
         banks: the photos of each day, as they were registered.
         names: of the days.
         path: .html to write.
+        more: sections for its end.
 
     Raises:
         TrainingError: it can't be written.
@@ -36,7 +42,7 @@ def write_view(
         Html(scene_html(registration, banks, names)),
     ]
     title = f"{names[0]} and {names[1]} in one world"
-    sections = [Section("Cameras and points", blocks), Section("Figures", [Facts(figures(registration, names))])]
+    sections = [Section("Cameras and points", blocks), Section("Figures", [Facts(figures(registration, names))]), *more]
     return write_report(path, title, registration.summary(), sections)
 
 

@@ -35,6 +35,7 @@ from relightgan.training.run_log import duration
 NOTES = "run.json"
 REPORT = "report.html"
 LISTED_LEFT_OUT = 15
+GUIDANCE_CAPTION = "photo | what the other day's photos saw there | confidence | depth, red near and blue far"
 
 
 def note_run(
@@ -71,6 +72,7 @@ def note_run(
             for direction, (points, patches) in dataset.gains.items()
         },
         "registration": dataset.registration.summary() if dataset.registration else "",
+        "guidance": _guidance_notes(dataset, run_dir),
         "config": resolved(config),
         "device": device,
         "command": command,
@@ -109,6 +111,7 @@ def run_sections(run_dir: Path, figures: Sequence[Block] = ()) -> list[Section]:
         Section("How to use it", use_blocks(notes)),
         Section("Photos", photo_blocks(run_dir, notes)),
         Section("Pairs", pair_blocks(run_dir, notes)),
+        Section("Guidance", guidance_blocks(run_dir, notes)),
         Section("Learning", curve_blocks(run_dir, notes)),
         Section("Settings", setting_blocks(run_dir, notes)),
     ]
@@ -204,18 +207,26 @@ def pair_blocks(run_dir: Path, notes: Mapping[str, Any]) -> list[Block]:
         f"{pairs['count']:,} pairs of photos that show the same, found by pretrained features; similarity from "
         f"{low:.2f} to {high:.2f}, {middle:.2f} in the middle."
     )
-    registered = notes.get("registration", "")
-    if registered:
-        text += f"\n\n{registered}"
     for direction, gains in notes["gains"].items():
         way = "" if direction == "ab" else ", in the other direction"
-        if registered:
-            points = f"{gains['points']:,} gains were measured at registered points"
-        else:
-            points = f"{gains['points']:,} points of the set were recognised on both days, in {gains['pairs']:,} pairs"
-            points += " of photos"
-        text += f"\n\n{points}{way}; {gains['patches']:,} look-alike patches speak for the rest."
+        text += (
+            f"\n\n{gains['points']:,} points of the set were recognised on both days, in {gains['pairs']:,} pairs of "
+            f"photos{way}; {gains['patches']:,} look-alike patches speak for the rest."
+        )
     return [Text(text), Picture(run_dir / pairs["sheet"])]
+
+
+def guidance_blocks(run_dir: Path, notes: Mapping[str, Any]) -> list[Block]:
+    """How the photos of both days were registered, and what they saw of each other; [] where they weren't."""
+    blocks: list[Block] = [Text(text) for text in (notes.get("registration"),) if text]
+    guidance = notes.get("guidance")
+    if guidance:
+        blocks.append(Text(guidance["accuracy"]))
+        for sheet in guidance["sheets"]:
+            use = "" if sheet["used"] else " That was too little to fit to."
+            blocks.append(Text(f"The {sheet['coverage']}.{use}"))
+            blocks.append(Picture(run_dir / sheet["path"], GUIDANCE_CAPTION))
+    return blocks
 
 
 def curve_blocks(run_dir: Path, notes: Mapping[str, Any]) -> list[Block]:
@@ -281,6 +292,21 @@ def _side_notes(side: Side, run_dir: Path) -> dict[str, Any]:
         "listing": f"photos/{side.name}/index.json",
         "sheet": str(side.sheet.relative_to(run_dir)),
     }
+
+
+def _guidance_notes(dataset: Dataset, run_dir: Path) -> dict[str, Any]:
+    guidance = dataset.guidance
+    if guidance is None:
+        return {}
+    sheets = [
+        {
+            "path": str(sheet.relative_to(run_dir)),
+            "coverage": guidance.coverage(direction),
+            "used": dataset.guides(direction),
+        }
+        for direction, sheet in guidance.sheets.items()
+    ]
+    return {"accuracy": guidance.accuracy(), "sheets": sheets}
 
 
 def _spread(values: Any) -> list[float]:

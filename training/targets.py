@@ -200,7 +200,7 @@ class MeasuredGains:
     Attributes:
         points: exact gains.
         patches: coarse gains.
-        verified_pairs: pairs of photos that agreed on a geometry; 0 where the exact gains were known before.
+        verified_pairs: pairs of photos that agreed on a geometry.
     """
 
     points: GainSamples
@@ -217,7 +217,6 @@ def measure_gains(
     device: str,
     threads: int,
     advance: Callable[[int], None],
-    known: GainSamples | None = None,
 ) -> MeasuredGains:
     """Measures gains on the source photos of two folders.
 
@@ -230,26 +229,20 @@ def measure_gains(
         device: where the backbone runs.
         threads: photos matched at a time; the result doesn't depend on it.
         advance: told of work done, out of `measuring_work(...)`.
-        known: exact gains that are known already, from registration: then none are looked for.
     """
-    verified_pairs = 0
-    if known is None:
-        candidates = pairs_to_match(pairs, matching)
-        images: list[Sequence[np.ndarray]] = [LazyImages(a), LazyImages(b)] if matching.enabled else [(), ()]
-        matches = match_photos(images[0], images[1], candidates, matching, threads, advance)
-        known, verified_pairs = point_samples(a, b, matches), matches.verified_pairs
+    candidates = pairs_to_match(pairs, matching)
+    images: list[Sequence[np.ndarray]] = [LazyImages(a), LazyImages(b)] if matching.enabled else [(), ()]
+    matches = match_photos(images[0], images[1], candidates, matching, threads, advance)
+    points = point_samples(a, b, matches)
     table_a = patch_table(backbone, a, device, advance)
     table_b = patch_table(backbone, b, device, advance)
     partners = partners_of(pairs, len(a), "a", most=PATCH_PARTNERS)
-    return MeasuredGains(known, patch_samples(table_a, table_b, partners, known, device), verified_pairs)
+    return MeasuredGains(points, patch_samples(table_a, table_b, partners, points, device), matches.verified_pairs)
 
 
-def measuring_work(
-    count_a: int, count_b: int, pairs: Pairs, matching: MatchingSettings, points_known: bool = False
-) -> int:
+def measuring_work(count_a: int, count_b: int, pairs: Pairs, matching: MatchingSettings) -> int:
     """The steps `measure_gains` counts in its `advance`."""
-    looks = matching.enabled and not points_known
-    matched = count_a + count_b + len(pairs_to_match(pairs, matching)) if looks else 0
+    matched = count_a + count_b + len(pairs_to_match(pairs, matching)) if matching.enabled else 0
     return matched + count_a + count_b
 
 

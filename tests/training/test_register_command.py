@@ -3,18 +3,21 @@
 import json
 import re
 
+import cv2
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from relightgan.core.cli import main
+from relightgan.core.colour import srgb_to_linear
 from relightgan.core.progress import Cancellation
 from relightgan.training import photos_command
 from relightgan.training.config import resolve
 from relightgan.training.dataset import NOT_REGISTERED, make_dataset
 from relightgan.training.register_view import upright
-from relightgan.training.run_report import pair_blocks
+from relightgan.training.run_report import guidance_blocks
+from relightgan.training.targets import DARK_FLOOR
 
 
 def photos(*words):
@@ -52,6 +55,9 @@ def test_two_days_in_one_world_are_told_and_shown(folders, solid_set, tmp_path, 
         r"pairs of photos with one geometry +\d+ in cloudy, \d+ in sunny, \d+ across",
         r"points seen on both days +\d\d+",
         r"reprojection error +0\.\d\d px at 640 px long side",
+        r"share of cloudy that was seen in sunny +\d\d%",
+        r"share of sunny that was seen in cloudy +\d\d%",
+        r"off by 0\.\d\d stops \(median\)",
     ):
         assert re.search(line, told), line
     page = (tmp_path / "out" / "registration.html").read_text()
@@ -67,35 +73,50 @@ def test_two_days_in_one_world_are_told_and_shown(folders, solid_set, tmp_path, 
     assert (np.abs(gains[:, None] - expected).min(axis=1) < 0.3).mean() > 0.8
 
 
-def test_the_fit_gets_gains_of_registered_photos_in_both_directions(folders, solid_set, tmp_path):
+def test_the_fit_is_guided_by_registered_photos_in_both_directions(folders, solid_set, tmp_path):
     settings = {"near_duplicates": 0, "blur_ratio": 0, "val_share": 0, "test_share": 0}
-    config = resolve({"registration": {"enabled": True}, "photos": settings})
+    config = resolve({"photos": settings})
     said = []
     dataset = make_dataset(
         folders[:1], folders[1:], tmp_path, config, ["ab", "ba"], CPU, "none", Cancellation(), said.append
     )  # fmt: skip
     assert any(line.startswith("Registered 5 of 5 source and 5 of 5 target photos: ") for line in said)
-    assert sum("points seen on both days in registered photos" in line for line in said) == 2
+    assert any(re.search(r"photos predict for others of their day is off by 0\.\d\d stops", line) for line in said)
+    assert any(re.match(r"Guidance: target photos saw \d\d% of what 5 source photos show\.$", line) for line in said)
+    assert not any("Measured gains" in line for line in said)
+    assert dataset.gains == {}
     for direction, sign in (("ab", 1), ("ba", -1)):
-        points = dataset.gains[direction][0]
-        off = np.abs(points.gain[:, None] - sign * solid_set.STOPS).mean(axis=2).min(axis=1)
-        assert len(points) > 200
-        assert np.average(off < 0.3, weights=points.weight) > 0.8
+        data = dataset.training_data(direction)
+        assert data.gains == ()
+        maps = data.guidance
+        off = []
+        for row, photo in enumerate(maps.photo):
+            size = maps.weight.shape[:0:-1]
+            own = cv2.resize(srgb_to_linear(data.a.image(int(photo))), size, interpolation=cv2.INTER_AREA)
+            gain = maps.colour[row].astype(np.float32) - np.log2(own + DARK_FLOOR)
+            near = np.abs(gain[:, :, None] - sign * solid_set.STOPS).mean(axis=3).min(axis=2)
+            off.append(near[maps.weight[row] > 0.5])
+        assert (np.concatenate(off) < 0.3).mean() > 0.8
 
 
-def test_the_report_tells_of_registered_photos(tmp_path):
-    pairs = {"count": 9, "sheet": "pairs.jpg", "similarity": [0.2, 0.5, 0.9]}
-    gains = {"ab": {"points": 1234, "patches": 99, "pairs": 0}}
-    text = pair_blocks(tmp_path, {"pairs": pairs, "gains": gains, "registration": "Registered 5 of 5 photos."})[0].text
-    assert "Registered 5 of 5 photos." in text
-    assert "1,234 gains were measured at registered points" in text
+def test_the_report_tells_of_guidance_and_shows_it(tmp_path):
+    sheets = [{"path": "guidance/guidance-ab.jpg", "coverage": "target photos saw 9% of it", "used": False}]
+    notes = {"registration": "Registered 5 of 5 photos.", "guidance": {"accuracy": "Off by much.", "sheets": sheets}}
+    blocks = guidance_blocks(tmp_path, notes)
+    assert [block.text for block in blocks[:3]] == [
+        "Registered 5 of 5 photos.",
+        "Off by much.",
+        "The target photos saw 9% of it. That was too little to fit to.",
+    ]
+    assert blocks[3].path == tmp_path / "guidance/guidance-ab.jpg"
+    assert guidance_blocks(tmp_path, {"registration": ""}) == []
 
 
 def test_days_that_cannot_be_registered_are_fitted_from_pairs(painted_set, tmp_path):
     days = painted_set.painted_days(count=4)[:2]
     folders = [write_day(tmp_path / name, bank.photos) for name, bank in zip(("one", "two"), days, strict=True)]
     settings = {"near_duplicates": 0, "blur_ratio": 0, "val_share": 0, "test_share": 0}
-    config = resolve({"registration": {"enabled": True}, "photos": settings})
+    config = resolve({"photos": settings})
     said = []
     dataset = make_dataset(
         folders[:1], folders[1:], tmp_path / "run", config, ["ab"], CPU, "none", Cancellation(), said.append

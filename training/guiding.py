@@ -1,0 +1,156 @@
+"""The stage that makes guidance: depth of all registered photos, tests of each against its own day, and maps.
+
+Everything is kept in the run folder, depths in parts, so that a stop loses little.
+"""
+
+import dataclasses
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from relightgan.core.progress import Cancellation, progress
+from relightgan.training.batches import PhotoBank
+from relightgan.training.depth import depth_maps, neighbours
+from relightgan.training.guidance import GuidanceMaps, GuidanceSettings
+from relightgan.training.guidance_sheet import write_guidance_sheet
+from relightgan.training.kept import digest, read_arrays, write_arrays
+from relightgan.training.lookups import badly_placed, guidance_maps, own_day_errors
+from relightgan.training.recipe import Direction
+from relightgan.training.register import Registration
+from relightgan.training.views import load_views
+
+LEAST_JOINED = 0.5  # of each day's photos must have been registered for guidance to speak for the set
+LEAST_COVERAGE = 0.25  # of the pixels of those photos must have been seen on the other day
+FORMAT = 1  # of what is kept; a new number when the same photos would give something else
+
+
+@dataclass(frozen=True)
+class Guidance:
+    """What registered photos of both days say about each other.
+
+    Attributes:
+        maps: by direction, of the photos that are relit in it.
+        sheets: pictures of some maps, by direction.
+        errors: (n,) by how many stops (median) each registered photo differs from what its own day's predict; NaN where
+            none do.
+        dropped: source and target photos left out as badly placed.
+    """
+
+    maps: dict[Direction, GuidanceMaps]
+    sheets: dict[Direction, Path]
+    errors: np.ndarray
+    dropped: tuple[int, int]
+
+    def good_enough(self, direction: Direction) -> bool:
+        """Does it speak for enough of the photos to fit to it?"""
+        return self.maps[direction].coverage >= LEAST_COVERAGE
+
+    def accuracy(self) -> str:
+        """What the photos of each day say of one another, in a sentence."""
+        tested = self.errors[np.isfinite(self.errors)]
+        if len(tested) == 0:
+            return "No photo could be tested against its own day's."
+        left_out = sum(self.dropped)
+        dropped = (
+            f" {left_out} badly placed photos were left out."
+            if left_out != 1
+            else " 1 badly placed photo was left out."
+        )
+        return (
+            f"What photos predict for others of their day is off by {np.median(tested):.2f} stops (median)."
+            f"{dropped if left_out else ''}"
+        )
+
+    def coverage(self, direction: Direction) -> str:
+        """How much of a direction's photos has guidance, in a few words."""
+        maps = self.maps[direction]
+        here, there = ("source", "target") if direction == "ab" else ("target", "source")
+        return f"{there} photos saw {maps.coverage:.0%} of what {len(maps):,} {here} photos show"
+
+
+def joined_enough(registration: Registration) -> bool:
+    """Were enough photos of each day registered for guidance to be worth making?"""
+    return all(
+        joined >= LEAST_JOINED * count for joined, count in zip(registration.joined, registration.counts, strict=True)
+    )
+
+
+def make_guidance(
+    registration: Registration,
+    banks: Sequence[PhotoBank],
+    ids: Sequence[str],
+    settings: GuidanceSettings,
+    directions: Sequence[Direction],
+    folder: Path,
+    device: torch.device,
+    style: str = "none",
+    stop: Cancellation | None = None,
+) -> Guidance:
+    """Guidance of registered photos, from the folder where it is known.
+
+    Args:
+        registration: of both days.
+        banks: source and target photos, as they were registered.
+        ids: name the content of all of them, source first.
+        settings: rasters and how many photos are asked.
+        directions: "ab" makes maps of source photos, "ba" of target photos.
+        folder: keeps what is made.
+        device: that works.
+        style: of progress, see `core.progress`.
+        stop: asked between photos.
+
+    Raises:
+        PhotoError: a prepared photo can't be read.
+        TrainingError: the folder can't be written.
+        Cancelled: a stop was asked for; what is done is kept.
+    """
+    stop = stop or Cancellation()
+    key = digest([FORMAT, list(ids), dataclasses.asdict(settings), _solve_digest(registration)])
+    paths = {direction: folder / f"guidance-{direction}.npz" for direction in directions}
+    sheets = {direction: folder / f"guidance-{direction}.jpg" for direction in directions}
+    kept = {direction: read_arrays(paths[direction], key) for direction in directions}
+    missing = [d for d in directions if kept[d] is None or not sheets[d].exists()]
+    if missing:
+        days = {d: int(((registration.solve.photos >= registration.counts[0]) == (d == "ba")).sum()) for d in missing}
+        total = 2 * len(registration.solve.photos) + sum(days.values())
+        with progress(total, "steps of guidance", style) as shown:
+
+            def done(count: int) -> None:
+                shown.advance(count)
+                stop.check()
+
+            views = load_views(registration, banks, settings.raster_px, device)
+            near_by = neighbours(registration, settings.neighbours)
+            depths = depth_maps(views, near_by, settings.planes, folder, key, done)
+            errors = own_day_errors(views, depths, done)
+            bad = badly_placed(errors)
+            for direction in missing:
+                target = direction == "ba"
+                maps = guidance_maps(views, depths, target, ~bad, registration.counts[0], settings.looks, done)
+                write_guidance_sheet(views, depths, maps, target, registration.counts[0], banks, sheets[direction])
+                arrays = {field.name: getattr(maps, field.name) for field in dataclasses.fields(GuidanceMaps)}
+                dropped = np.array([(bad & ~views.of_target).sum(), (bad & views.of_target).sum()])
+                write_arrays(paths[direction], key, {**arrays, "errors": errors, "dropped": dropped})
+                kept[direction] = read_arrays(paths[direction], key)
+    found = {direction: arrays for direction, arrays in kept.items() if arrays is not None}
+    first = found[directions[0]]
+    return Guidance(
+        {direction: GuidanceMaps(a["photo"], a["colour"], a["weight"]) for direction, a in found.items()},
+        sheets,
+        first["errors"],
+        (int(first["dropped"][0]), int(first["dropped"][1])),
+    )
+
+
+# Private implementation
+
+
+def _solve_digest(registration: Registration) -> str:
+    solve, found = registration.solve, hashlib.sha256()
+    for part in (solve.photos, solve.poses, solve.lenses, solve.points, solve.seen_point, solve.seen_photo):
+        found.update(np.ascontiguousarray(part).tobytes())
+    return found.hexdigest()
