@@ -8,7 +8,8 @@ Methods that live in display space see and give the picture clipped to [0, 1] an
 they are wherever such a method is used. The transfer in stops and the gain grid keep them.
 """
 
-from collections.abc import Callable, Iterable
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -18,7 +19,10 @@ from scipy import sparse
 from relightgan.core.colour import linear_to_srgb, luminance, srgb_to_linear
 from relightgan.core.errors import PhotoError
 from relightgan.training.metrics import LOG_OFFSET, to_display, to_stops
+from relightgan.training.pairing import centred
 
+NEAREST = "histogram of the nearest photo"
+PHOTOS_AT_A_TIME = 16
 HISTOGRAM_BINS = 256
 LUT_SIZE = 17
 GRID_COLUMNS = 40
@@ -56,9 +60,7 @@ def pool_photos(photos: Iterable[np.ndarray]) -> Pool:
         for sums, values in ((lab_sums, to_lab(shown)), (stops_sums, to_stops(srgb_to_linear(shown)))):
             flat = values.reshape(-1, 3).astype(np.float64)
             sums += (flat.sum(axis=0), np.square(flat).sum(axis=0))
-        levels = np.rint(shown * (HISTOGRAM_BINS - 1)).astype(np.intp).reshape(-1, 3)
-        for channel in range(3):
-            histogram[channel] += np.bincount(levels[:, channel], minlength=HISTOGRAM_BINS)
+        histogram += _histogram(shown)
     if count == 0:
         raise PhotoError("There is no photo to take colour statistics from.", "Give a folder with photos.")
     lab_mean, stops_mean = lab_sums[0] / count, stops_sums[0] / count
@@ -69,6 +71,55 @@ def pool_photos(photos: Iterable[np.ndarray]) -> Pool:
         stops_deviation=np.sqrt(np.maximum(stops_sums[1] / count - stops_mean**2, 0.0)),
         histogram=histogram / count,
     )
+
+
+@dataclass(frozen=True)
+class NearPhotos:
+    """The other day's photos, to find the one that shows most nearly what a plate shows, whatever the light.
+
+    Attributes:
+        embed: pictures (display-encoded, 0..1) to (N, C) features; see `backbones.embed_photos`.
+        source_mean: (C,) mean of the source photos' features: what a plate's are centred by.
+        features: (M, C) of the target photos, centred by their own mean, unit length; see `pairing.centred`.
+        histograms: (M, 3, 256) pixels of each target photo per 8-bit display value.
+    """
+
+    embed: Callable[[Sequence[np.ndarray]], np.ndarray]
+    source_mean: np.ndarray
+    features: np.ndarray
+    histograms: np.ndarray
+
+    def nearest(self, plate: np.ndarray) -> int:
+        """Number of the target photo nearest a scene-linear plate, by cosine, as photos are paired for a fit."""
+        moved = self.embed([to_display(plate)])[0] - self.source_mean
+        return int((self.features @ moved).argmax())
+
+
+def near_photos(
+    source: Iterable[np.ndarray],
+    target: Iterable[np.ndarray],
+    embed: Callable[[Sequence[np.ndarray]], np.ndarray],
+) -> NearPhotos:
+    """What `match_nearest` knows of two photo dumps, read a few photos at a time.
+
+    Args:
+        source: photos of the plates' day, (H, W, 3) float32, display-encoded sRGB, 0..1.
+        target: photos of the other day.
+        embed: see `NearPhotos`.
+
+    Raises:
+        PhotoError: a dump is empty.
+    """
+    here = [embed(some) for some in _some_at_a_time(source)]
+    there, histograms = [], []
+    for some in _some_at_a_time(target):
+        there.append(embed(some))
+        histograms += [_histogram(photo).astype(np.float32) for photo in some]
+    if not here or not there:
+        raise PhotoError("There is no photo to find the nearest of.", "Give two folders with photos.")
+    return NearPhotos(
+        embed, np.concatenate(here).mean(axis=0), centred(np.concatenate(there)), np.stack(histograms)
+    )  # fmt: skip
 
 
 def identity(plate: np.ndarray) -> np.ndarray:
@@ -90,13 +141,12 @@ def transfer_stops(plate: np.ndarray, source: Pool, target: Pool) -> np.ndarray:
 
 def match_histogram(plate: np.ndarray, source: Pool, target: Pool) -> np.ndarray:
     """A curve per channel, display-encoded, that turns one dump's histogram into the other's."""
-    shown = to_display(plate)
-    levels = np.linspace(0.0, 1.0, HISTOGRAM_BINS)
-    matched = np.empty_like(shown)
-    for channel in range(3):
-        curve = np.interp(np.cumsum(source.histogram[channel]), np.cumsum(target.histogram[channel]), levels)
-        matched[..., channel] = np.interp(shown[..., channel], levels, curve)
-    return _from_display(matched)
+    return _with_histogram(plate, source.histogram, target.histogram)
+
+
+def match_nearest(plate: np.ndarray, near: NearPhotos) -> np.ndarray:
+    """A curve per channel, display-encoded, that gives the plate the nearest target photo's histogram."""
+    return _with_histogram(plate, _histogram(to_display(plate)), near.histograms[near.nearest(plate)])
 
 
 def oracle_affine(plate: np.ndarray, truth: np.ndarray) -> np.ndarray:
@@ -186,6 +236,29 @@ ORACLES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
 def to_lab(shown: np.ndarray) -> np.ndarray:
     """CIE L*a*b* (D65) of a display-encoded picture: L in 0..100, float32."""
     return np.asarray(cv2.cvtColor(np.ascontiguousarray(shown, dtype=np.float32), cv2.COLOR_RGB2Lab))
+
+
+def _histogram(shown: np.ndarray) -> np.ndarray:
+    """(3, 256) pixels per 8-bit display value of a display-encoded picture; values outside 0..1 are held."""
+    levels = np.rint(np.clip(shown, 0.0, 1.0) * (HISTOGRAM_BINS - 1)).astype(np.intp).reshape(-1, 3)
+    return np.stack([np.bincount(levels[:, channel], minlength=HISTOGRAM_BINS) for channel in range(3)])
+
+
+def _with_histogram(plate: np.ndarray, own: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """The plate through the curves that turn one (3, 256) histogram into another, each of any sum."""
+    shown = to_display(plate)
+    levels = np.linspace(0.0, 1.0, HISTOGRAM_BINS)
+    matched = np.empty_like(shown)
+    for channel in range(3):
+        below, wanted_below = (np.cumsum(h[channel], dtype=np.float64) / h[channel].sum() for h in (own, wanted))
+        matched[..., channel] = np.interp(shown[..., channel], levels, np.interp(below, wanted_below, levels))
+    return _from_display(matched)
+
+
+def _some_at_a_time(photos: Iterable[np.ndarray]) -> Iterator[list[np.ndarray]]:
+    left = iter(photos)
+    while some := list(itertools.islice(left, PHOTOS_AT_A_TIME)):
+        yield some
 
 
 def _from_lab(lab: np.ndarray) -> np.ndarray:

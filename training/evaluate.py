@@ -4,6 +4,7 @@
 """
 
 import argparse
+import functools
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -17,13 +18,14 @@ from relightgan.core.errors import EXIT_DONE, PhotoError, UsageError
 from relightgan.core.look import load_look
 from relightgan.core.progress import STYLES, cancellation, progress
 from relightgan.core.session import LookSession
-from relightgan.training.baselines import Pool, pool_photos
+from relightgan.training.baselines import NearPhotos, Pool, near_photos, pool_photos
 from relightgan.training.evaluation import (
     SIDES,
     View,
     find_views,
     look_method,
     measure_views,
+    nearest_method,
     oracle_methods,
     transfer_methods,
     untouched_method,
@@ -65,7 +67,7 @@ class Request:
     pairs: Path | None = None  # folder with A/ B/ [mask/]
     clip: Path | None = None  # folder with A/ [B/] flow/
     direction: str = ""  # "ab" relights A towards B, "ba" the other way; what the looks say when empty
-    source_photos: Path | None = None  # photo dump of the light that is relit, for the pooled baselines
+    source_photos: Path | None = None  # photo dump of the light that is relit, for transfers from photos
     target_photos: Path | None = None  # photo dump of the light that is wanted
     oracles: bool = False  # also the fits to the truth; some ten seconds per view of 640x480
     blends: tuple[float, ...] = (0.0, 1.0)  # temporal blends to measure on the clip
@@ -132,6 +134,7 @@ def evaluate(request: Request, style: str = "none", check: Callable[[], None] = 
         if request.source_photos and request.target_photos:
             pools = (pool_folder(request.source_photos, check), pool_folder(request.target_photos, check))
             methods += transfer_methods(*pools)
+            methods.append(nearest_method(near_folders(request.source_photos, request.target_photos, check)))
         methods += [look_method(name, session) for name, session in sessions.items()]
         methods += oracle_methods() if request.oracles else []
         with progress(len(views), "views", style) as shown:
@@ -180,18 +183,32 @@ def pool_folder(folder: Path, check: Callable[[], None] = lambda: None) -> Pool:
     Raises:
         PhotoError: the folder isn't there, or no photo in it can be read.
     """
+    return pool_photos(still_photos(folder, check))
 
-    def photos() -> Iterator[np.ndarray]:
-        for path in find_photo_files(folder).photos:
-            check()
-            if is_movie_file(path):
-                continue
-            try:
-                yield to_float(decode_photo(path, POOL_SIDE_PX).rgb)
-            except PhotoError as error:
-                print(f"Left out of the colour statistics: {error}", file=sys.stderr)
 
-    return pool_photos(photos())
+def near_folders(source: Path, target: Path, check: Callable[[], None] = lambda: None) -> NearPhotos:
+    """The still photos of two folders by what they show; unreadable ones are named on stderr and left out.
+
+    Raises:
+        PhotoError: a folder isn't there, or no photo in it can be read.
+    """
+    # torch takes seconds to load, and nothing else that is measured needs it.
+    from relightgan.training.backbones import embed_photos, load_backbone
+
+    embed = functools.partial(embed_photos, load_backbone())
+    return near_photos(still_photos(source, check), still_photos(target, check), embed)
+
+
+def still_photos(folder: Path, check: Callable[[], None] = lambda: None) -> Iterator[np.ndarray]:
+    """The still photos of a folder, small, (H, W, 3) float32, display-encoded; names on stderr what can't be read."""
+    for path in find_photo_files(folder).photos:
+        check()
+        if is_movie_file(path):
+            continue
+        try:
+            yield to_float(decode_photo(path, POOL_SIDE_PX).rgb)
+        except PhotoError as error:
+            print(f"Left out of the colour statistics: {error}", file=sys.stderr)
 
 
 def look_names(paths: Sequence[Path]) -> dict[str, Path]:

@@ -5,7 +5,7 @@ white on surfaces. Files are read as `relightgan infer` does: EXR and float TIFF
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,8 @@ from relightgan.core.frames import read_mask, read_plate
 from relightgan.core.pipeline import Settings, relight_frame
 from relightgan.core.plate import Plate
 from relightgan.core.session import LookSession
-from relightgan.training.baselines import BASELINES, ORACLES, Pool, identity
-from relightgan.training.metrics import (
-    mean_figures,
-    measure_picture,
-)
+from relightgan.training.baselines import BASELINES, NEAREST, ORACLES, NearPhotos, Pool, identity, match_nearest
+from relightgan.training.metrics import BRIGHTER, exposure_error, mean_figures, measure_picture
 
 SIDES = {"ab": ("A", "B"), "ba": ("B", "A")}
 UNTOUCHED = "input unchanged"
@@ -44,6 +41,7 @@ class Method:
 
     name: str
     relight: Callable[[View], np.ndarray]
+    knows_truth: bool = False
 
 
 @dataclass(frozen=True)
@@ -111,10 +109,15 @@ def transfer_methods(source: Pool, target: Pool) -> list[Method]:
     ]
 
 
+def nearest_method(near: NearPhotos) -> Method:
+    """Colour transfer from the one photo of the other side that shows most nearly the same."""
+    return Method(NEAREST, lambda view: match_nearest(view.plate.rgb, near))
+
+
 def oracle_methods() -> list[Method]:
     """Fits to the truth: what a colour matrix, a lookup table and a gain grid could reach at best."""
     return [
-        Method(name, lambda view, oracle=oracle: oracle(view.plate.rgb, view.truth))  # type: ignore[misc]
+        Method(name, lambda view, oracle=oracle: oracle(view.plate.rgb, view.truth), knows_truth=True)  # type: ignore[misc]
         for name, oracle in ORACLES.items()
     ]
 
@@ -133,7 +136,7 @@ def measure_views(
 
     Returns:
         method -> {"mean": figure -> {"mean", "low", "high"} with the 95 % bootstrap interval over views,
-        "views": view -> figure -> value}.
+        "views": view -> figure -> value}: the figures of `metrics.measure_picture`, and but for oracles exposure_error.
 
     Raises:
         PlateError: a file can't be read or doesn't fit its partner.
@@ -142,9 +145,16 @@ def measure_views(
     figures: dict[str, dict[str, dict[str, float | list[float]]]] = {method.name: {} for method in methods}
     for view in views:
         relit = {method.name: method.relight(view) for method in methods}
-        for name, picture in relit.items():
+        brighter = replace(view, plate=replace(view.plate, rgb=np.float32(BRIGHTER) * view.plate.rgb))
+        for method in methods:
+            name, picture = method.name, relit[method.name]
             check_finite(picture, name, view.name)
-            figures[name][view.name] = measure_picture(view.plate.rgb, picture, view.truth, view.mask)
+            found = measure_picture(view.plate.rgb, picture, view.truth, view.mask)
+            if not method.knows_truth:
+                again = method.relight(brighter)
+                check_finite(again, name, f"{view.name}, shown brighter,")
+                found["exposure_error"] = exposure_error(picture, again)
+            figures[name][view.name] = found
         on_view(view, relit)
     return {name: {"mean": mean_figures(list(each.values())), "views": each} for name, each in figures.items()}
 

@@ -22,6 +22,8 @@ CHECKERBOARD_PERIOD_PX = 8
 DECILES = 10
 # Below this deviation, in stops, a gain is called constant and its correlation is 0 instead of noise over noise.
 FLAT_STOPS = 1e-5
+SHADOW_STOPS = 0.3  # a true gain this far from its median is lit or shaded otherwise than most of the picture
+BRIGHTER = 4.0  # how much brighter a plate is shown to see whether exposure passes through
 
 
 def to_display(linear: np.ndarray) -> np.ndarray:
@@ -49,7 +51,7 @@ def measure_picture(
     Returns:
         psnr, ssim, log_psnr, stops_error, stops_error_deciles (darkest first), gain_correlation, blur_index,
         detail_correlation_truth, detail_correlation_plate, checkerboard_index, and psnr_surfaces, ssim_surfaces,
-        stops_error_surfaces where there is a mask with something in it.
+        stops_error_surfaces where there is a mask with something in it, and shadow_sign where it has a meaning there.
     """
     shown, shown_truth = to_display(relit), to_display(truth)
     ssim_map = ssim_picture(shown, shown_truth)
@@ -69,6 +71,9 @@ def measure_picture(
         figures["psnr_surfaces"] = psnr(shown, shown_truth, mask)
         figures["ssim_surfaces"] = float(ssim_map[inside(mask)].mean())
         figures["stops_error_surfaces"] = stops_error(relit, truth, mask)
+        sign = shadow_sign(plate, relit, truth, mask)
+        if sign is not None:
+            figures["shadow_sign"] = sign
     return figures
 
 
@@ -128,6 +133,43 @@ def gain_correlation(plate: np.ndarray, relit: np.ndarray, truth: np.ndarray) ->
     """
     before = to_stops(plate)
     return correlation(to_stops(relit) - before, to_stops(truth) - before)
+
+
+def shadow_sign(plate: np.ndarray, relit: np.ndarray, truth: np.ndarray, mask: np.ndarray) -> float | None:
+    """Do light and shade fall where they should: the share of pixels whose gain lies on the true side of its median.
+
+    A gain is log2(max(Y, 2^-7)) of the result less that of the plate, Y being Rec.709 luminance; of made and true gain
+    each its own median over the whole picture is taken away. Counted are the pixels of the mask where the truth then
+    lies more than 0.3 stops from 0; right is the same sign. A gain within 1e-5 stops of its median has no sign and is
+    wrong, so an untouched plate or a mere change of exposure scores 0; chance is about 0.5, the truth 1.
+
+    Returns:
+        0..1; None where no pixel is counted.
+    """
+    before = np.log2(np.maximum(luminance(plate), LOG_OFFSET))
+    made, true = (np.log2(np.maximum(luminance(linear), LOG_OFFSET)) - before for linear in (relit, truth))
+    made, true = made - np.median(made), true - np.median(true)
+    counted = mask & (np.abs(true) > SHADOW_STOPS)
+    if not counted.any():
+        return None
+    right = (np.sign(made) == np.sign(true)) & (np.abs(made) > FLAT_STOPS)
+    return float(right[counted].mean())
+
+
+def exposure_error(relit: np.ndarray, relit_brighter: np.ndarray) -> float:
+    """How far exposure is from passing through: the worst relative error of relit(4 x plate) against 4 x relit(plate).
+
+    Args:
+        relit: (H, W, 3) scene-linear, what the plate became.
+        relit_brighter: what `BRIGHTER` (4) times the plate became.
+
+    Returns:
+        max |brighter - 4 relit| / (4 relit) over values (pixels and channels) of `relit` above 2^-7; 0 where exposure
+        passes through, 0.75 where the result doesn't change at all; 0 where nothing is so bright.
+    """
+    bright = relit > LOG_OFFSET
+    expected = BRIGHTER * relit[bright].astype(np.float64)
+    return float((np.abs(relit_brighter[bright] - expected) / expected).max(initial=0.0))
 
 
 def blur_index(relit: np.ndarray, truth: np.ndarray) -> float:

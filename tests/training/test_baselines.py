@@ -79,6 +79,59 @@ def test_display_transfers_clip_highlights_and_the_one_in_stops_keeps_their_orde
         assert np.array_equal(relit[:, 0], relit[:, 2])
 
 
+def mean_colour(pictures):
+    """Features that need no network: four colours of a 2x2 raster, less their mean, so exposure hardly matters."""
+    quarters = [[p[y::2, x::2].mean(axis=(0, 1)) for y in (0, 1) for x in (0, 1)] for p in halved(pictures)]
+    return np.array(quarters, np.float32).reshape(len(pictures), -1)
+
+
+def halved(pictures):
+    for picture in pictures:
+        rows, columns = picture.shape[0] // 2, picture.shape[1] // 2
+        yield picture[: 2 * rows, : 2 * columns].reshape(2, rows, 2, columns, 3).mean(axis=(1, 3))
+
+
+def corner_photo(corner, light, seed=0):
+    """A photo whose one bright corner says which view it is."""
+    photo = 0.2 + 0.02 * np.random.default_rng(seed).standard_normal((24, 32, 3))
+    photo[12 * (corner // 2) : 12 * (corner // 2) + 12, 16 * (corner % 2) : 16 * (corner % 2) + 16] += 0.3
+    return np.clip(photo * light, 0, 1).astype(np.float32)
+
+
+def test_the_nearest_photo_is_the_one_of_the_same_view_in_the_other_light():
+    near = baselines.near_photos(
+        [corner_photo(corner, 1.0) for corner in range(4)],
+        [corner_photo(corner, [1.6, 1.2, 0.6], seed=1) for corner in (2, 0, 3, 1)],
+        mean_colour,
+    )
+    plates = [srgb_to_linear(corner_photo(corner, 1.0, seed=2)) for corner in range(4)]
+    assert [near.nearest(plate) for plate in plates] == [1, 3, 0, 2]
+    relit = to_display(baselines.match_nearest(plates[0], near))
+    wanted = corner_photo(0, [1.6, 1.2, 0.6], seed=1)
+    assert relit.mean(axis=(0, 1)) == pytest.approx(wanted.mean(axis=(0, 1)), abs=0.01)
+    assert np.abs(np.sort(relit[..., 0].ravel()) - np.sort(wanted[..., 0].ravel())).mean() < 0.005
+
+
+def test_photos_are_embedded_a_few_at_a_time():
+    sizes = []
+
+    def embed(pictures):
+        sizes.append(len(pictures))
+        return mean_colour(pictures)
+
+    near = baselines.near_photos(
+        (corner_photo(n % 4, 1.0) for n in range(20)), (corner_photo(n % 4, 0.9) for n in range(17)), embed
+    )
+    assert sizes == [16, 4, 16, 1]
+    assert near.histograms.shape == (17, 3, 256)
+    assert near.histograms.sum() == 17 * 3 * 24 * 32
+
+
+def test_the_nearest_of_no_photos_is_an_error():
+    with pytest.raises(PhotoError, match="nearest"):
+        baselines.near_photos([corner_photo(0, 1.0)], [], mean_colour)
+
+
 def test_each_oracle_reaches_a_change_that_it_can_express(plate):
     inner = np.clip(plate, 0.02, 0.9)
     matrix = np.array([[0.7, 0.2, 0.0], [0.1, 0.6, 0.0], [0.0, 0.1, 0.6]], np.float32)

@@ -97,6 +97,18 @@ def test_the_truth_as_a_method_is_perfect_and_a_half_way_one_is_better_than_noth
     assert "psnr_surfaces" in mean["half"]
 
 
+def test_exposure_passes_through_nothing_done_and_not_through_a_display_transfer(pairs, dumps):
+    result = evaluate(Request(pairs=pairs, source_photos=dumps[0], target_photos=dumps[1], oracles=True))
+    error = {
+        name: each["mean"]["exposure_error"]["mean"]
+        for name, each in result["pairs"]["methods"].items()
+        if "oracle" not in name
+    }
+    assert error[UNTOUCHED] == 0.0
+    assert error["pooled histogram match"] > 0.1
+    assert "exposure_error" not in result["pairs"]["methods"]["oracle: 3D LUT 17^3"]["mean"]
+
+
 def test_the_other_direction_swaps_plate_and_truth(pairs):
     there, back = (next(iter(find_views(pairs, direction))) for direction in ("ab", "ba"))
     assert np.array_equal(there.plate.rgb, back.truth)
@@ -139,7 +151,8 @@ def test_nan_in_a_plate_or_a_result_is_an_error_and_not_a_figure(pairs):
 def test_pooled_baselines_and_oracles_stand_in_the_table(pairs, dumps):
     result = evaluate(Request(pairs=pairs, source_photos=dumps[0], target_photos=dumps[1], oracles=True))
     psnr = {name: each["mean"]["psnr"]["mean"] for name, each in result["pairs"]["methods"].items()}
-    assert len(psnr) == 1 + 3 + 3
+    assert len(psnr) == 1 + 3 + 1 + 3
+    assert "histogram of the nearest photo" in psnr
     assert psnr["oracle: gain grid 40 x 8 deep"] > psnr["oracle: 3D LUT 17^3"] > psnr["oracle: 3x4 colour matrix"]
     assert psnr["oracle: 3x4 colour matrix"] > psnr[UNTOUCHED]
 

@@ -78,6 +78,43 @@ def test_gain_correlation_is_1_for_the_truth_and_0_for_the_plate(plate, gain):
     assert metrics.gain_correlation(plate, plate * np.exp2(-gain), truth) < -0.9
 
 
+def test_shadow_sign_is_1_for_the_truth_and_its_opposite_and_no_change_are_0(plate):
+    mask, side = np.ones((64, 96), bool), np.where(np.arange(96) < 60, 0.5, -1.0)[None, :, None].astype(np.float32)
+    bright = plate + 0.5  # nothing at the floor
+    truth = bright * np.exp2(side)
+    assert metrics.shadow_sign(bright, truth, truth, mask) == 1.0
+    assert metrics.shadow_sign(bright, bright * np.exp2(0.1 * side + 3), truth, mask) == 1.0
+    assert metrics.shadow_sign(bright, bright, truth, mask) == 0.0
+    assert metrics.shadow_sign(bright, 2 * bright, truth, mask) == 0.0
+    # The median is the lit side's gain, so the shaded third alone is counted; it is here lighter instead.
+    assert metrics.shadow_sign(bright, bright * np.exp2(-side), truth, mask) == 0.0
+
+
+def test_shadow_sign_counts_surface_pixels_beyond_three_tenths_of_a_stop_alone(plate):
+    bright = plate + 0.5
+    gain = np.zeros((64, 96, 1), np.float32)
+    gain[:, :10], gain[:, 10:20], gain[:, 20:30] = 1.0, -1.0, 0.2
+    truth, relit = bright * np.exp2(gain), bright * np.exp2(np.where(gain == -1.0, 0.5, gain))
+    everywhere = np.ones((64, 96), bool)
+    assert metrics.shadow_sign(bright, relit, truth, everywhere) == pytest.approx(0.5)
+    lit = everywhere.copy()
+    lit[:, 10:20] = False
+    assert metrics.shadow_sign(bright, relit, truth, lit) == 1.0
+    none = everywhere.copy()
+    none[:, :20] = False
+    assert metrics.shadow_sign(bright, relit, truth, none) is None
+
+
+def test_exposure_error_is_the_worst_relative_one_of_values_that_are_not_dark():
+    relit = np.array([[[0.5, 0.25, 0.001], [1.0, 2.0, 4.0]]], np.float32)
+    assert metrics.exposure_error(relit, 4 * relit) == 0.0
+    assert metrics.exposure_error(relit, relit) == pytest.approx(0.75)
+    off = 4 * relit
+    off[0, 0] *= [1.0, 1.1, 9.0]
+    assert metrics.exposure_error(relit, off) == pytest.approx(0.1)
+    assert metrics.exposure_error(0.001 * relit, relit) == 0.0
+
+
 def test_blur_index_falls_with_blur_and_rises_with_noise_and_ignores_exposure(plate):
     noisy = plate * np.exp2(0.5 * np.random.default_rng(2).standard_normal(plate.shape)).astype(np.float32)
     assert metrics.blur_index(plate, plate) == 1.0
@@ -129,7 +166,7 @@ def test_figures_over_surfaces_are_there_only_with_a_mask(plate, gain):
     mask = np.zeros((64, 96), bool)
     mask[20:] = True
     without, masked = metrics.measure_picture(plate, plate, truth), metrics.measure_picture(plate, plate, truth, mask)
-    extra = {"psnr_surfaces", "ssim_surfaces", "stops_error_surfaces"}
+    extra = {"psnr_surfaces", "ssim_surfaces", "stops_error_surfaces", "shadow_sign"}
     assert set(masked) - set(without) == extra
     assert all(masked[name] == without[name] for name in without)
     assert set(metrics.measure_picture(plate, plate, truth, mask & False)) == set(without)
