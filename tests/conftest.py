@@ -78,6 +78,12 @@ def solid_set() -> ModuleType:
 
 
 @pytest.fixture(scope="session")
+def posed_set() -> ModuleType:
+    """The builders of tests/training/posed_set.py: a made-up yard whose cameras, depths and light are known."""
+    return load_helper("training/posed_set")
+
+
+@pytest.fixture(scope="session")
 def measured_days(painted_set) -> SimpleNamespace:
     """Six painted views photographed on two days, paired and measured by the real backbone and matcher."""
     from relightgan.training import backbones, matching, pairing, targets
