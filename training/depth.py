@@ -32,7 +32,8 @@ AGREED_STEPS = 0.4  # or by so many planes
 FORMAT = 1  # of what is kept; a new number when the same photos would give something else
 PART_PHOTOS = 64  # whose depths are found between two savings
 PIXELS_AT_ONCE = {"cpu": 50_000, "cuda": 1_000_000}  # of a batch; a processor's caches hold no more
-LEAST_AGREED = 2  # neighbours that must agree about a depth for it to be known
+TESTED_BY = 8  # neighbours that are asked whether they agree, which costs less than finding depths from them,
+LEAST_AGREED = 2  # and how many must for a depth to be known
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,7 @@ class DepthMaps:
 def depth_maps(
     views: Views,
     near_by: list[np.ndarray],
+    most: int,
     planes: int,
     folder: Path,
     key: str,
@@ -64,7 +66,8 @@ def depth_maps(
 
     Args:
         views: registered photos.
-        near_by: `neighbours(...)` of each.
+        near_by: `neighbours(...)` of each, `TESTED_BY` or more where there are so many.
+        most: of them that depths are found from.
         planes: tried between infinity and the nearest surface.
         folder: keeps what is found, in parts.
         key: names photos, cameras and rasters.
@@ -73,7 +76,8 @@ def depth_maps(
     Raises:
         TrainingError: the folder can't be written.
     """
-    key = digest([FORMAT, key, planes, [rows.tolist() for rows in near_by]])
+    swept = [others[:most] for others in near_by]
+    key = digest([FORMAT, key, planes, [rows.tolist() for rows in swept]])
     grey, inverse = views.grey(), torch.zeros_like(views.colour[:, 0])
     for number, start in enumerate(range(0, len(views), PART_PHOTOS)):
         rows = np.arange(start, min(start + PART_PHOTOS, len(views)))
@@ -84,7 +88,7 @@ def depth_maps(
             continue
         for batch in batches(views.sizes[rows], PIXELS_AT_ONCE[views.device.type]):
             height, width = views.sizes[rows[batch[0]]]
-            found = sweep(views, grey, rows[batch], [near_by[n] for n in rows[batch]], planes)
+            found = sweep(views, grey, rows[batch], [swept[n] for n in rows[batch]], planes)
             inverse[torch.from_numpy(rows[batch]).to(views.device), :height, :width] = found
             advance(len(batch))
         write_arrays(path, key, {"inverse": inverse[rows[0] : rows[-1] + 1].cpu().numpy()})

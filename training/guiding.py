@@ -14,7 +14,7 @@ import torch
 
 from relightgan.core.progress import Cancellation, progress
 from relightgan.training.batches import PhotoBank
-from relightgan.training.depth import depth_maps, neighbours
+from relightgan.training.depth import TESTED_BY, depth_maps, neighbours
 from relightgan.training.guidance import GuidanceMaps, GuidanceSettings
 from relightgan.training.guidance_sheet import write_guidance_sheet
 from relightgan.training.kept import digest, read_arrays, write_arrays
@@ -124,8 +124,8 @@ def make_guidance(
                 stop.check()
 
             views = load_views(registration, banks, settings.raster_px, device)
-            near_by = neighbours(registration, settings.neighbours)
-            depths = depth_maps(views, near_by, settings.planes, folder, key, done)
+            near_by = neighbours(registration, max(settings.neighbours, TESTED_BY))
+            depths = depth_maps(views, near_by, settings.neighbours, settings.planes, folder, key, done)
             errors = own_day_errors(views, depths, done)
             bad = badly_placed(errors)
             for direction in missing:

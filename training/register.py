@@ -82,31 +82,6 @@ class Registration:
         )
         return (first > 0) & (second > 0)
 
-    def swapped(self) -> "Registration":
-        """The same with source and target exchanged."""
-        first, second = self.counts
-
-        def renumber(photos: np.ndarray) -> np.ndarray:
-            return np.where(photos < first, photos + second, photos - first)
-
-        order = np.argsort(renumber(self.solve.photos))
-        solve = dataclasses.replace(
-            self.solve,
-            photos=renumber(self.solve.photos)[order],
-            poses=self.solve.poses[order],
-            lenses=self.solve.lenses[order],
-            seen_photo=renumber(self.solve.seen_photo),
-        )
-        a, b, across = self.verified
-        return dataclasses.replace(
-            self,
-            solve=solve,
-            sizes=self.sizes[order],
-            counts=(second, first),
-            pairs=np.sort(renumber(self.pairs), axis=1),
-            verified=(b, a, across),
-        )
-
     def summary(self) -> str:
         """The outcome in a sentence."""
         (a, b), solve = self.joined, self.solve

@@ -31,7 +31,7 @@ def found(scene, tmp_path_factory):
     """Views, depths and who may be asked."""
     seen = load_views(scene.registration, scene.banks, SETTINGS.raster_px, CPU)
     near_by = neighbours(scene.registration, SETTINGS.neighbours)
-    depths = depth_maps(seen, near_by, SETTINGS.planes, tmp_path_factory.mktemp("depth"), "key")
+    depths = depth_maps(seen, near_by, SETTINGS.neighbours, SETTINGS.planes, tmp_path_factory.mktemp("depth"), "key")
     return seen, depths, np.ones(len(seen), bool)
 
 
@@ -163,7 +163,7 @@ def test_upright_photos_among_wide_ones_get_maps_of_the_common_shape(posed_set, 
 def test_bent_lenses_are_taken_into_account(posed_set, painted_set, tmp_path):
     bent = posed_set.posed_set(painted_set.texture, bend=-0.15)
     seen = load_views(bent.registration, bent.banks, SETTINGS.raster_px, CPU)
-    depths = depth_maps(seen, neighbours(bent.registration, 4), 48, tmp_path, "bent")
+    depths = depth_maps(seen, neighbours(bent.registration, 4), 4, 48, tmp_path, "bent")
     off = []
     for row in range(len(seen)):
         truth = truth_of(bent, row, seen)
@@ -187,7 +187,8 @@ def test_threads_and_batches_change_nothing(scene, found, tmp_path, monkeypatch)
     monkeypatch.setitem(depth.PIXELS_AT_ONCE, "cpu", 1)
     try:
         torch.set_num_threads(1 if before > 1 else 2)
-        again = depth_maps(seen, neighbours(scene.registration, SETTINGS.neighbours), SETTINGS.planes, tmp_path, "key")
+        near_by = neighbours(scene.registration, SETTINGS.neighbours)
+        again = depth_maps(seen, near_by, SETTINGS.neighbours, SETTINGS.planes, tmp_path, "key")
         maps = guide(seen, again, 1, usable, SETTINGS.looks)
     finally:
         torch.set_num_threads(before)
@@ -243,7 +244,7 @@ def test_a_photo_without_neighbours_has_no_depth(scene, tmp_path):
     seen = load_views(scene.registration, scene.banks, 48, CPU)
     near_by = neighbours(scene.registration, 4)
     near_by[2] = near_by[2][:0]
-    depths = depth_maps(seen, near_by, 16, tmp_path, "key")
+    depths = depth_maps(seen, near_by, 4, 16, tmp_path, "key")
     assert not depths.known[2].any()
     assert (depths.inverse[2] == 0).all()
     assert depths.known[1].any()
