@@ -29,7 +29,7 @@ from relightgan.training.settings import from_dict, merge, to_dict, to_yaml
 PRESETS: dict[str, dict[str, Any]] = {
     # The flagship: gains measured on both days' photos, a gain grid fitted to them.
     "relight": {"translator": "relight"},
-    # The same on a smaller proxy and fewer points: the better one for minutes on a CPU.
+    # The same on a smaller proxy and fewer points, for minutes on a CPU; there `relight` means this one.
     "relight-cpu": {
         "translator": "relight",
         "matching": {"max_points": 1200, "partners": 5},
@@ -65,6 +65,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
 }
 DEFAULT_PRESET = "relight"
+ON_CPU = {"relight": "relight-cpu"}  # presets that stand for smaller ones where there is no GPU
 TRANSLATORS = ("relight", "cyclegan", "cut")  # each has a section of its own name
 
 
@@ -97,12 +98,13 @@ class RunConfig:
             raise ConfigError(f"photo_px is {self.photo_px}.", "Give at least 64.")
 
 
-def resolve(options: Mapping[str, Any], config_path: Path | None = None) -> RunConfig:
+def resolve(options: Mapping[str, Any], config_path: Path | None = None, on_cpu: bool = False) -> RunConfig:
     """The configuration from preset, YAML file and command line.
 
     Args:
         options: settings given on the command line, nested.
         config_path: a YAML file of settings; None where there is none.
+        on_cpu: the fit is for a CPU; presets made for a GPU stand for their smaller ones, see `ON_CPU`.
 
     Raises:
         ConfigError: an unknown preset or key, a value that makes no sense, or a setting that would have no effect.
@@ -111,7 +113,9 @@ def resolve(options: Mapping[str, Any], config_path: Path | None = None) -> RunC
     name = str(options.get("preset", from_file.get("preset", DEFAULT_PRESET)))
     if name not in PRESETS:
         raise ConfigError(f"There is no preset '{name}'.", f"Choose one of: {', '.join(PRESETS)}.")
-    preset = {**PRESETS[name], "preset": name}
+    fitted = ON_CPU.get(name, name) if on_cpu else name
+    preset = {**PRESETS[fitted], "preset": fitted}
+    from_file, options = ({**layer, "preset": fitted} if "preset" in layer else layer for layer in (from_file, options))
     where = str(config_path) if config_path else "the command line"
     # Layer by layer, so that a message names the layer at fault.
     from_dict(RunConfig, merge(preset, from_file), where)

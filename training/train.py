@@ -77,14 +77,15 @@ def main(argv: Sequence[str]) -> int:
         names = [name for action in parser._actions for name in action.option_strings]
         near = difflib.get_close_matches(unknown[0].partition("=")[0], names, n=1, cutoff=0.5)
         parser.error(f"there is no option {unknown[0]}" + (f"; did you mean {near[0]}?" if near else ""))
-    config = resolve(given_options(options, RunConfig), options.config)
+    device = choose_device(options.device)
+    config = resolve(given_options(options, RunConfig), options.config, on_cpu=device.type == "cpu")
     if options.dry_run:
         print(resolved_yaml(config), end="")
         return 0
     for name in ("source", "target", "out"):
         if getattr(options, name) is None:
             parser.error(f"--{name} is needed")
-    job = make_job(options)
+    job = make_job(options, device)
     command = shlex.join(["relightgan", "train", *argv])
     looks, report = train(job, config, command)
     for path in (*looks, report):
@@ -115,13 +116,12 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def make_job(options: argparse.Namespace) -> Job:
+def make_job(options: argparse.Namespace, device: torch.device) -> Job:
     """What the options ask for.
 
     Raises:
         UsageError: they contradict each other.
         PhotoError: a folder isn't there; found now, and not when the other side's photos have been looked at.
-        DeviceError: the device isn't there.
     """
     out: Path = options.out
     if out.suffix.lower() != ".onnx":
@@ -134,7 +134,7 @@ def make_job(options: argparse.Namespace) -> Job:
         if not folder.is_dir():
             raise PhotoError(f"{folder} is not a folder.", "Give a folder with photos in it.")
     run_dir = options.run_dir or out.with_name(f"{out.stem}_run")
-    return Job(sources, targets, out, run_dir, options.both_directions, choose_device(options.device), options.progress)
+    return Job(sources, targets, out, run_dir, options.both_directions, device, options.progress)
 
 
 def choose_device(name: str) -> torch.device:
@@ -179,7 +179,10 @@ def train(job: Job, config: RunConfig, command: str = "") -> tuple[list[Path], P
     check_out(job.out)
     check_weights(config)
     with only_run_in(job.run_dir), RunLog(job.run_dir / "log.txt", job.progress) as log:
-        log.say(f"Fitting on {describe_device(job.device)}. Everything but the look goes to {job.run_dir}.")
+        log.say(
+            f"Fitting the preset {config.preset} on {describe_device(job.device)}. "
+            f"Everything but the look goes to {job.run_dir}."
+        )
         first = newest_checkpoint(job.run_dir / "checkpoints")
         if first is not None:
             # Before any stage: a run of other settings must not be half overwritten.
