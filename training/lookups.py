@@ -37,6 +37,7 @@ LEAST_CHECKED = 50  # pixels by which a photo can be judged
 LONE_WEIGHT = 0.25  # of what one photo alone saw
 UNTESTED_WEIGHT = 0.7  # of a place that no photo of the own day can test
 SKY_WEIGHT = 0.5
+LEAST_WEIGHT = 0.05  # less is as good as nothing
 LEAST_SKY_LOOKS = 3
 MEDIAN_STEPS = 10  # bisections, from the darkest to the brightest look
 SETTLED_STOPS = 0.15  # looks within this of the median are averaged
@@ -132,8 +133,8 @@ def guide(views: Views, depths: DepthMaps, row: int, usable: np.ndarray, most: i
     directions = rays(views, row)
     colour, weight = torch.zeros_like(own), torch.zeros_like(own[0])
     # Next to what is known, an unknown pixel shows a bit of it.
-    sky = -F.max_pool2d(known.view(1, 1, height, width).float(), 3, 1, 1).view(-1) + 1
-    kinds = ((known, surface_looks, inverse, 1, 1.0), (sky > 0, sky_looks, inverse * 0, LEAST_SKY_LOOKS, SKY_WEIGHT))
+    sky = F.max_pool2d(known.view(1, 1, height, width).float(), 3, 1, 1).view(-1) == 0
+    kinds = ((known, surface_looks, inverse, 1, 1.0), (sky, sky_looks, inverse * 0, LEAST_SKY_LOOKS, SKY_WEIGHT))
     for mask, looks_of, at, least, share in kinds:
         pixels = torch.nonzero(mask)[:, 0]
         if len(pixels) == 0:
@@ -147,7 +148,8 @@ def guide(views: Views, depths: DepthMaps, row: int, usable: np.ndarray, most: i
         off = (predicted - own[:, pixels]).abs().mean(dim=0)
         trust = share / (1 + (spread / DOUBTED_STOPS).square())
         trust = trust * torch.where(tests > 0, 1 / (1 + (off / DOUBTED_STOPS).square()), UNTESTED_WEIGHT)
-        trust = trust * torch.where(count == 1, LONE_WEIGHT, 1.0) * (count >= least)
+        trust = trust * torch.where(count == 1, LONE_WEIGHT, 1.0)
+        trust = trust * ((count >= least) & (trust >= LEAST_WEIGHT))
         colour[:, pixels] = torch.where(trust > 0, found, torch.zeros_like(found))
         weight[pixels] = trust
     return colour.T.reshape(height, width, 3), weight.view(height, width)
@@ -185,7 +187,7 @@ def best_looks(
     table, chosen = worth.cpu().numpy(), np.zeros(0, int)
     covered = np.zeros(table.shape[1])
     for _ in range(min(most, len(others))):
-        gain = table @ (1 / (1 + covered))
+        gain = (table / (1 + covered)).sum(axis=1)  # not as a product of matrices, whose order depends on threads
         gain[chosen] = -1
         best = int(gain.argmax())
         if gain[best] <= 0:

@@ -131,8 +131,11 @@ def straightened(bent: np.ndarray, bend: float) -> np.ndarray:
     most = np.inf if bend >= 0 else np.sqrt(-1 / (3 * bend))  # where the lens turns back on itself
     found = np.minimum(radius, 0.999 * most)
     for _ in range(STRAIGHTENING_STEPS):
+        before = found
         found = found - (found + bend * found**3 - radius) / (1 + 3 * bend * found**2)
         found = np.clip(found, 0, 0.999 * most)
+        if np.abs(found - before).max(initial=0) < 1e-9:
+            break
     result: np.ndarray = bent * (found / np.maximum(radius, 1e-12))
     return result
 
