@@ -42,10 +42,10 @@ CLIP_COLUMNS = (
 VIEW_NOTE = (
     "Means over {count} views; ± is half the 95 % bootstrap interval. PSNR and SSIM: sRGB-encoded, clipped to 0..1; "
     "log PSNR and error: log2(x + 2^-7). Gain correlation: 1 the true change of light, 0 untouched. Shadow sign: "
-    "share of surface pixels clearly lighter or darker than the truth's median gain that are so here too. Blur index: fine "
-    "detail's energy over the truth's. Checkerboard: patterns of 2, 4, 8 px beyond the truth's. Exposure error: worst "
-    "relative error of a view when the plate is shown 4 times brighter. Oracles are fitted to the truth of each view: "
-    "upper bounds, not methods."
+    "share of surface pixels clearly lighter or darker than the truth's median gain that are so here too. Blur index: "
+    "fine detail's energy over the truth's. Checkerboard: patterns of 2, 4, 8 px beyond the truth's. Exposure error: "
+    "worst relative error of a view when the plate is shown 4 times brighter. Oracles are fitted to the truth of each "
+    "view: upper bounds, not methods."
 )
 CLIP_NOTE = (
     "Means over {count} frames, on points visible in both frames, along the given flow. Warp error: mean absolute and "
