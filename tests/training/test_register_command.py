@@ -12,9 +12,9 @@ from PIL import Image
 from relightgan.core.cli import main
 from relightgan.core.colour import srgb_to_linear
 from relightgan.core.progress import Cancellation
-from relightgan.training import photos_command
+from relightgan.training import guiding, photos_command
 from relightgan.training.config import resolve
-from relightgan.training.dataset import NOT_REGISTERED, make_dataset
+from relightgan.training.dataset import NOT_REGISTERED, TOO_FEW_REGISTERED, TOO_LITTLE_SEEN, make_dataset
 from relightgan.training.register_view import upright
 from relightgan.training.run_report import guidance_blocks
 from relightgan.training.targets import DARK_FLOOR
@@ -73,12 +73,18 @@ def test_two_days_in_one_world_are_told_and_shown(folders, solid_set, tmp_path, 
     assert (np.abs(gains[:, None] - expected).min(axis=1) < 0.3).mean() > 0.8
 
 
-def test_the_fit_is_guided_by_registered_photos_in_both_directions(folders, solid_set, tmp_path):
+@pytest.fixture(scope="module")
+def run_folder(tmp_path_factory):
+    """One run folder for tests that begin in the same way: what is known isn't made again."""
+    return tmp_path_factory.mktemp("run")
+
+
+def test_the_fit_is_guided_by_registered_photos_in_both_directions(folders, solid_set, run_folder):
     settings = {"near_duplicates": 0, "blur_ratio": 0, "val_share": 0, "test_share": 0}
     config = resolve({"photos": settings})
     said = []
     dataset = make_dataset(
-        folders[:1], folders[1:], tmp_path, config, ["ab", "ba"], CPU, "none", Cancellation(), said.append
+        folders[:1], folders[1:], run_folder, config, ["ab", "ba"], CPU, "none", Cancellation(), said.append
     )  # fmt: skip
     assert any(line.startswith("Registered 5 of 5 source and 5 of 5 target photos: ") for line in said)
     assert any(re.search(r"photos predict for others of their day is off by 0\.\d\d stops", line) for line in said)
@@ -97,6 +103,24 @@ def test_the_fit_is_guided_by_registered_photos_in_both_directions(folders, soli
             near = np.abs(gain[:, :, None] - sign * solid_set.STOPS).mean(axis=3).min(axis=2)
             off.append(near[maps.weight[row] > 0.5])
         assert (np.concatenate(off) < 0.3).mean() > 0.8
+
+
+@pytest.mark.parametrize(
+    ("limit", "value", "reason"),
+    [("LEAST_COVERAGE", 1.1, TOO_LITTLE_SEEN), ("LEAST_JOINED", 1.1, TOO_FEW_REGISTERED)],
+)
+def test_where_guidance_speaks_for_too_little_the_fit_says_so_and_measures_gains(
+    folders, run_folder, monkeypatch, limit, value, reason
+):
+    monkeypatch.setattr(guiding, limit, value)
+    config = resolve({"photos": {"near_duplicates": 0, "blur_ratio": 0, "val_share": 0, "test_share": 0}})
+    said = []
+    dataset = make_dataset(
+        folders[:1], folders[1:], run_folder, config, ["ab"], CPU, "none", Cancellation(), said.append
+    )  # fmt: skip
+    assert any(line.endswith(reason) for line in said)
+    assert dataset.training_data("ab").guidance is None
+    assert len(dataset.gains["ab"][0]) + len(dataset.gains["ab"][1]) > 0
 
 
 def test_the_report_tells_of_guidance_and_shows_it(tmp_path):
