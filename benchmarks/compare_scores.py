@@ -1,0 +1,204 @@
+"""Scores of what `compare.py` has trained, and of what needs no training; kept until something they rest on changes."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from relightgan.core.errors import PlateError
+from relightgan.core.look import load_look
+from relightgan.core.progress import Cancellation
+from relightgan.core.session import LookSession
+from relightgan.training.baselines import HISTOGRAM_BINS, Pool, pool_photos
+from relightgan.training.evaluate import Request, evaluate, near_folders, pool_folder
+from relightgan.training.evaluation import (
+    Method,
+    View,
+    look_method,
+    nearest_method,
+    read_picture,
+    transfer_methods,
+    untouched_method,
+)
+from relightgan.training.kept import digest, file_digest, read_notes, write_notes
+from relightgan.training.metrics import detail_correlation, to_display
+
+ROOT = Path(__file__).resolve().parents[1]
+# Where one of these changed, scores are made anew.
+MEASURES = ("metrics.py", "evaluation.py", "evaluation_clip.py", "baselines.py")
+BLENDS = (0.0, 1.0)
+UNPAIRED_PICTURES = 12
+
+Scores = dict[str, dict[str, Any]]
+"""Name -> {"figures": figure -> mean, "clips": clip -> "blend 0" | "blend 1" | "" -> figure -> mean}."""
+
+
+def test_files(data: Path) -> list[Path]:
+    """The pictures that are measured on: paired views and clips.
+
+    Raises:
+        PlateError: there are no paired views.
+    """
+    files = sorted(path for path in (*data.glob("test/pairs/*/*"), *data.glob("clips/*/*/*")) if path.is_file())
+    if not any("pairs" in path.parts for path in files):
+        raise PlateError(f"{data} has no test/pairs/A and B.", "Check --data.")
+    return files
+
+
+def clips_of(data: Path) -> list[Path]:
+    """The clips of a set."""
+    return sorted(path for path in (data / "clips").glob("*") if path.is_dir())
+
+
+def baseline_scores(
+    data: Path,
+    photos: tuple[Path, Path],
+    direction: str,
+    oracles: bool,
+    work: Path,
+    stop: Cancellation,
+    style: str = "none",
+) -> Scores:
+    """Scores of leaving the plate alone, of transfers from photos and of oracles, in this order.
+
+    Args:
+        data: the set.
+        photos: folders of the lights A and B.
+        direction: "ab" or "ba".
+        oracles: also the fits to the truth.
+        work: keeps the scores.
+        stop: asked after each view and frame.
+        style: of progress.
+
+    Raises:
+        PlateError, PhotoError: a file doesn't do.
+        Cancelled: a stop was asked for.
+    """
+
+    def measure() -> Scores:
+        source, target = photos if direction == "ab" else photos[::-1]
+        common = {"direction": direction}
+        request = Request(
+            pairs=data / "test" / "pairs", source_photos=source, target_photos=target, oracles=oracles, **common
+        )
+        methods = evaluate(request, style, stop.check)["pairs"]["methods"]
+        scores: Scores = {name: {"figures": means(each["mean"]), "clips": {}} for name, each in methods.items()}
+        for clip in clips_of(data):
+            rows = evaluate(Request(clip=clip, **common), style, stop.check)["clip"]["rows"]
+            for name, figures in rows.items():
+                scores.setdefault(name, {"figures": {}, "clips": {}})["clips"][clip.name] = {"": figures}
+        return scores
+
+    files = [*test_files(data), *(path for folder in photos for path in sorted(folder.glob("*")))]
+    return kept(work / f"baselines-{direction}.json", [direction, oracles, stamps(files)], measure)
+
+
+def look_scores(
+    look: Path, data: Path, direction: str, device: str, stop: Cancellation, style: str = "none"
+) -> dict[str, Any]:
+    """Scores of a look: {"figures", "clips"}, kept beside it; see `Scores`.
+
+    Raises:
+        PlateError, LookError, DeviceError: a file or device doesn't do, or the look makes NaN.
+        Cancelled: a stop was asked for.
+    """
+
+    def measure() -> Scores:
+        common = {"looks": (look,), "direction": direction, "device": device}
+        paired = evaluate(Request(pairs=data / "test" / "pairs", **common), style, stop.check)["pairs"]["methods"]
+        clips: dict[str, dict[str, dict[str, float]]] = {}
+        for clip in clips_of(data):
+            rows = evaluate(Request(clip=clip, blends=BLENDS, **common), style, stop.check)["clip"]["rows"]
+            clips[clip.name] = {f"blend {blend:g}": rows[f"{look.stem}, blend {blend:g}"] for blend in BLENDS}
+        return {"look": {"figures": means(paired[look.stem]["mean"]), "clips": clips}}
+
+    key = [direction, file_digest(look), stamps(test_files(data))]
+    return kept(look.with_name(f"scores-{direction}.json"), key, measure)["look"]
+
+
+def unpaired_scores(look: Path, photos: tuple[Path, Path], direction: str, device: str) -> dict[str, Any]:
+    """How near a look brings photos of one light to the folder of the other, where there is no truth; see `nearness`.
+
+    Raises:
+        PlateError, LookError, DeviceError, PhotoError: a file or device doesn't do.
+    """
+
+    def measure() -> Scores:
+        source, target = photos if direction == "ab" else photos[::-1]
+        method = look_method(look.stem, LookSession(load_look(look), device))
+        return {"look": {"figures": nearness(method, unpaired_views(source), pool_folder(target))}}
+
+    files = [path for folder in photos for path in sorted(folder.glob("*"))]
+    key = [direction, file_digest(look), stamps(files)]
+    return kept(look.with_name(f"scores-{direction}.json"), key, measure)["look"]
+
+
+def unpaired_baselines(photos: tuple[Path, Path], direction: str, work: Path) -> Scores:
+    """The same of leaving photos alone and of transfers."""
+
+    def measure() -> Scores:
+        source, target = photos if direction == "ab" else photos[::-1]
+        here, there = pool_folder(source), pool_folder(target)
+        nearest = nearest_method(near_folders(source, target))
+        methods = [untouched_method(), *transfer_methods(here, there), nearest]
+        views = unpaired_views(source)
+        return {method.name: {"figures": nearness(method, views, there)} for method in methods}
+
+    files = [path for folder in photos for path in sorted(folder.glob("*"))]
+    return kept(work / f"baselines-{direction}.json", [direction, stamps(files)], measure)
+
+
+def nearness(method: Method, views: Sequence[View], target: Pool) -> dict[str, float]:
+    """How near a method brings pictures to a folder, over all their pixels, and how much of their detail it keeps.
+
+    Returns:
+        histogram: distance of the two histograms, mean of the channels, in 8-bit display values: how far values have to
+        be moved (Wasserstein-1); lab_mean and lab_deviation: distance of mean and deviation of L*a*b*;
+        detail_correlation_plate: see `metrics`, mean over the pictures.
+    """
+    relit = [method.relight(view) for view in views]
+    pool = pool_photos(to_display(picture) for picture in relit)
+    below = np.cumsum(pool.histogram, axis=1) - np.cumsum(target.histogram, axis=1)
+    detail = [detail_correlation(picture, view.plate.rgb) for picture, view in zip(relit, views, strict=True)]
+    return {
+        "histogram": float(np.abs(below).sum(axis=1).mean() * 255 / (HISTOGRAM_BINS - 1)),
+        "lab_mean": float(np.linalg.norm(pool.lab_mean - target.lab_mean)),
+        "lab_deviation": float(np.linalg.norm(pool.lab_deviation - target.lab_deviation)),
+        "detail_correlation_plate": float(np.mean(detail)),
+    }
+
+
+def unpaired_views(folder: Path, count: int = UNPAIRED_PICTURES) -> list[View]:
+    """Some photos of a folder, evenly spread, as views without a truth."""
+    paths = sorted(path for path in folder.glob("*") if path.is_file())
+    chosen = evenly(paths, count)
+    plates = [read_picture(path) for path in chosen]
+    return [View(path.stem, plate, plate.rgb, None) for path, plate in zip(chosen, plates, strict=True)]
+
+
+def evenly(items: Sequence[Any], count: int) -> list[Any]:
+    """Some of a list, evenly spread, first and last among them."""
+    return [items[n] for n in np.unique(np.linspace(0, len(items) - 1, min(count, len(items))).round().astype(int))]
+
+
+def means(mean: Mapping[str, Any]) -> dict[str, float]:
+    """Figures of `metrics.mean_figures` as numbers, without those by decile."""
+    return {name: value["mean"] for name, value in mean.items() if isinstance(value, dict)}
+
+
+def kept(path: Path, key: Any, measure: Callable[[], Scores]) -> Scores:
+    """Scores from a file where it was made from the same, else measured now and kept there."""
+    measures = [file_digest(ROOT / "training" / name) for name in MEASURES]
+    whole = digest([key, measures, file_digest(Path(__file__))])
+    notes = read_notes(path)
+    if notes.get("key") != whole:
+        notes = {"key": whole, "scores": measure()}
+        write_notes(path, notes)
+    scores: Scores = notes["scores"]
+    return scores
+
+
+def stamps(files: Sequence[Path]) -> list[tuple[str, int, int]]:
+    """What tells whether files are the same as before."""
+    return [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
