@@ -214,7 +214,8 @@ def run_process(command: list[str], folder: Path, stop: Cancellation) -> tuple[i
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
     found = read_notes(measured)
-    return int(found.get("code", process.returncode or 1)), int(found.get("peak_bytes", 0)), time.monotonic() - began
+    code = int(found["code"]) if "code" in found else process.returncode or 1
+    return code, int(found.get("peak_bytes", 0)), time.monotonic() - began
 
 
 def what_was_done(fit: Fit) -> dict[str, Any]:

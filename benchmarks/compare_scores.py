@@ -1,6 +1,7 @@
 """Scores of what `compare.py` has trained, and of what needs no training; kept until something they rest on changes."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -78,14 +79,13 @@ def baseline_scores(
 
     def measure() -> Scores:
         source, target = photos if direction == "ab" else photos[::-1]
-        common = {"direction": direction}
-        request = Request(
-            pairs=data / "test" / "pairs", source_photos=source, target_photos=target, oracles=oracles, **common
-        )
+        alone = Request(direction=direction)
+        pairs = data / "test" / "pairs"
+        request = replace(alone, pairs=pairs, source_photos=source, target_photos=target, oracles=oracles)
         methods = evaluate(request, style, stop.check)["pairs"]["methods"]
         scores: Scores = {name: {"figures": means(each["mean"]), "clips": {}} for name, each in methods.items()}
         for clip in clips_of(data):
-            rows = evaluate(Request(clip=clip, **common), style, stop.check)["clip"]["rows"]
+            rows = evaluate(replace(alone, clip=clip), style, stop.check)["clip"]["rows"]
             for name, figures in rows.items():
                 scores.setdefault(name, {"figures": {}, "clips": {}})["clips"][clip.name] = {"": figures}
         return scores
@@ -105,11 +105,11 @@ def look_scores(
     """
 
     def measure() -> Scores:
-        common = {"looks": (look,), "direction": direction, "device": device}
-        paired = evaluate(Request(pairs=data / "test" / "pairs", **common), style, stop.check)["pairs"]["methods"]
+        request = Request(looks=(look,), direction=direction, device=device, blends=BLENDS)
+        paired = evaluate(replace(request, pairs=data / "test" / "pairs"), style, stop.check)["pairs"]["methods"]
         clips: dict[str, dict[str, dict[str, float]]] = {}
         for clip in clips_of(data):
-            rows = evaluate(Request(clip=clip, blends=BLENDS, **common), style, stop.check)["clip"]["rows"]
+            rows = evaluate(replace(request, clip=clip), style, stop.check)["clip"]["rows"]
             clips[clip.name] = {f"blend {blend:g}": rows[f"{look.stem}, blend {blend:g}"] for blend in BLENDS}
         return {"look": {"figures": means(paired[look.stem]["mean"]), "clips": clips}}
 
