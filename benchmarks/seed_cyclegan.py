@@ -42,6 +42,7 @@ from relightgan.training.train import (  # noqa: E402
     Job,
     check_out,
     check_weights,
+    choose_device,
     describe_device,
     make_job,
     make_run_dir,
@@ -75,7 +76,7 @@ def main(argv: Sequence[str]) -> int:
     config = resolve(
         {"preset": "cyclegan", "seed": words.seed, "photo_px": PHOTO_PX, "pairing": pairing}
     )  # cyclegan: no gains are measured
-    for path in train(make_job(words), config, settings, words.steps, words.max_minutes):
+    for path in train(make_job(words, choose_device(words.device)), config, settings, words.steps, words.max_minutes):
         print(path)
     return EXIT_DONE
 
