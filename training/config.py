@@ -113,13 +113,12 @@ def resolve(options: Mapping[str, Any], config_path: Path | None = None, on_cpu:
     name = str(options.get("preset", from_file.get("preset", DEFAULT_PRESET)))
     if name not in PRESETS:
         raise ConfigError(f"There is no preset '{name}'.", f"Choose one of: {', '.join(PRESETS)}.")
-    fitted = ON_CPU.get(name, name) if on_cpu else name
-    preset = {**PRESETS[fitted], "preset": fitted}
-    from_file, options = ({**layer, "preset": fitted} if "preset" in layer else layer for layer in (from_file, options))
+    name = ON_CPU.get(name, name) if on_cpu else name
+    preset = PRESETS[name]
     where = str(config_path) if config_path else "the command line"
     # Layer by layer, so that a message names the layer at fault.
     from_dict(RunConfig, merge(preset, from_file), where)
-    config = from_dict(RunConfig, merge(preset, from_file, options), "the command line")
+    config = from_dict(RunConfig, merge(preset, from_file, options, {"preset": name}), "the command line")
     for layer, origin in ((from_file, where), (options, "the command line")):
         for unused in TRANSLATORS:
             if unused in layer and unused != config.translator:

@@ -14,6 +14,7 @@ import torch
 
 from relightgan.core.errors import TrainingError
 from relightgan.core.progress import Cancellation, progress
+from relightgan.training.back_translation import with_back_translation
 from relightgan.training.backbones import Backbone, embed_photos, load_backbone
 from relightgan.training.batches import TrainingData
 from relightgan.training.config import RunConfig
@@ -85,6 +86,7 @@ class Dataset:
         sheet: contact sheet of pairs.
         key: names photos and pairs; the same photos and settings give the same key.
         guidance: what registered photos saw of each other; None where that wasn't wanted or didn't come about.
+        back_translation: guided fits also learn from target photos carried back into the source light.
     """
 
     source: Side
@@ -97,19 +99,27 @@ class Dataset:
     key: str
     registration: Registration | None = None
     guidance: Guidance | None = None
+    back_translation: bool = False
 
     def guides(self, direction: Direction) -> bool:
         """Is the fit of this direction guided, rather than by measured gains?"""
-        return self.guidance is not None and self.guidance.good_enough(direction)
+        return self.guidance is not None and direction in self.guidance.maps and self.guidance.good_enough(direction)
 
     def training_data(self, direction: Direction) -> TrainingData:
         """The training photos as a recipe takes them, `a` being what is relit in this direction."""
         a, b = (_training_bank(side) for side in (self.source, self.target))
         gains = self.gains.get(direction, ())
-        guidance = self.guidance.maps[direction] if self.guidance and self.guides(direction) else None
-        if direction == "ab":
-            return TrainingData(a, b, self.pairs, gains, guidance)
-        return TrainingData(b, a, swapped(self.pairs), gains, guidance)
+        pairs = self.pairs
+        if direction == "ba":
+            a, b, pairs = b, a, swapped(pairs)
+        if self.guidance is None or not self.guides(direction):
+            return TrainingData(a, b, pairs, gains)
+        guidance = self.guidance.maps[direction]
+        back: Direction = "ba" if direction == "ab" else "ab"
+        if not (self.back_translation and self.guides(back)):
+            return TrainingData(a, b, pairs, gains, guidance)
+        more, guidance = with_back_translation(a, b, guidance, self.guidance.maps[back])
+        return TrainingData(more, b, pairs, gains, guidance)
 
     def previews(self, direction: Direction, count: int, device: torch.device) -> PreviewPhotos:
         """Validation photos (or training ones, where there are none) and the nearest photos of the other light."""
@@ -186,12 +196,14 @@ def make_dataset(
         if registration and not joined_enough(registration):
             say(TOO_FEW_REGISTERED)
         elif registration:
+            asked: Sequence[Direction] = ("ab", "ba") if config.guidance.back_translation else directions
             guidance = guide_sides(
-                (source, target), registration, directions, run_dir / "guidance", config, device, style, stop
+                (source, target), registration, asked, run_dir / "guidance", config, device, style, stop
             )
             say(guidance.accuracy())
     key = data_key(source, target, pairs)
-    dataset = Dataset(source, target, (unit[0], unit[1]), pairs, {}, {}, sheet, key, registration, guidance)
+    again = config.guidance.back_translation
+    dataset = Dataset(source, target, (unit[0], unit[1]), pairs, {}, {}, sheet, key, registration, guidance, again)
     if config.translator == "relight":
         for direction in directions:
             if guidance:

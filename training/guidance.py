@@ -22,6 +22,8 @@ class GuidanceSettings:
     planes: int = 48  # depths that are tried for each pixel
     neighbours: int = 5  # photos of the same day that a photo's depths are found from
     looks: int = 16  # photos of the other day that are asked about what a photo shows
+    # Learn from target photos as well, carried back into the source light: views that no source photo had.
+    back_translation: bool = True
 
     def __post_init__(self) -> None:
         for name, least in (("raster_px", 32), ("planes", 8), ("neighbours", 2), ("looks", 1)):

@@ -8,6 +8,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -109,7 +110,7 @@ def make_guidance(
         Cancelled: a stop was asked for; what is done is kept.
     """
     stop = stop or Cancellation()
-    key = digest([FORMAT, list(ids), dataclasses.asdict(settings), _solve_digest(registration)])
+    key = digest([FORMAT, list(ids), _making(settings), _solve_digest(registration)])
     paths = {direction: folder / f"guidance-{direction}.npz" for direction in directions}
     sheets = {direction: folder / f"guidance-{direction}.jpg" for direction in directions}
     kept = {direction: read_arrays(paths[direction], key) for direction in directions}
@@ -147,6 +148,11 @@ def make_guidance(
 
 
 # Private implementation
+
+
+def _making(settings: GuidanceSettings) -> dict[str, Any]:
+    """What maps depend on, of the settings."""
+    return {name: value for name, value in dataclasses.asdict(settings).items() if name != "back_translation"}
 
 
 def _solve_digest(registration: Registration) -> str:

@@ -105,6 +105,20 @@ def test_the_fit_is_guided_by_registered_photos_in_both_directions(folders, soli
         assert (np.concatenate(off) < 0.3).mean() > 0.8
 
 
+def test_target_photos_are_carried_back_unless_that_is_switched_off(folders, run_folder):
+    for wanted in (True, False):
+        config = resolve({
+            "photos": {"near_duplicates": 0, "blur_ratio": 0, "val_share": 0, "test_share": 0},
+            "guidance": {"back_translation": wanted},
+        })  # fmt: skip
+        dataset = make_dataset(
+            folders[:1], folders[1:], run_folder, config, ["ab"], CPU, "none", Cancellation(), lambda line: None
+        )  # fmt: skip
+        data = dataset.training_data("ab")
+        assert len(data.a) == len(data.guidance) == (10 if wanted else 5)
+        assert [len(data.a.image(int(photo)).shape) for photo in data.guidance.photo] == [3] * len(data.guidance)
+
+
 @pytest.mark.parametrize(
     ("limit", "value", "reason"),
     [("LEAST_COVERAGE", 1.1, TOO_LITTLE_SEEN), ("LEAST_JOINED", 1.1, TOO_FEW_REGISTERED)],
