@@ -21,7 +21,7 @@ if __name__ == "__main__":
     sys.path[0] = str(ROOT)
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is loaded; core/cli.py says why
 
-from benchmarks.compare_fits import FULL, LOG, SMALL, Fit, System, train  # noqa: E402
+from benchmarks.compare_fits import FULL, LOG, NOT_GUIDED, SMALL, Fit, System, train  # noqa: E402
 from benchmarks.compare_report import page, spread, write_sheet  # noqa: E402
 from benchmarks.compare_scores import (  # noqa: E402
     baseline_scores,
@@ -134,6 +134,8 @@ def compare(
                 rows = found["directions"][direction]["systems"]
                 row = rows.setdefault(system.name, {"what": system.what, "seeds": {}})
                 row["seeds"][str(seed)] = scores
+                if fitted["learned_from"].get(direction, "").startswith(NOT_GUIDED):
+                    row["what"] = f"{system.what} ({NOT_GUIDED} here)"
                 row["spread"] = spread([each["figures"] for each in row["seeds"].values()])
                 say(f"{title}, {direction}: {summary(scores['figures'])}")
                 if system.column:

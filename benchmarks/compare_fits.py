@@ -23,6 +23,7 @@ ROOT = Path(__file__).resolve().parents[1]
 RECORD, LOG = "fit.json", "train.log"
 LAST_WORDS = 5  # lines of a failed process that are reported
 POLL_S = 0.2
+NOT_GUIDED = "NOT guided"
 
 
 @dataclass(frozen=True)
@@ -148,10 +149,10 @@ def train(fit: Fit, stop: Cancellation, say: Callable[[str], None]) -> dict[str,
         say: takes lines about what happens.
 
     Returns:
-        The record: state ("done" or "failed"), error (its last lines), wall_s and peak_bytes (the largest of its
-        processes; of all attempts), photos_s (before the fit: photos, pairs, registration), fits (directions, images
-        and seconds of each), learned_from (by direction, in words; of the `relight` translator), looks (direction ->
-        sha256), revision.
+        The record: state ("done" or "failed"), error (its last lines), allowed_s, wall_s and peak_bytes (of all
+        attempts; the largest of its processes), photos_s (before the fit: photos, pairs, registration), fits
+        (directions, images and seconds of each), learned_from (by direction, in words; of the `relight` translator),
+        looks (direction -> sha256), revision.
 
     Raises:
         Cancelled: a stop was asked for.
@@ -165,13 +166,15 @@ def train(fit: Fit, stop: Cancellation, say: Callable[[str], None]) -> dict[str,
         say(f"trained before{at_revision(before)}")
         return before
     fit.folder.mkdir(parents=True, exist_ok=True)
+    code_now = revision()
     code, peak, wall_s = run_process(fit.command(), fit.folder, stop)
     record = {
         "state": "done" if code == 0 else "stopped" if stop.asked else "failed",
+        "allowed_s": round(60 * fit.minutes * len(fit.directions), 1),
         "wall_s": round(wall_s + before.get("wall_s", 0.0), 1),
         "peak_bytes": max(peak, before.get("peak_bytes", 0)),
         "error": last_words(fit.folder / LOG) if code else [],
-        "revision": revision(),
+        "revision": code_now,
         **what_was_done(fit),
     }
     write_notes(path, record)
@@ -251,7 +254,7 @@ def learned_from(notes: Mapping[str, Any], directions: tuple[str, ...]) -> dict[
         if gains is None:
             found[direction] = "guidance"
             continue
-        fell_back = "NOT guided: " if config["registration"]["enabled"] else ""
+        fell_back = f"{NOT_GUIDED}: " if config["registration"]["enabled"] else ""
         counts = {"points": gains["points"], "patches": gains["patches"] if config["relight"]["patch_weight"] else 0}
         found[direction] = fell_back + ", ".join(f"{count:,} {name}" for name, count in counts.items() if count)
     return found

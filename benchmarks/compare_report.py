@@ -77,8 +77,8 @@ def length_text(record: Mapping[str, Any]) -> str:
     each = duration(60 * record["minutes"])
     seeds = ", ".join(map(str, record["seeds"]))
     return (
-        f"Every system had {each} for each direction asked for, from photos to look, whether it learns both at once or "
-        f"one after the other. Seeds: {seeds}."
+        f"Every system was given {each} for each direction asked for, from photos to look, whether it learns both at "
+        f"once or one after the other. Seeds: {seeds}."
     )
 
 
@@ -136,14 +136,23 @@ def cost_table(fits: Mapping[str, Mapping[str, Any]]) -> str:
                     f"{name}, seed {seed}" + ("" if record["state"] == "done" else f" ({record['state'].upper()})"),
                     "–" if photos is None else f"{photos:.0f}",
                     f"{sum(seconds):.0f}" if seconds else "–",
-                    f"{record['wall_s']:.0f}",
+                    f"{record['wall_s']:.0f} of {record['allowed_s']:.0f}",
                     " + ".join(images) or "–",
                     f"{record['peak_bytes'] / PEAK_UNIT:.2f}",
                     learned or "–",
                     record["revision"] or "–",
                 ]
             )
-    headings = ["process", "before the fit, s", "fit, s", "all, s", "images", "peak, GiB", "learned from", "code"]
+    headings = [
+        "process",
+        "before the fit, s",
+        "fit, s",
+        "all of allowed, s",
+        "images",
+        "peak, GiB",
+        "learned from",
+        "code",
+    ]
     return markdown_table(headings, rows)
 
 
