@@ -3,10 +3,12 @@
     gain         stops (log2) that red, green and blue of the plate are multiplied by: plate x 2^gain = relit
     confidence   how sure the look is of them, 0..1: 1 / (1 + expected error / half a stop)
 
-Both tell of the look as it is at full strength and without a mask, after the temporal blend. In a file each is a layer
-of its own, named as OpenEXR names layers: gain.R, gain.G, gain.B, and the lone confidence.R, which every host can show.
-Nuke's reader makes them gain.red, gain.green, gain.blue and confidence.red (ExrChannelNameToNuke.cpp among the Nuke
-Developer Kit's examples: the last word is the channel, R becomes red, what stands before it is the layer).
+    guidance     stops that photos of the other day ask for at this place, see `guidance`; 0 where they say nothing
+
+The first two tell of the look as it is at full strength and without a mask, after the temporal blend. In a file each is
+a layer of its own, named as OpenEXR names layers: gain.R, gain.G, gain.B, and the lone confidence.R, which every host
+can show. Nuke's reader makes them gain.red, gain.green, gain.blue and confidence.red (ExrChannelNameToNuke.cpp among
+the Nuke Developer Kit's examples: the last word is the channel, R becomes red, what stands before it is the layer).
 
 A further AOV needs a name in `look.AOV_CHANNELS` where looks give it, or a place in `aovs_of` and `pipeline.frame_aovs`
 where the runtime does; the rest goes by names.
@@ -21,39 +23,43 @@ import numpy as np
 from relightgan.core import exr_header
 from relightgan.core.errors import LookError, PlateError, UsageError
 from relightgan.core.exr_header import Header
-from relightgan.core.look import AOV_CHANNELS, GAIN, Look, known_aovs
+from relightgan.core.look import AOV_CHANNELS, GAIN, GUIDANCE, RUNTIME_AOVS, Look, known_aovs
 from relightgan.core.plate import Plate, plain_part, with_extra_channels
 
 LETTERS = "RGB"
+CHANNELS = {**AOV_CHANNELS, **RUNTIME_AOVS}  # of every AOV, in the order they are written
 MOST_STOPS = 16.0  # a measured gain is held here; it only is as large where next to no light becomes some
 ROWS = 128  # of a frame at a time
 
 
-def aovs_of(look: Look) -> tuple[str, ...]:
-    """The AOVs there can be with a look: gain with every look, others where the look gives them."""
-    return tuple(dict.fromkeys((GAIN, *known_aovs(look.facts))))
+def aovs_of(look: Look, guided: bool = False) -> tuple[str, ...]:
+    """The AOVs there can be with a look: gain with every look, others where the look gives them, or is guided."""
+    return tuple(dict.fromkeys((GAIN, *known_aovs(look.facts), *((GUIDANCE,) if guided else ()))))
 
 
-def wanted_aovs(look: Look, names: Sequence[str]) -> tuple[str, ...]:
+def wanted_aovs(look: Look, names: Sequence[str], guided: bool = False) -> tuple[str, ...]:
     """The AOVs a user asked for, each once, in the order of our table.
 
     Args:
         look: the look.
         names: what was asked for; none for all that there can be.
+        guided: there is guidance.
 
     Raises:
-        UsageError: there is no AOV of such a name.
+        UsageError: there is no AOV of such a name, or no guidance.
         LookError: the look can't give it.
     """
-    if unknown := [name for name in names if name not in AOV_CHANNELS]:
-        raise UsageError(f"There is no AOV '{unknown[0]}'.", f"AOVs are: {', '.join(AOV_CHANNELS)}.")
-    there = aovs_of(look)
+    if unknown := [name for name in names if name not in CHANNELS]:
+        raise UsageError(f"There is no AOV '{unknown[0]}'.", f"AOVs are: {', '.join(CHANNELS)}.")
+    if GUIDANCE in names and not guided:
+        raise UsageError("The AOV guidance shows guidance, and there is none.", "Give --guidance FILES.")
+    there = aovs_of(look, guided)
     if missing := [name for name in names if name not in there]:
         raise LookError(
             f"{look.path} doesn't give {', '.join(missing)}: an older version made it, or it isn't a relight look.",
             f"Fit it again with this version, or ask for --aovs {' '.join(there)}.",
         )
-    return tuple(name for name in AOV_CHANNELS if name in (names or there))
+    return tuple(name for name in CHANNELS if name in (names or there))
 
 
 def working_gain(plate_rgb: np.ndarray, relit_rgb: np.ndarray, own: np.ndarray | None) -> np.ndarray:
@@ -81,7 +87,7 @@ def working_gain(plate_rgb: np.ndarray, relit_rgb: np.ndarray, own: np.ndarray |
 
 def channel_names(name: str) -> tuple[str, ...]:
     """The OpenEXR channels of an AOV."""
-    return tuple(f"{name}.{letter}" for letter in LETTERS[: AOV_CHANNELS[name]])
+    return tuple(f"{name}.{letter}" for letter in LETTERS[: CHANNELS[name]])
 
 
 def with_aovs(plate: Plate, aovs: Mapping[str, np.ndarray], pixel_type: str) -> Plate:

@@ -20,6 +20,7 @@ COMMANDS = {
     "train": ("relightgan.training.train", "fit a look to two folders of set photos"),
     "photos": ("relightgan.training.photos_command", "look at a photo dump before training"),
     "infer": ("relightgan.core.infer", "relight frames or a movie with a look"),
+    "locate": ("relightgan.training.locate_command", "find where plates were taken, to guide infer"),
     "look": ("relightgan.core.look_command", "show what is inside a look"),
     "evaluate": ("relightgan.training.evaluate", "measure a look on paired views and clips"),
     "nuke-install": ("relightgan.core.nuke_install", "put the plug-in where Nuke looks, or take it away"),

@@ -9,11 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
-from relightgan.core.aovs import aovs_of, channel_names, lacks_aovs, wanted_aovs
+from relightgan.core.aovs import CHANNELS, aovs_of, channel_names, lacks_aovs, wanted_aovs
 from relightgan.core.clips import DEFAULT_FPS, Sink, Source, open_sink, open_source
 from relightgan.core.colour import DEFAULT_WORKING_SPACE, working_space
 from relightgan.core.errors import EXIT_DONE, SequenceError, UsageError
 from relightgan.core.frames import read_mask
+from relightgan.core.guidance import check_grid
+from relightgan.core.guidance_files import GuidanceFiles
 from relightgan.core.look import AOV_CHANNELS, Look, load_look
 from relightgan.core.pipeline import Settings
 from relightgan.core.plate import Plate
@@ -29,12 +31,15 @@ EXAMPLES = """examples:
   relightgan infer day_to_dusk.onnx take3.mov take3_dusk.mov
   relightgan infer day_to_dusk.onnx still.exr relit.exr --strength 0.8 --exposure -1 --mask set.%04d.exr
   relightgan infer day_to_dusk.onnx plates.%04d.exr relit.%04d.exr --aovs gain confidence
+  relightgan infer day_to_dusk.onnx plates.%04d.exr relit.%04d.exr --guidance guidance.%04d.exr
 
 A frame depends on the look, these settings, and the input frames of its temporal window: never on what else is
 rendered, in which order or in which chunks. Window frames outside --frames are read where they exist.
 --aovs adds layers to the EXR: gain (gain.R, gain.G, gain.B), in stops, so that in the working space plate * 2^gain is
 the frame relit at full strength without a mask, after the temporal blend; and confidence (confidence.R), 0..1, where
 0.5 is an expected error of half a stop. Where the plate is 0 or changes its sign, gain is the look's own.
+--guidance corrects the look by what photos of the other day saw where each plate was taken, see `relightgan locate`;
+the window's frames need it, too. The AOV guidance (guidance.R, .G, .B) shows what it asks for.
 EXR and float TIFF are scene-linear and unbounded. Movies, PNG, JPEG and integer TIFF are taken as sRGB; movie frames
 count from 1. Ctrl-C finishes the frame being written and leaves no partial file.
 """
@@ -70,6 +75,9 @@ def main(argv: Sequence[str]) -> int:
         frames = frames_to_do(options, source, sink, settings.aovs)
         source.require(window_union(frames, source.frames, settings.radius))
         mask_of = mask_reader(options, frames)
+        guidance = GuidanceFiles(options.guidance, look) if options.guidance else None
+        if guidance:
+            guidance.require(window_union(frames, source.frames, settings.radius))
         log_plan(look, source, sink, frames, settings)
         if not frames:
             log("Every frame is there already; nothing to do.")
@@ -77,10 +85,16 @@ def main(argv: Sequence[str]) -> int:
         with cancellation() as cancelled:
             session = LookSession(look, options.device, options.tile, cancelled.check, aovs=settings.aovs)
             log(session.device_line)
+            if guidance:
+                check_grid(session)
+                log(f"Guidance: {options.guidance}.")
             started = time.monotonic()
             with progress(len(frames), "frames", options.progress) as shown, sink:
                 aov_type = "float" if options.aov_float else "half"
-                relight_shot(frames, source, sink, session, settings, mask_of, shown, cancelled, aov_type=aov_type)
+                read = guidance.read if guidance else None
+                relight_shot(
+                    frames, source, sink, session, settings, mask_of, shown, cancelled, aov_type=aov_type, guidance=read
+                )
         seconds = time.monotonic() - started
     count = "1 frame" if len(frames) == 1 else f"{len(frames)} frames"
     log(f"Relit {count} in {clock_text(seconds)} ({len(frames) / seconds:.2f} frames/s).")
@@ -110,6 +124,7 @@ def parser() -> argparse.ArgumentParser:
     )
     add("--mask", metavar="FILES", help="where to relight: a sequence, or one still for all frames")
     add("--mask-channel", metavar="NAME", help="default: A, else Y, else the only one, else R")
+    add("--guidance", metavar="FILES", help="what `relightgan locate` found for these plates: guidance.%%04d.exr")
     add("--temporal-blend", type=float, default=0.0, metavar="0..1", help="calms flicker along the motion; default 0")
     add("--temporal-window", type=int, default=2, metavar="FRAMES", help="to either side; default 2")
     add(
@@ -123,7 +138,7 @@ def parser() -> argparse.ArgumentParser:
         "--aovs",
         nargs="*",
         metavar="NAME",
-        help=f"layers to add to EXR, of {', '.join(AOV_CHANNELS)}; without names all that the look has",
+        help=f"layers to add to EXR, of {', '.join(CHANNELS)}; without names all that there are",
     )
     add("--aov-float", action="store_true", help="store AOVs as 32-bit floats; default 16-bit")
     add("--device", default="auto", help=f"{DEVICES}; default auto: the GPU where it starts, else the CPU")
@@ -169,7 +184,7 @@ def aovs_asked_for(options: argparse.Namespace, look: Look) -> tuple[str, ...]:
     """
     if options.aovs is None:
         return ()
-    aovs = wanted_aovs(look, options.aovs)
+    aovs = wanted_aovs(look, options.aovs, bool(options.guidance))
     if Path(options.output).suffix.lower() != ".exr":
         raise UsageError(f"{options.output} can't hold the layers {', '.join(aovs)}.", "Write .exr, or no --aovs.")
     return aovs

@@ -46,7 +46,9 @@ RELIT = "relit"
 WINDOW = "window"
 GAIN = "gain"
 CONFIDENCE = "confidence"
+GUIDANCE = "guidance"
 AOV_CHANNELS = {GAIN: 3, CONFIDENCE: 1}  # AOVs that looks may give, with their channels
+RUNTIME_AOVS = {GUIDANCE: 3}  # and those that only the runtime knows
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """The order of the steps from a plate to a relit frame; each step's mathematics lives in its own module.
 
-    unpremultiply → model primaries → exposure → predict (this frame and its neighbours) → blend → apply
+    unpremultiply → model primaries → exposure → predict (this frame and its neighbours) → guidance → blend → apply
     → exposure back → working space → premultiply → AOVs → strength and mask → NaN and infinity as they came in
 
 A result depends on the look, the settings and the plates of the window, and on nothing else.
@@ -15,7 +15,8 @@ from relightgan.core.aovs import working_gain
 from relightgan.core.colour import DEFAULT_WORKING_SPACE, WorkingSpace, working_space
 from relightgan.core.errors import LookError, PlateError, UsageError
 from relightgan.core.flow import flow_picture
-from relightgan.core.look import GAIN
+from relightgan.core.guidance import Guidance, corrected, upsampled
+from relightgan.core.look import GAIN, GUIDANCE
 from relightgan.core.plate import Plate, window_size
 from relightgan.core.session import LookSession, Operator
 from relightgan.core.window import Observation, WindowCache, blend_window
@@ -85,6 +86,7 @@ def relight_frame(
     settings: Settings,
     mask: np.ndarray | None = None,
     cache: WindowCache | None = None,
+    guidance: Callable[[int], Guidance] | None = None,
 ) -> RelitFrame:
     """One frame of a clip, relit.
 
@@ -96,6 +98,7 @@ def relight_frame(
         settings: what the user chose.
         mask: (H, W) float32 over the plate's data window, 0 keeps the plate; None relights everywhere.
         cache: speeds up neighbouring frames; the result is the same to the bit without it.
+        guidance: gives the guidance of a frame number, for frames of the window; the look must have a grid.
 
     Returns:
         the relit frame; where strength or mask is 0, it has the plate's own bits.
@@ -114,8 +117,10 @@ def relight_frame(
         return RelitFrame(plate.rgb, nonfinite, 0)
     space = working_space(settings.working_space, session.look.facts.primaries)
     light = model_light(plate, settings, space)
-    operator = window_operator(frame, plate, light, plates, frames_available, session, settings, space, cache)
+    operator = window_operator(frame, plate, light, plates, frames_available, session, settings, space, cache, guidance)
     relit, seen = session.apply_with_aovs(light, operator)
+    if guidance and GUIDANCE in settings.aovs:
+        seen[GUIDANCE] = upsampled(guidance(frame), *light.shape[:2])
     del light
     if settings.exposure != 0.0:
         relit *= np.float32(2.0**-settings.exposure)
@@ -149,7 +154,7 @@ def frame_aovs(
         plate: the frame.
         relit: (H, W, 3) float32, relit at full strength, in the working space and premultiplied as the plate is.
         operator: what was applied.
-        seen: the look's own AOVs.
+        seen: the look's own AOVs, and guidance.
         session: the look.
         settings: what the user chose.
         space: the way from the working space to the look's primaries.
@@ -252,25 +257,28 @@ def window_operator(
     settings: Settings,
     space: WorkingSpace,
     cache: WindowCache | None,
+    guidance: Callable[[int], Guidance] | None = None,
 ) -> Operator:
     """The correction of a frame, blended over its window where that is asked for."""
     if settings.radius == 0:
-        return predict(light, session, frame)
+        return predict(light, session, frame, guidance)
 
     def observe(other: int) -> Observation:
         its_plate = plate if other == frame else plates(other)
         its_light = light if other == frame else model_light(its_plate, settings, space)
-        operator = predict(its_light, session, other)
+        operator = predict(its_light, session, other, guidance)
         size = window_size(its_plate.display_window)
         return Observation(operator, flow_picture(its_light), its_plate.data_window, size)
 
     cache = cache if cache is not None else WindowCache()
-    cache.move_to(frame, settings.radius, (session, settings.exposure, space, settings.premultiplied))
+    cache.move_to(frame, settings.radius, (session, settings.exposure, space, settings.premultiplied, guidance))
     return blend_window(frame, observe, frames_available, settings.temporal_blend, settings.radius, cache)
 
 
-def predict(light: np.ndarray, session: LookSession, frame: int) -> Operator:
-    """A frame's own correction.
+def predict(
+    light: np.ndarray, session: LookSession, frame: int, guidance: Callable[[int], Guidance] | None = None
+) -> Operator:
+    """A frame's own correction, guided where there is guidance.
 
     Raises:
         LookError: there is NaN or infinity in it.
@@ -278,7 +286,7 @@ def predict(light: np.ndarray, session: LookSession, frame: int) -> Operator:
     operator: Operator = session.predict(light)
     if not all(bool(np.isfinite(array).all()) for array in operator.values()):
         raise LookError(f"{session.look.path} gives NaN or infinity for frame {frame}.", "Train or export it again.")
-    return operator
+    return corrected(operator, light, guidance(frame)) if guidance else operator
 
 
 def hold(relit: np.ndarray, finite: np.ndarray, session: LookSession, frame: int) -> int:

@@ -8,6 +8,7 @@ import numpy as np
 from relightgan.core.ahead import ReadAhead, WriteBehind, request_order
 from relightgan.core.aovs import check_room, with_aovs
 from relightgan.core.clips import Sink, Source
+from relightgan.core.guidance import Guidance
 from relightgan.core.pipeline import Settings, WindowCache, relight_frame
 from relightgan.core.plate import Plate
 from relightgan.core.progress import Cancellation
@@ -44,6 +45,7 @@ def relight_shot(
     cache: WindowCache | None = None,
     ends: tuple[int, int] | None = None,
     aov_type: str = "half",
+    guidance: Callable[[int], Guidance] | None = None,
 ) -> None:
     """Relights frames from a source into a sink.
 
@@ -59,6 +61,7 @@ def relight_shot(
         cache: of an earlier call for the same clip; saves reading and looking at the frames where both meet.
         ends: first and last frame of the clip where the source holds only part of it; the window ends there.
         aov_type: "half" or "float", what AOVs are stored as.
+        guidance: gives the guidance of a frame; also of those of the temporal window beyond `frames`.
 
     Raises:
         Cancelled: somebody asked to stop; the frame being written is finished first.
@@ -66,6 +69,8 @@ def relight_shot(
     """
     look = session.look
     notes = {"relightgan/look": f"{look.facts.name} {look.sha256}", "relightgan/settings": settings_text(settings)}
+    if guidance:
+        notes["relightgan/guided"] = "yes"
     cache = cache if cache is not None else WindowCache()
     first, last = ends or (source.frames[0], source.frames[-1])
     order = list(request_order(frames, settings.radius, first, last, cache.observations))
@@ -86,7 +91,7 @@ def relight_shot(
             check_room(plate, settings.aovs)
             mask = mask_of(frame, plate) if mask_of else None
             there = window_frames(frame, first, last, settings.radius) if ends else source.frames
-            relit = relight_frame(frame, plates, there, session, settings, mask, cache)
+            relit = relight_frame(frame, plates, there, session, settings, mask, cache, guidance)
             if relit.nonfinite:
                 shown.say(f"Frame {frame}: {relit.nonfinite} values are NaN or infinite and stay as they are.")
             if relit.held:

@@ -5,7 +5,7 @@ Everything is kept in the run folder, depths in parts, so that a stop loses litt
 
 import dataclasses
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,14 +15,14 @@ import torch
 
 from relightgan.core.progress import Cancellation, progress
 from relightgan.training.batches import PhotoBank
-from relightgan.training.depth import TESTED_BY, depth_maps, neighbours
+from relightgan.training.depth import TESTED_BY, DepthMaps, depth_maps, neighbours
 from relightgan.training.guidance import GuidanceMaps, GuidanceSettings
 from relightgan.training.guidance_sheet import write_guidance_sheet
 from relightgan.training.kept import digest, read_arrays, write_arrays
 from relightgan.training.lookups import badly_placed, guidance_maps, own_day_errors
 from relightgan.training.recipe import Direction
 from relightgan.training.register import Registration
-from relightgan.training.views import load_views
+from relightgan.training.views import Views, load_views
 
 LEAST_JOINED = 0.5  # of each day's photos must have been registered for guidance to speak for the set
 LEAST_COVERAGE = 0.25  # of the pixels of those photos must have been seen on the other day
@@ -110,7 +110,7 @@ def make_guidance(
         Cancelled: a stop was asked for; what is done is kept.
     """
     stop = stop or Cancellation()
-    key = digest([FORMAT, list(ids), _making(settings), _solve_digest(registration)])
+    key = _key(registration, ids, settings)
     paths = {direction: folder / f"guidance-{direction}.npz" for direction in directions}
     sheets = {direction: folder / f"guidance-{direction}.jpg" for direction in directions}
     kept = {direction: read_arrays(paths[direction], key) for direction in directions}
@@ -124,9 +124,7 @@ def make_guidance(
                 shown.advance(count)
                 stop.check()
 
-            views = load_views(registration, banks, settings.raster_px, device)
-            near_by = neighbours(registration, max(settings.neighbours, TESTED_BY))
-            depths = depth_maps(views, near_by, settings.neighbours, settings.planes, folder, key, done)
+            views, depths = _views_with_depths(registration, banks, settings, folder, key, device, done)
             errors = own_day_errors(views, depths, done)
             bad = badly_placed(errors)
             for direction in missing:
@@ -147,7 +145,56 @@ def make_guidance(
     )
 
 
+def photos_to_ask(
+    registration: Registration,
+    banks: Sequence[PhotoBank],
+    ids: Sequence[str],
+    settings: GuidanceSettings,
+    folder: Path,
+    device: torch.device,
+    style: str = "none",
+    stop: Cancellation | None = None,
+) -> tuple[Views, DepthMaps, np.ndarray]:
+    """Registered photos with their depths, and (n,) bool, which of them stand where they were found.
+
+    For asking about pictures that aren't among them. What the fit left in the folder isn't made again; see
+    `make_guidance` for arguments and errors.
+    """
+    stop = stop or Cancellation()
+    key = _key(registration, ids, settings)
+    kept = [read_arrays(folder / f"guidance-{direction}.npz", key) for direction in ("ab", "ba")]
+    known = [arrays["errors"] for arrays in kept if arrays is not None]
+    number = len(registration.solve.photos)
+    with progress(number if known else 2 * number, "photos made ready", style) as shown:
+
+        def done(count: int) -> None:
+            shown.advance(count)
+            stop.check()
+
+        views, depths = _views_with_depths(registration, banks, settings, folder, key, device, done)
+        errors = known[0] if known else own_day_errors(views, depths, done)
+    return views, depths, ~badly_placed(errors)
+
+
 # Private implementation
+
+
+def _key(registration: Registration, ids: Sequence[str], settings: GuidanceSettings) -> str:
+    return digest([FORMAT, list(ids), _making(settings), _solve_digest(registration)])
+
+
+def _views_with_depths(
+    registration: Registration,
+    banks: Sequence[PhotoBank],
+    settings: GuidanceSettings,
+    folder: Path,
+    key: str,
+    device: torch.device,
+    done: Callable[[int], None],
+) -> tuple[Views, DepthMaps]:
+    views = load_views(registration, banks, settings.raster_px, device)
+    near_by = neighbours(registration, max(settings.neighbours, TESTED_BY))
+    return views, depth_maps(views, near_by, settings.neighbours, settings.planes, folder, key, done)
 
 
 def _making(settings: GuidanceSettings) -> dict[str, Any]:

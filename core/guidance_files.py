@@ -1,0 +1,141 @@
+"""Guidance on disk: one small OpenEXR file a frame, written by `relightgan locate` and read by `relightgan infer`.
+
+    guidance.R guidance.G guidance.B   stops from the plate's day to the other, in the look's primaries
+    guidance.A                         confidence, 0..1
+    least.R least.G least.B            1 where the gain is at least so much, else 0
+
+The raster lies over the plate's data window. Metadata say among which photos the plate was located, and for which
+direction, so that a look of others can refuse it.
+"""
+
+import contextlib
+import functools
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import OpenImageIO
+
+from relightgan.core.errors import PlateError
+from relightgan.core.files import replacing
+from relightgan.core.guidance import Guidance
+from relightgan.core.look import Look
+from relightgan.core.sequence import Sequence
+
+GUIDANCE_FORMAT = "1"
+FORMAT_NOTE = "relightgan/guidance"
+PHOTOS_NOTE = "relightgan/photos"
+DIRECTION_NOTE = "relightgan/direction"
+FOUND_NOTE = "relightgan/located"  # for people
+LAYERS = tuple(f"guidance.{letter}" for letter in "RGBA") + tuple(f"least.{letter}" for letter in "RGB")
+
+
+class GuidanceFiles:
+    """The guidance of a shot.
+
+    Args:
+        pattern: of the files, as `Sequence` takes it.
+        look: that is going to be corrected.
+    """
+
+    def __init__(self, pattern: str, look: Look) -> None:
+        self.sequence = Sequence(pattern)
+        self.look = look
+
+    def require(self, frames: Iterable[int]) -> None:
+        """Makes sure that every one of these frames has its file.
+
+        Raises:
+            SequenceError: some are missing; the message names them.
+        """
+        self.sequence.require(frames)
+
+    def read(self, frame: int) -> Guidance:
+        """A frame's guidance.
+
+        Raises:
+            PlateError: the file can't be read, isn't guidance, or was made from other photos than the look.
+        """
+        path = self.sequence.path(frame)
+        guidance, notes = read_guidance(path)
+        facts = self.look.facts
+        if notes.get(PHOTOS_NOTE) != photos_digest(facts.dataset):
+            raise PlateError(
+                f"{path} was located among other photos than {self.look.path} was fitted to.",
+                "Locate the plates with --run, the run folder of this look.",
+            )
+        if notes.get(DIRECTION_NOTE) != facts.direction:
+            raise PlateError(
+                f"{path} is for the direction {notes.get(DIRECTION_NOTE)}, {self.look.path} for {facts.direction}.",
+                f"Locate the plates with --direction {facts.direction}.",
+            )
+        return guidance
+
+
+def photos_digest(dataset: Mapping[str, Any]) -> str:
+    """A hash of the photos in a look's `facts.dataset`; what it lacks is as if there were none."""
+    ids = [list(dataset.get(side, {}).get("training_photos", ())) for side in ("source", "target")]
+    return hashlib.sha256(json.dumps(ids).encode()).hexdigest()[:32]
+
+
+def write_guidance(path: Path, guidance: Guidance, notes: Mapping[str, str]) -> None:
+    """Writes a frame's guidance, whole or not at all; folders are made.
+
+    Args:
+        path: of the file, .exr.
+        guidance: of the frame.
+        notes: its metadata, beside the format.
+
+    Raises:
+        PlateError: it can't be written.
+    """
+    height, width = guidance.confidence.shape
+    spec = OpenImageIO.ImageSpec(width, height, len(LAYERS), "half")
+    spec.channelnames = LAYERS
+    spec.attribute("compression", "zip")
+    for name, text in {FORMAT_NOTE: GUIDANCE_FORMAT, **notes}.items():
+        spec.attribute(name, text)
+    pixels = np.dstack([guidance.gain, guidance.confidence, guidance.least]).astype(np.float32)
+    with replacing(path, functools.partial(_not_written, path)) as temporary:
+        output = OpenImageIO.ImageOutput.create("openexr")
+        # Told by its kind, as the temporary name has another suffix.
+        if output is None or not (output.open(str(temporary), spec) and output.write_image(pixels) and output.close()):
+            said = output.geterror() if output else OpenImageIO.geterror()
+            raise OSError(0, " ".join(said.split()) or "unknown reason")
+
+
+def read_guidance(path: Path) -> tuple[Guidance, dict[str, str]]:
+    """A frame's guidance and its metadata.
+
+    Raises:
+        PlateError: the file can't be read or isn't guidance of this version.
+    """
+    image = OpenImageIO.ImageInput.open(str(path))
+    if image is None:
+        reason = " ".join(OpenImageIO.geterror().split())
+        raise PlateError(f"{path} can't be read: {reason}.", "Locate it again.")
+    with contextlib.closing(image):
+        spec = image.spec()
+        notes = {a.name: str(a.value) for a in spec.extra_attribs if a.name.startswith("relightgan/")}
+        if notes.get(FORMAT_NOTE) != GUIDANCE_FORMAT or not set(LAYERS) <= set(spec.channelnames):
+            raise PlateError(f"{path} isn't guidance that this version reads.", "Make it with `relightgan locate`.")
+        pixels = image.read_image("float")
+        if pixels is None or image.has_error:
+            reason = " ".join(image.geterror().split())
+            raise PlateError(f"{path} is damaged: {reason}.", "Locate it again.")
+    names = list(spec.channelnames)
+    pixels = pixels.reshape(spec.height, spec.width, len(names))[..., [names.index(name) for name in LAYERS]]
+    if not np.isfinite(pixels).all():
+        raise PlateError(f"{path} holds NaN or infinity.", "Locate it again.")
+    confidence = np.ascontiguousarray(np.clip(pixels[..., 3], 0, 1))
+    return Guidance(np.ascontiguousarray(pixels[..., :3]), pixels[..., 4:] > 0.5, confidence), notes
+
+
+# Private implementation
+
+
+def _not_written(path: Path, error: OSError) -> PlateError:
+    return PlateError(f"{path} can't be written: {error.strerror or error}.", "Check the folder, its rights and space.")
