@@ -96,6 +96,7 @@ def write_guidance(path: Path, guidance: Guidance, notes: Mapping[str, str]) -> 
     spec = OpenImageIO.ImageSpec(width, height, len(LAYERS), "half")
     spec.channelnames = LAYERS
     spec.attribute("compression", "zip")
+    spec.attribute("DateTime", "")  # else OpenImageIO adds the time: the same plate gives the same file
     for name, text in {FORMAT_NOTE: GUIDANCE_FORMAT, **notes}.items():
         spec.attribute(name, text)
     pixels = np.dstack([guidance.gain, guidance.confidence, guidance.least]).astype(np.float32)

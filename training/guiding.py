@@ -155,7 +155,7 @@ def photos_to_ask(
     style: str = "none",
     stop: Cancellation | None = None,
 ) -> tuple[Views, DepthMaps, np.ndarray]:
-    """Registered photos with their depths, and (n,) bool, which of them stand where they were found.
+    """Registered photos with their depths, and (n,) by how many stops each is off, see `lookups.own_day_errors`.
 
     For asking about pictures that aren't among them. What the fit left in the folder isn't made again; see
     `make_guidance` for arguments and errors.
@@ -173,7 +173,7 @@ def photos_to_ask(
 
         views, depths = _views_with_depths(registration, banks, settings, folder, key, device, done)
         errors = known[0] if known else own_day_errors(views, depths, done)
-    return views, depths, ~badly_placed(errors)
+    return views, depths, errors
 
 
 # Private implementation

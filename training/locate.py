@@ -6,7 +6,7 @@ Schoenberger and Frahm, CVPR 2016). A plate is located by itself alone, so that 
 """
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -22,7 +22,8 @@ from relightgan.training.sfm import pixels_of, project
 TRIED_PHOTOS = 12  # of the plate's day, most alike first, whose points are matched with the plate's
 PLATE_POINTS = 2000  # SIFT points of a plate
 LEAST_INLIERS = 24  # points of the solve that must agree about a camera,
-LEAST_INLIER_SHARE = 0.3  # and the share of all that were matched
+LEAST_INLIER_SHARE = 0.15  # and the share of all that were matched
+MOST_TRIES = 3  # cameras that are tried
 FIRM_INLIERS = 60  # so many settle the focal length, too, where neither artist nor file gave it
 POSE_ERROR_PX = 6.0  # at the size points are found at; wrong matches lie much farther off
 MOST_FOCAL_CHANGE = 1.25  # by which a guess of the focal length may be refined either way
@@ -97,8 +98,11 @@ class Locator:
         bounds = np.searchsorted(solve.seen_photo[order], np.arange(sum(registration.counts) + 1))
         self.sightings = [order[a:b] for a, b in itertools.pairwise(bounds)]
 
-    def locate(self, picture: np.ndarray, centre: tuple[float, float], focal_35mm: float | None) -> Camera | None:
-        """The camera of a plate; None where it can't be found.
+    def locate(self, picture: np.ndarray, centre: tuple[float, float], focal_35mm: float | None) -> Iterator[Camera]:
+        """Cameras that a plate may have been taken by, the most agreed on first.
+
+        A wrong one can gather points, too, where a set repeats itself or photos stand wrong; another must then be
+        looked for among the points that don't agree with it. What tells them apart is what photos show there.
 
         Args:
             picture: (H, W, 3) float32 sRGB-encoded, square pixels, about as bright as the photos.
@@ -108,17 +112,20 @@ class Locator:
         alike = self.features @ _unit(embed_photos(self.backbone, [picture])[0] - self.mean)
         points = find_points(picture, self.matching)
         places, targets, photos = self._known_points(points, np.argsort(-alike, kind="stable")[:TRIED_PHOTOS])
-        if len(places) < LEAST_INLIERS:
-            return None
-        size = points.size
-        given = focal_35mm is not None
-        focal = pixels_of(focal_35mm, size) if given else self._usual_focal() * max(size)
-        found = _pose(places, self.registration.solve.points[targets], focal, centre, size, given)
-        if found is None or len(targets) * LEAST_INLIER_SHARE > found[2].sum() or found[2].sum() < LEAST_INLIERS:
-            return None
-        pose, focal, inliers = found
-        lens = np.array([focal, focal, centre[0] * size[0], centre[1] * size[1], 0.0])
-        return Camera(pose, lens, size, int(inliers.sum()), len(places), self._shown(pose, lens, size, photos, targets))
+        size, given = points.size, focal_35mm is not None
+        guess = pixels_of(focal_35mm, size) if given else self._usual_focal() * max(size)
+        matched = len(places)
+        for _ in range(MOST_TRIES):
+            if len(places) < LEAST_INLIERS:
+                return
+            found = _pose(places, self.registration.solve.points[targets], guess, centre, size, given)
+            if found is None or found[2].sum() < max(LEAST_INLIERS, LEAST_INLIER_SHARE * matched):
+                return
+            pose, focal, inliers = found
+            lens = np.array([focal, focal, centre[0] * size[0], centre[1] * size[1], 0.0])
+            shown = self._shown(pose, lens, size, photos, targets[inliers])
+            yield Camera(pose, lens, size, int(inliers.sum()), matched, shown)
+            places, targets = places[~inliers], targets[~inliers]
 
     # Private implementation
 

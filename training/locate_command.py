@@ -23,6 +23,7 @@ from relightgan.core.progress import STYLES, cancellation, progress
 from relightgan.core.sequence import Sequence as FileSequence
 from relightgan.core.sequence import format_frames, parse_frames
 from relightgan.training.locate import Locator
+from relightgan.training.lookups import badly_placed
 from relightgan.training.plate_guidance import PlateViews
 from relightgan.training.run_photos import RunPhotos, load_run
 
@@ -106,11 +107,17 @@ class PlateFinder:
         # As the photos were registered with: points are told by their numbers.
         matching = replace(matching, max_points=config.registration.max_points)
         self.locator = Locator(
-            run.registration, run.banks, run.features[int(target)], run.backbone, matching, target, run.usable
+            run.registration,
+            run.banks,
+            run.features[int(target)],
+            run.backbone,
+            matching,
+            target,
+            ~badly_placed(run.errors),
         )
         guide = config.guidance
         self.views = PlateViews(
-            run.registration, run.views, run.depths, run.usable, target, guide.planes, guide.neighbours, guide.looks
+            run.registration, run.views, run.depths, run.errors, target, guide.planes, guide.neighbours, guide.looks
         )
         own = torch.from_numpy(np.nonzero(run.views.of_target == target)[0]).to(run.views.device)
         self.usual_stops = mean_stops(run.views.colour[own].permute(0, 2, 3, 1).cpu().numpy())
@@ -137,22 +144,20 @@ class PlateFinder:
         focal = self.focal_35mm if self.focal_35mm is not None else focal_in_file(plate.path)
         picture = linear_to_srgb(np.clip(small, 0, 1)).astype(np.float32)
         # 35 mm equivalents are of the frame that the comp sees; the picture is what there are pixels for.
-        camera = self.locator.locate(picture, centre, None if focal is None else focal * share)
-        if camera is None:
-            return Found(nothing, False, "not found among the photos of its day; no guidance.")
         raster = cv2.resize(small, (columns, rows), interpolation=cv2.INTER_AREA)
-        judged = self.views.guide(raster, camera)
-        if judged.off is None:
-            return Found(nothing, False, "placed, but too little of it was photographed on its day; no guidance.")
-        if not judged.agrees:
-            words = f"placed, but {judged.off:.2f} stops off what its day's photos predict; no guidance."
-            return Found(nothing, False, words)
-        guidance = judged.guidance
-        words = (
-            f"placed by {camera.inliers} points, {judged.off:.2f} stops off its day's photos; "
-            f"{np.mean(guidance.confidence > 0):.0%} of it was seen on the other day."
-        )
-        return Found(guidance, True, words)
+        words = "not found among the photos of its day; no guidance."
+        for camera in self.locator.locate(picture, centre, None if focal is None else focal * share):
+            judged = self.views.guide(raster, camera)
+            if judged.agrees:
+                words = (
+                    f"placed by {camera.inliers} points, {judged.off:.2f} stops off its day's photos; "
+                    f"{np.mean(judged.guidance.confidence > 0):.0%} of it was seen on the other day."
+                )
+                return Found(judged.guidance, True, words)
+            words = "placed, but too little of it was photographed on its day; no guidance."
+            if judged.off is not None:
+                words = f"placed, but {judged.off:.2f} stops off what its day's photos predict; no guidance."
+        return Found(nothing, False, words)
 
 
 def parser() -> argparse.ArgumentParser:

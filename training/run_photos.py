@@ -36,7 +36,7 @@ class RunPhotos:
         registration: of both.
         views: the registered photos.
         depths: of them.
-        usable: (n,) bool, which of them stand where they were found.
+        errors: (n,) by how many stops each differs from what its own day's predict; NaN where none do.
         digest: names the photos as looks do, see `core.guidance_files.photos_digest`.
     """
 
@@ -47,7 +47,7 @@ class RunPhotos:
     registration: Registration
     views: Views
     depths: DepthMaps
-    usable: np.ndarray
+    errors: np.ndarray
     digest: str
 
 
@@ -84,12 +84,12 @@ def load_run(run_dir: Path, device: torch.device, style: str, stop: Cancellation
         raise TrainingError(f"The photos of {run_dir} couldn't be put into one world.", FIX)
     banks = tuple(PhotoBank(side.bank.photos[: side.train], side.bank.paths[: side.train]) for side in (source, target))
     ids = [f"{photo.id} {config.photo_px}" for bank in banks for photo in bank.photos]
-    views, depths, usable = photos_to_ask(
+    views, depths, errors = photos_to_ask(
         registration, banks, ids, config.guidance, run_dir / "guidance", device, style, stop
     )
     named = {side.name: {"training_photos": [p.id for p in side.photos[: side.train]]} for side in (source, target)}
     digest = photos_digest(named)
-    return RunPhotos(config, (banks[0], banks[1]), (a, b), backbone, registration, views, depths, usable, digest)
+    return RunPhotos(config, (banks[0], banks[1]), (a, b), backbone, registration, views, depths, errors, digest)
 
 
 # Private implementation

@@ -1,0 +1,259 @@
+"""Correction of gain grids by guidance, and guidance on disk; looks that read a grid so are in tests/training."""
+
+import dataclasses
+import re
+
+import numpy as np
+import OpenImageIO
+import pytest
+
+from relightgan.core import cli
+from relightgan.core.errors import LookError, PlateError
+from relightgan.core.guidance import (
+    LEAST_CONFIDENCE,
+    MOST_STOPS,
+    Guidance,
+    brightness_steps,
+    check_grid,
+    corrected,
+    finer,
+    sliced,
+    upsampled,
+)
+from relightgan.core.guidance_files import (
+    DIRECTION_NOTE,
+    PHOTOS_NOTE,
+    GuidanceFiles,
+    photos_digest,
+    read_guidance,
+    write_guidance,
+)
+from relightgan.core.look import load_look
+from relightgan.core.session import LookSession
+
+DEPTH = 4
+RASTER = (24, 32)
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+def light_of(rng, block=4):
+    """A plate of patches of many brightnesses, one to a pixel of the raster."""
+    light = np.exp2(rng.uniform(-5, 2, (*RASTER, 1)) + rng.uniform(-0.3, 0.3, (*RASTER, 3))).astype(np.float32)
+    return np.repeat(np.repeat(light, block, axis=0), block, axis=1)
+
+
+def operator_of(rng, light, stops=1.0):
+    anchor = np.float32(np.log2(light.mean(axis=-1)).mean())
+    grid = rng.uniform(-stops, stops, (3 * DEPTH, 3, 4)).astype(np.float32)
+    return {"grid": grid, "anchor": anchor.reshape(1, 1, 1)}
+
+
+def on_raster(light):
+    """Means of blocks, as the raster's pixels see the plate."""
+    rows, columns = RASTER
+    return light.reshape(rows, light.shape[0] // rows, columns, -1, 3).mean(axis=(1, 3))
+
+
+def gains(operator, light):
+    return sliced(operator["grid"], brightness_steps(light, float(operator["anchor"][0, 0, 0]), DEPTH))
+
+
+def guidance_of(gain, confidence=1.0, least=False):
+    shape = gain.shape[:2]
+    return Guidance(gain.astype(np.float32), np.full(gain.shape, least), np.broadcast_to(np.float32(confidence), shape))
+
+
+def test_a_finer_grid_gives_the_same_gains(rng):
+    light = light_of(rng)
+    operator = operator_of(rng, light)
+    assert finer(operator["grid"]).shape == (3 * DEPTH, 9, 12)
+    again = gains({**operator, "grid": finer(operator["grid"])}, light)
+    np.testing.assert_allclose(again, gains(operator, light), atol=1e-6)
+
+
+def test_a_wrong_grid_moves_to_what_guidance_says(rng):
+    light = light_of(rng)
+    operator, truth = operator_of(rng, light), operator_of(rng, light)
+    wanted = gains(truth, on_raster(light))
+    before = np.abs(gains(operator, light) - gains(truth, light)).mean()
+    after = np.abs(gains(corrected(operator, light, guidance_of(wanted)), light) - gains(truth, light)).mean()
+    assert after < 0.4 * before
+
+
+def test_a_right_grid_stays_as_it_was(rng):
+    light = light_of(rng)
+    operator = operator_of(rng, light)
+    same = corrected(operator, light, guidance_of(gains(operator, on_raster(light))))
+    np.testing.assert_allclose(gains(same, light), gains(operator, light), atol=1e-4)
+
+
+def test_without_confidence_the_operator_itself_comes_back(rng):
+    light = light_of(rng)
+    operator = operator_of(rng, light)
+    for confidence in (0.0, LEAST_CONFIDENCE - 0.01):
+        assert corrected(operator, light, guidance_of(np.ones((*RASTER, 3)), confidence)) is operator
+
+
+def test_guidance_that_contradicts_the_look_throughout_changes_nothing(rng):
+    light = light_of(rng)
+    operator = operator_of(rng, light, stops=0.1)
+    assert corrected(operator, light, guidance_of(np.full((*RASTER, 3), 2.5))) is operator
+    assert corrected(operator, light, guidance_of(np.full((*RASTER, 3), 1.0))) is not operator
+
+
+def test_a_few_pixels_far_off_change_little(rng):
+    light = light_of(rng)
+    operator = operator_of(rng, light)
+    gain = gains(operator, on_raster(light))
+    gain[5, 7] += 100.0
+    changed = corrected(operator, light, guidance_of(gain))
+    assert np.abs(gains(changed, light) - gains(operator, light)).max() < MOST_STOPS
+    assert np.abs(gains(changed, light) - gains(operator, light)).mean() < 0.05
+
+
+def test_where_the_other_day_was_clipped_gains_only_rise(rng):
+    light = light_of(rng)
+    operator = operator_of(rng, light, stops=0.2)
+    own = gains(operator, on_raster(light))
+    lower = corrected(operator, light, guidance_of(own - 1, least=True))
+    np.testing.assert_allclose(gains(lower, light), gains(operator, light), atol=1e-4)
+    higher = corrected(operator, light, guidance_of(own + 1, least=True))
+    assert (gains(higher, light) - gains(operator, light)).mean() > 0.5
+
+
+def test_the_far_side_of_a_frame_is_left_more_alone_than_what_guidance_saw(rng):
+    light = light_of(rng)
+    operator = operator_of(rng, light)
+    confidence = np.zeros(RASTER, np.float32)
+    confidence[:, :6] = 1
+    guidance = guidance_of(gains(operator, on_raster(light)) + 1, confidence)
+    change = np.abs(gains(corrected(operator, light, guidance), light) - gains(operator, light)).mean(axis=(0, 2))
+    assert change[:10].mean() > 0.7
+    assert change[-10:].mean() < 0.2
+
+
+def test_a_plate_four_times_brighter_is_corrected_alike(rng):
+    light = light_of(rng)
+    operator = operator_of(rng, light)
+    guidance = guidance_of(gains(operator, on_raster(light)) + rng.uniform(-1, 1, (*RASTER, 3)))
+    brighter = {**operator, "anchor": operator["anchor"] + 2}
+    np.testing.assert_allclose(
+        corrected(brighter, light * 4, guidance)["grid"], corrected(operator, light, guidance)["grid"], atol=1e-4
+    )
+
+
+def test_the_shown_guidance_doesnt_mix_with_what_is_unknown():
+    gain, confidence = np.zeros((4, 6, 3), np.float32), np.zeros((4, 6), np.float32)
+    gain[:, :3], confidence[:, :3] = 1.5, 0.8
+    shown = upsampled(guidance_of(gain, confidence), 40, 60)
+    assert shown.shape == (40, 60, 3)
+    np.testing.assert_allclose(shown[:, :30], 1.5, atol=1e-5)
+    assert not shown[:, 40:].any()
+
+
+def test_looks_that_read_no_such_grid_are_refused(identity_look, darken_grid_look):
+    for path in (identity_look, darken_grid_look):
+        with pytest.raises(LookError, match="relight"):
+            check_grid(LookSession(load_look(path), "cpu"))
+
+
+# On disk
+
+
+def written(path, rng, digest="abc", direction="ab"):
+    gain = rng.normal(size=(*RASTER, 3)).astype(np.float16).astype(np.float32)
+    least = rng.random((*RASTER, 3)) > 0.5
+    confidence = rng.random(RASTER).astype(np.float16).astype(np.float32)
+    write_guidance(path, Guidance(gain, least, confidence), {PHOTOS_NOTE: digest, DIRECTION_NOTE: direction})
+    return gain, least, confidence
+
+
+def test_guidance_comes_back_as_it_was_written(tmp_path, rng):
+    gain, least, confidence = written(tmp_path / "new" / "g.exr", rng)
+    found, notes = read_guidance(tmp_path / "new" / "g.exr")
+    np.testing.assert_array_equal(found.gain, gain)
+    np.testing.assert_array_equal(found.least, least)
+    np.testing.assert_array_equal(found.confidence, confidence)
+    assert notes[PHOTOS_NOTE] == "abc"
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["g.exr"]
+
+
+def test_what_is_no_guidance_is_refused_by_name(tmp_path, rng, tiny_plates):
+    plate = tiny_plates.write_exr(tmp_path / "p.exr", tiny_plates.rgb_channels(tiny_plates.texture(20, 30)), "half")
+    with pytest.raises(PlateError, match=r"p\.exr isn't guidance.*relightgan locate"):
+        read_guidance(plate)
+    with pytest.raises(PlateError, match=r"missing\.exr can't be read"):
+        read_guidance(tmp_path / "missing.exr")
+    written(tmp_path / "g.exr", rng)
+    whole = (tmp_path / "g.exr").read_bytes()
+    (tmp_path / "g.exr").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(PlateError, match=r"g\.exr"):
+        read_guidance(tmp_path / "g.exr")
+
+
+def test_nan_in_guidance_is_an_error(tmp_path):
+    gain = np.zeros((*RASTER, 3), np.float32)
+    gain[0, 0, 0] = np.nan
+    write_guidance(tmp_path / "g.exr", guidance_of(gain), {})
+    with pytest.raises(PlateError, match="NaN"):
+        read_guidance(tmp_path / "g.exr")
+
+
+def test_guidance_of_other_photos_or_the_other_direction_is_refused(tmp_path, rng, darken_grid_look):
+    look = load_look(darken_grid_look)
+    photos = {"source": {"training_photos": ["1"]}, "target": {"training_photos": ["2"]}}
+    look = dataclasses.replace(look, facts=dataclasses.replace(look.facts, dataset=photos, direction="ab"))
+    for number, (digest, direction) in enumerate(
+        [(photos_digest(photos), "ab"), ("other", "ab"), (photos_digest(photos), "ba")]
+    ):
+        written(tmp_path / f"g.{number:04}.exr", rng, digest, direction)
+    files = GuidanceFiles(str(tmp_path / "g.%04d.exr"), look)
+    assert files.read(0).confidence.shape == RASTER
+    with pytest.raises(PlateError, match=r"0001\.exr was located among other photos"):
+        files.read(1)
+    with pytest.raises(PlateError, match=r"0002\.exr is for the direction ba.*--direction ab"):
+        files.read(2)
+
+
+def test_a_folder_that_cant_be_made_is_an_error_that_names_the_file(tmp_path, rng):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(PlateError, match=r"g\.exr can't be written"):
+        written(tmp_path / "file" / "g.exr", rng)
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["--frames", "1-3"], r"lacks frame 3"),
+        (["--frames", "1-2"], r"no grid|in another way"),
+        (["--frames", "1", "--temporal-blend", "0.5"], r"lacks frame 3"),
+    ],
+)
+def test_infer_names_missing_guidance_and_looks_that_cant_be_guided(
+    tmp_path, rng, tiny_plates, darken_grid_look, capsys, more, said
+):
+    clip = tiny_plates.write_clip(tmp_path / "clip", range(1, 4))
+    for frame in (1, 2):
+        written(tmp_path / f"g.{frame:04}.exr", rng)
+    words = [str(darken_grid_look), clip, str(tmp_path / "out.%04d.exr"), "--guidance", str(tmp_path / "g.%04d.exr")]
+    assert cli.main(["infer", *words, "--device", "cpu", *more]) == 1
+    error = capsys.readouterr().err
+    assert [line for line in error.splitlines() if "Error" in line]
+    assert re.search(said, error)
+    assert not list(tmp_path.glob("out*"))
+
+
+def test_the_aov_guidance_needs_guidance(tmp_path, tiny_plates, darken_grid_look, capsys):
+    clip = tiny_plates.write_clip(tmp_path / "clip", range(1, 2))
+    assert cli.main(["infer", str(darken_grid_look), clip, str(tmp_path / "o.%04d.exr"), "--aovs", "guidance"]) == 2
+    assert "Give --guidance" in capsys.readouterr().err
+
+
+def test_the_header_holds_no_date(tmp_path, rng):
+    written(tmp_path / "g.exr", rng)
+    spec = OpenImageIO.ImageBuf(str(tmp_path / "g.exr")).spec()
+    assert not spec.getattribute("DateTime")
