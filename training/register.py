@@ -25,7 +25,7 @@ from relightgan.training.register_settings import RegisterSettings
 from relightgan.training.sfm import LEAST_PHOTOS, Features, Matches, Solve, put_together, solve_cameras
 
 PART_PAIRS = 500  # pairs of photos that are matched between two savings
-FORMAT = 2  # of what is kept; a new number when the same input would give something else
+FORMAT = 3  # of what is kept; a new number when the same input would give something else
 
 
 @dataclasses.dataclass(frozen=True)

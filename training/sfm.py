@@ -29,6 +29,7 @@ USUAL_FOCAL = 1.2  # of the long side, where nothing is known; it is refined
 LEAST_IN_TWO_VIEWS = 15  # matches of a pair of photos
 LEAST_PHOTOS = 3  # of a solve worth keeping
 START_INLIERS = 60  # matches that the two photos must share from which a solve grows
+MOST_STARTS = 20  # of solves, when one doesn't take in the photos; each costs a second or so
 JOIN_INLIERS = 20  # points that a photo must share with the solve to join it
 FIRM_SIGHTINGS = 40  # and those it must show in the end; of 511 photos of the statue set 4 have fewer, 2 stand wrong
 ADJUSTING_ROUNDS = 10  # of an adjustment, at most; the next one goes on from there
@@ -128,7 +129,8 @@ def solve_cameras(
     stop.check()
     if not found:
         return None
-    solve = without_loose_photos(_solve_of(found[0]))
+    # A solve that grew from a bad pair stays small; COLMAP then starts another.
+    solve = without_loose_photos(_solve_of(max(found.values(), key=lambda model: model.num_reg_images())))
     return solve if len(solve.photos) >= LEAST_PHOTOS else None
 
 
@@ -241,7 +243,8 @@ def pixels_of(focal_35mm: float | None, size: tuple[int, int]) -> float:
 def _mapping_options(seed: int) -> pycolmap.IncrementalPipelineOptions:
     options = pycolmap.IncrementalPipelineOptions()
     options.min_num_matches = LEAST_IN_TWO_VIEWS
-    options.multiple_models = False
+    options.multiple_models = True
+    options.max_num_models = MOST_STARTS
     options.min_model_size = LEAST_PHOTOS
     options.extract_colors = False
     options.ba_global_frames_ratio = options.ba_global_points_ratio = GROWTH

@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -191,3 +192,14 @@ def test_photos_held_upright_show_the_set_upright():
     turn = upright(np.stack([quarter, quarter]))
     np.testing.assert_allclose(turn @ [0, 0, 1], [0, 0, 1], atol=1e-9)
     assert np.linalg.det(turn) == pytest.approx(1)
+
+
+@pytest.mark.slow  # about 80 s
+def test_the_sample_photos_register_though_their_best_pair_leads_nowhere(tmp_path, capsys):
+    # The pair that COLMAP tries first gives a solve of three photos, with a focal length four times off.
+    courtyard = Path(__file__).resolve().parents[2] / "examples" / "courtyard"
+    days = [str(courtyard / day) for day in ("cloudy_day", "sunny_day")]
+    assert main(["photos", *days, "--register", "--out", str(tmp_path)]) == 0
+    joined = re.findall(r"photos of \w+ that joined +(\d+) of 88", capsys.readouterr().out)
+    assert len(joined) == 2
+    assert min(map(int, joined)) >= 80
