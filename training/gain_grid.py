@@ -187,13 +187,17 @@ class GainGridNet(nn.Module):
         super().__init__()
         self.settings = settings
         w = settings.width
-        self.enter = conv(3 * UNSHUFFLE**2, 2 * w)
-        self.middle = block(2 * w, 4 * w, stride=2)  # 1/8 of the proxy: the grid's own raster
+        self.enter = conv(3 * UNSHUFFLE**2, 2 * w)  # 1/4 of the proxy: the grid's own raster
+        self.middle = block(2 * w, 4 * w, stride=2)  # 1/8 of the proxy
         self.bottom = nn.Sequential(block(4 * w, 6 * w, stride=2), block(6 * w, 6 * w))
         self.whole = nn.Sequential(nn.Linear(6 * w, 6 * w), nn.SiLU(), nn.Linear(6 * w, 6 * w))
         self.merge = nn.Sequential(conv(10 * w, 5 * w), nn.SiLU(), conv(5 * w, 5 * w), nn.SiLU())
         self.leave = nn.Conv2d(5 * w, 3 * settings.depth, 1)
-        for parameter in self.leave.parameters():
+        # The grid is twice as fine as the features that know the place: shadow edges follow those of the plate.
+        self.narrow = nn.Conv2d(5 * w, 2 * w, 1)
+        self.refine = nn.Sequential(nn.SiLU(), conv(4 * w, 2 * w), nn.SiLU(), conv(2 * w, 2 * w), nn.SiLU())
+        self.leave_fine = nn.Conv2d(2 * w, 3 * settings.depth, 1)
+        for parameter in (*self.leave.parameters(), *self.leave_fine.parameters()):
             nn.init.zeros_(parameter)  # starts as the identity: no gain anywhere
         # With random numbers of its own, so that every other weight starts as it would without it.
         with torch.random.fork_rng(devices=[]):
@@ -217,8 +221,8 @@ class GainGridNet(nn.Module):
 
         Returns:
             grid: (N, 3 * depth, gh, gw) log2 gain in stops; anchor: (N, 1, 1, 1) the frame's mean log2 luminance;
-            doubt: (N, 1, gh, gw) the error to expect of the gains in a cell, in stops. It looks at the features and
-            doesn't change them: no gradient of it reaches the gains.
+            doubt: (N, 1, h, w) the error to expect of the gains in a cell of a coarser raster, in stops. It looks at the
+            features and doesn't change them: no gradient of it reaches the gains.
         """
         return self.from_proxy(self.proxy(plate))
 
@@ -227,13 +231,16 @@ class GainGridNet(nn.Module):
         anchor = log_luminance(proxy).mean(dim=(2, 3), keepdim=True)
         stops = log2(proxy.clamp(min=DARKEST_LINEAR)) - anchor
         low, high = GUIDE_STOPS
-        fine = self.middle(self.enter(F.pixel_unshuffle(stops.clamp(low, high) * 0.4, UNSHUFFLE)))
-        coarse = self.bottom(fine)
+        fine = self.enter(F.pixel_unshuffle(stops.clamp(low, high) * 0.4, UNSHUFFLE))
+        middle = self.middle(fine)
+        coarse = self.bottom(middle)
         coarse = coarse + self.whole(coarse.mean(dim=(2, 3)))[:, :, None, None]
-        x = self.merge(torch.cat([F.interpolate(coarse, scale_factor=2.0, mode="nearest"), fine], dim=1))
+        x = self.merge(torch.cat([F.interpolate(coarse, scale_factor=2.0, mode="nearest"), middle], dim=1))
+        edges = self.refine(torch.cat([F.interpolate(self.narrow(x), scale_factor=2.0, mode="nearest"), fine], dim=1))
+        broad = F.interpolate(self.leave(x), scale_factor=2.0, mode="bilinear", align_corners=False)
         limit = self.settings.max_stops
         doubt = F.softplus(self.doubt(x.detach())) + LEAST_DOUBT_STOPS
-        return torch.tanh(self.leave(x) / limit) * limit, anchor, doubt
+        return torch.tanh((broad + self.leave_fine(edges)) / limit) * limit, anchor, doubt
 
 
 def proxy_size(height: int, width: int, long_side: int) -> tuple[int, int]:

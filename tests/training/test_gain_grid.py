@@ -164,10 +164,10 @@ def test_any_size_will_do(look, height, width):
     plate = plates(height, width)
     relit, grid, anchor, doubt, gain, confidence = look(plate, WHOLE)
     assert relit.shape == gain.shape == plate.shape
-    assert (doubt.shape, confidence.shape) == ((1, 1, *grid.shape[2:]), (1, 1, height, width))
     assert torch.isfinite(relit).all()
     proxy_height, proxy_width = proxy_size(height, width, 64)
-    assert grid.shape == (1, 12, proxy_height // 8, proxy_width // 8)
+    assert (doubt.shape, confidence.shape) == ((1, 1, proxy_height // 8, proxy_width // 8), (1, 1, height, width))
+    assert grid.shape == (1, 12, proxy_height // 4, proxy_width // 4)
     assert anchor.shape == (1, 1, 1, 1)
 
 
@@ -286,7 +286,8 @@ def test_gains_stay_within_their_limit():
 def test_every_weight_learns():
     torch.manual_seed(0)
     net = GainGridNet(SMALL)
-    torch.nn.init.normal_(net.leave.weight, std=0.5)
+    for last in (net.leave, net.leave_fine):
+        torch.nn.init.normal_(last.weight, std=0.5)
     plate = plates(48, 64)
     grid, anchor, doubt = net(plate)
     (apply_grid(plate, WHOLE, grid, anchor, SMALL.depth).square().mean() + doubt.mean()).backward()
