@@ -39,6 +39,7 @@ of the day's photos, refined where enough points are recognised.
 """
 PLATE_PX = 1280  # long side that plates are looked at with, at most; points are found at half of it
 COLOUR_SPACE = "lin_rec709"  # of photos, and so of guidance
+EXPOSURE_STEPS = 16  # to a stop, in which plates are brought to the brightness of photos
 FOCAL_NOTE = "Exif:FocalLengthIn35mmFilm"
 
 
@@ -133,7 +134,9 @@ class PlateFinder:
         scale = min(1.0, PLATE_PX / max(square))
         size = (max(1, round(square[0] * scale)), max(1, round(square[1] * scale)))
         small = cv2.resize(light, size, interpolation=cv2.INTER_AREA)
-        small = small * np.float32(2.0 ** (self.usual_stops - mean_stops(small)))
+        # In whole steps, so that the same plate with another exposure gives the same bits.
+        brighter = round((self.usual_stops - mean_stops(small)) * EXPOSURE_STEPS) / EXPOSURE_STEPS
+        small = small * np.float32(2.0**brighter)
         rows, columns = self.views.raster(size)
         nothing = Guidance(
             np.zeros((rows, columns, 3), np.float32),
@@ -221,6 +224,7 @@ def focal_in_file(path: Path) -> float | None:
     """The 35 mm equivalent focal length in a file's metadata; None where it has none."""
     image = OpenImageIO.ImageInput.open(str(path))
     if image is None:
+        OpenImageIO.geterror()  # taken note of: it would be printed in the end
         return None
     with closing(image):
         focal = float(image.spec().get_float_attribute(FOCAL_NOTE, 0.0))
