@@ -4,8 +4,11 @@ Flips and colour changes are left out on purpose: they would destroy the directi
 what is to be learned. Small rolls, zooms and shifts only move the camera.
 """
 
+import functools
 import math
+import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -102,8 +105,19 @@ def draw_photos(
     Returns:
         The crops (N, 3, h, w), sRGB-encoded (`srgb_log`), and (N, 2, 3) from their x, y in 0..1 to their photos'.
     """
-    crops, matrices = zip(*(draw_crop(rng, bank.image(int(photo)), size) for photo in photos), strict=True)
+    seeds = rng.integers(2**63, size=len(photos))  # one each, so that it doesn't matter who is done first
+
+    def draw(photo: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        return draw_crop(np.random.default_rng(seed), bank.image(photo), size)
+
+    crops, matrices = zip(*workers().map(draw, photos.tolist(), seeds.tolist()), strict=True)
     return to_tensor(crops), np.stack(matrices)
+
+
+@functools.cache
+def workers() -> ThreadPoolExecutor:
+    """Threads that decode and cut crops side by side; a GPU would wait for one alone."""
+    return ThreadPoolExecutor(os.cpu_count() or 1, "crops")
 
 
 def draw_crop(rng: np.random.Generator, image: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from relightgan.training.batches import sample_affine
+from relightgan.training.batches import sample_affine, workers
 from relightgan.training.gain_grid import pixel_positions
 from relightgan.training.guidance import GuidanceMaps
 from relightgan.training.targets import CLIPPED, DARK_FLOOR, GainSamples
@@ -61,11 +61,13 @@ def guided_lesson(maps: GuidanceMaps, rows: np.ndarray, matrices: np.ndarray, pl
     small = F.avg_pool2d(plate, LESSON_SHRINK)
     height, width = small.shape[-2:]
     side = np.array([maps.weight.shape[2], maps.weight.shape[1]], float)
-    wanted = np.empty((len(rows), height, width, 4), np.float32)
-    for row, matrix, found in zip(rows, matrices, wanted, strict=True):
+
+    def look_up(row: int, matrix: np.ndarray) -> np.ndarray:
         weight = maps.weight[row].astype(np.float32)[..., None]
         known = np.concatenate([maps.colour[row].astype(np.float32) * weight, weight], axis=2)
-        found[:] = sample_affine(known, matrix[:, :2] * side[:, None], matrix[:, 2] * side, (height, width))
+        return sample_affine(known, matrix[:, :2] * side[:, None], matrix[:, 2] * side, (height, width))
+
+    wanted = np.stack(list(workers().map(look_up, rows.tolist(), matrices)))
     weight = np.where(wanted[..., 3:] > FAINTEST, wanted[..., 3:], 0)
     colour = wanted[..., :3] / np.maximum(wanted[..., 3:], FAINTEST)
     position = pixel_positions(height, width, torch.tensor([0.0, 0.0, 1.0, 1.0]))
