@@ -221,8 +221,8 @@ class GainGridNet(nn.Module):
 
         Returns:
             grid: (N, 3 * depth, gh, gw) log2 gain in stops; anchor: (N, 1, 1, 1) the frame's mean log2 luminance;
-            doubt: (N, 1, h, w) the error to expect of the gains in a cell of a coarser raster, in stops. It looks at the
-            features and doesn't change them: no gradient of it reaches the gains.
+            doubt: (N, 1, h, w) the error to expect of the gains in a cell of a coarser raster, in stops. It looks at
+            the features and doesn't change them: no gradient of it reaches the gains.
         """
         return self.from_proxy(self.proxy(plate))
 
