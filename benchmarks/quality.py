@@ -37,6 +37,7 @@ def main(argv: Sequence[str]) -> int:
         "directions": {},
     }
     pages = []
+    guided = {"ab": words.ab_guidance, "ba": words.ba_guidance}
     for direction, looks in (("ab", words.ab), ("ba", words.ba)):
         source, target = (photos[side] for side in direction.upper())
         common = {"looks": tuple(looks), "direction": direction, "device": words.device, "window": words.window}
@@ -47,6 +48,7 @@ def main(argv: Sequence[str]) -> int:
                 source_photos=source,
                 target_photos=target,
                 oracles=not words.no_oracles,
+                guidance=guided[direction],
                 **common,
             ),
             **{path.name: Request(clip=path, blends=tuple(words.blend), **common) for path in clips},
@@ -112,6 +114,10 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="the statue set, or one laid out alike")
     parser.add_argument("--ab", nargs="*", type=Path, default=[], metavar="LOOK.onnx", help="looks that make A like B")
     parser.add_argument("--ba", nargs="*", type=Path, default=[], metavar="LOOK.onnx", help="looks that make B like A")
+    for side, plates in (("ab", "A"), ("ba", "B")):
+        parser.add_argument(
+            f"--{side}-guidance", type=Path, metavar="DIR", help=f"<view>.exr from `relightgan locate` of {plates}"
+        )
     parser.add_argument("--blend", nargs="+", type=float, default=[0.0, 1.0], help="temporal blends (default: 0 1)")
     parser.add_argument("--window", type=int, default=2, help="frames to either side (default: 2)")
     parser.add_argument("--no-oracles", action="store_true", help="leave out the fits to the truth (minutes)")

@@ -15,14 +15,17 @@ from typing import Any
 import numpy as np
 
 from relightgan.core.errors import EXIT_DONE, PhotoError, UsageError
+from relightgan.core.guidance import GRID
 from relightgan.core.look import load_look
 from relightgan.core.progress import STYLES, cancellation, progress
 from relightgan.core.session import LookSession
 from relightgan.training.baselines import NearPhotos, Pool, near_photos, pool_photos
 from relightgan.training.evaluation import (
+    GUIDED,
     SIDES,
     View,
     find_views,
+    guided_method,
     look_method,
     measure_views,
     nearest_method,
@@ -50,6 +53,9 @@ examples:
   and against colour transfer, what could be reached at best, and a clip; with pictures
     relightgan evaluate look.onnx --pairs test/pairs --source-photos day1 --target-photos day2 --oracles \\
         --clip clips/clip1 --blend 0 0.5 1 --out report
+  also corrected by what photos saw where the views were taken
+    relightgan locate test/pairs/A/%04d.exr --run look_run --out located/%04d.exr
+    relightgan evaluate look.onnx --pairs test/pairs --guidance located
   only the clip, as JSON on stdout
     relightgan evaluate look.onnx --clip clips/clip1 --json
 
@@ -74,6 +80,7 @@ class Request:
     window: int = 2  # frames to either side of the blend
     device: str = "auto"  # as `relightgan infer`
     pictures: Path | None = None  # folder for a picture per view; none when None
+    guidance: Path | None = None  # folder with <view>.exr from `relightgan locate`: looks with a grid also guided
 
 
 def main(argv: Sequence[str]) -> int:
@@ -136,12 +143,16 @@ def evaluate(request: Request, style: str = "none", check: Callable[[], None] = 
             methods += transfer_methods(*pools)
             methods.append(nearest_method(near_folders(request.source_photos, request.target_photos, check)))
         methods += [look_method(name, session) for name, session in sessions.items()]
+        if request.guidance is not None:
+            correctable = {name: session for name, session in sessions.items() if GRID in session.look.facts.operators}
+            methods += [guided_method(name, session, request.guidance) for name, session in correctable.items()]
+        shown_names = [method.name for method in methods if method.name.removesuffix(GUIDED) in looks]
         methods += oracle_methods() if request.oracles else []
         with progress(len(views), "views", style) as shown:
 
             def on_view(view: View, relit: dict[str, np.ndarray]) -> None:
                 if request.pictures is not None and looks:
-                    write_view_picture(request.pictures, view, {name: relit[name] for name in looks})
+                    write_view_picture(request.pictures, view, {name: relit[name] for name in shown_names})
                 shown.advance()
                 check()
 
@@ -238,6 +249,8 @@ def request_of(words: argparse.Namespace) -> Request:
     Raises:
         UsageError: options that don't go together.
     """
+    if words.guidance is not None and words.pairs is None:
+        raise UsageError("--guidance is measured on paired views, and there are none.", "Give --pairs.")
     if (words.source_photos is None) != (words.target_photos is None):
         raise UsageError("Pooled colour transfer needs both dumps.", "Give --source-photos and --target-photos.")
     return Request(
@@ -252,6 +265,7 @@ def request_of(words: argparse.Namespace) -> Request:
         window=words.window,
         device=words.device,
         pictures=None if words.out is None else words.out / "views",
+        guidance=words.guidance,
     )
 
 
@@ -270,6 +284,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--target-photos", type=Path, metavar="DIR", help="photos of the light that is wanted")
     parser.add_argument(
         "--direction", choices=tuple(SIDES), default="", help="ab: A is relit, B is the truth (default: the look's own)"
+    )
+    parser.add_argument(
+        "--guidance", type=Path, metavar="DIR", help="<view>.exr from `relightgan locate`: measures guided looks too"
     )
     parser.add_argument("--oracles", action="store_true", help="also fit a matrix, a LUT and a gain grid to the truth")
     parser.add_argument(

@@ -15,6 +15,8 @@ from relightgan.core.clips import PLATE_SUFFIXES, display_to_working, is_display
 from relightgan.core.colour import DEFAULT_WORKING_SPACE
 from relightgan.core.errors import LookError, PlateError
 from relightgan.core.frames import read_mask, read_plate
+from relightgan.core.guidance import check_grid
+from relightgan.core.guidance_files import GuidanceFiles
 from relightgan.core.pipeline import Settings, relight_frame
 from relightgan.core.plate import Plate
 from relightgan.core.session import LookSession
@@ -23,6 +25,7 @@ from relightgan.training.metrics import BRIGHTER, exposure_error, mean_figures, 
 
 SIDES = {"ab": ("A", "B"), "ba": ("B", "A")}
 UNTOUCHED = "input unchanged"
+GUIDED = ", guided"  # behind a look's name, where it is corrected by guidance
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,24 @@ def look_method(name: str, session: LookSession, settings: Settings | None = Non
         return relight_frame(1, lambda _: view.plate, (1,), session, chosen).rgb
 
     return Method(name, relight)
+
+
+def guided_method(name: str, session: LookSession, folder: Path) -> Method:
+    """A look corrected by guidance, `<view>.exr` of a folder that `relightgan locate` made.
+
+    Raises:
+        LookError: the look has no grid that guidance could correct.
+    """
+    check_grid(session)
+
+    def relight(view: View) -> np.ndarray:
+        path = folder / f"{view.name}.exr"
+        files = GuidanceFiles(str(path), session.look)
+        if not path.is_file():
+            raise PlateError(f"There is no guidance {path}.", "Locate the views with `relightgan locate`.")
+        return relight_frame(1, lambda _: view.plate, (1,), session, Settings(), guidance=files.read).rgb
+
+    return Method(name + GUIDED, relight)
 
 
 def untouched_method() -> Method:

@@ -1,15 +1,24 @@
 import json
+from dataclasses import replace
 
 import cv2
 import numpy as np
 import OpenImageIO
 import pytest
+import torch
 
 from relightgan.core.cli import main as relightgan
 from relightgan.core.errors import LookError, PlateError, UsageError
+from relightgan.core.guidance import Guidance
+from relightgan.core.guidance_files import DIRECTION_NOTE, PHOTOS_NOTE, photos_digest, write_guidance
+from relightgan.training import recipe_relight
+from relightgan.training.batches import TrainingData
 from relightgan.training.evaluate import Request, evaluate, look_names, pool_folder, told_direction
 from relightgan.training.evaluation import UNTOUCHED, Method, find_views, measure_views, untouched_method
 from relightgan.training.evaluation_clip import TRUTH, find_clip, measure_clip
+from relightgan.training.export import export_look
+from relightgan.training.gain_grid import GainGridSettings
+from relightgan.training.guidance import GuidanceMaps
 
 SIZE = (48, 64)
 FRAMES = range(1, 6)
@@ -82,6 +91,52 @@ def test_a_look_that_changes_nothing_scores_what_the_input_scores(pairs, identit
     assert methods["identity"]["views"] == methods[UNTOUCHED]["views"]
     assert methods["identity"]["mean"]["gain_correlation"]["mean"] == 0.0
     assert set(methods["identity"]["views"]) == {"0000", "0001"}
+
+
+@pytest.fixture(scope="module")
+def fresh_look(tmp_path_factory):
+    """A look of the relight recipe that has learned nothing."""
+    maps = GuidanceMaps(np.zeros(1, int), np.zeros((1, 8, 12, 3), np.float16), np.ones((1, 8, 12), np.float16))
+    recipe = recipe_relight.build(
+        recipe_relight.RelightSettings(net=GainGridSettings(proxy_px=64, depth=4, width=2)),
+        TrainingData([], [], None, (), maps),
+        torch.device("cpu"),
+    )
+    path = tmp_path_factory.mktemp("looks") / "fresh.onnx"
+    export_look(recipe.export("ab"), path, {"name": "fresh", "dataset": {}})
+    return path
+
+
+def located(pairs, folder, confidence):
+    """Guidance files that know the truth, with some confidence."""
+    for path in sorted((pairs / "A").glob("*.exr")):
+        plate, truth = (OpenImageIO.ImageBuf(str(pairs / side / path.name)).get_pixels() for side in "AB")
+        small = [cv2.resize(picture, (40, 24), interpolation=cv2.INTER_AREA) for picture in (plate, truth)]
+        gain = np.log2(small[1] / small[0])
+        known = Guidance(gain, np.zeros(gain.shape, bool), np.full(gain.shape[:2], confidence, np.float32))
+        write_guidance(folder / path.name, known, {PHOTOS_NOTE: photos_digest({}), DIRECTION_NOTE: "ab"})
+    return folder
+
+
+def test_guidance_that_knows_the_truth_lifts_a_look_that_has_learned_nothing(pairs, fresh_look, tmp_path):
+    request = Request(looks=(fresh_look,), pairs=pairs, device="cpu")
+    sure, unsure = located(pairs, tmp_path / "sure", 1.0), located(pairs, tmp_path / "unsure", 0.0)
+    psnr = {}
+    for name, folder in (("sure", sure), ("unsure", unsure)):
+        methods = evaluate(replace(request, guidance=folder))["pairs"]["methods"]
+        psnr[name] = {method: each["mean"]["psnr"]["mean"] for method, each in methods.items()}
+    assert psnr["unsure"]["fresh, guided"] == psnr["unsure"]["fresh"] == psnr["sure"]["fresh"]
+    assert psnr["sure"]["fresh, guided"] > psnr["sure"]["fresh"] + 3
+    (sure / "0001.exr").unlink()
+    with pytest.raises(PlateError, match=r"no guidance .*0001\.exr"):
+        evaluate(replace(request, guidance=sure))
+
+
+def test_only_looks_with_a_grid_are_guided(pairs, identity_look, tmp_path):
+    methods = evaluate(Request(looks=(identity_look,), pairs=pairs, device="cpu", guidance=tmp_path))["pairs"][
+        "methods"
+    ]
+    assert list(methods) == [UNTOUCHED, identity_look.stem]
 
 
 def test_the_truth_as_a_method_is_perfect_and_a_half_way_one_is_better_than_nothing(pairs):
