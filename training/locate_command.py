@@ -57,13 +57,16 @@ def main(argv: Sequence[str]) -> int:
         raise UsageError(f"--out is {options.out}, but guidance is an .exr file.", "Write guidance.%04d.exr.")
     settings = Settings(working_space=options.working_space, premultiplied=not options.unpremultiplied)
     working_space(settings.working_space, COLOUR_SPACE)
-    with closing(open_source(options.plates, settings.working_space)) as source, cancellation() as cancelled:
+    with (
+        closing(open_source(options.plates, settings.working_space)) as source,
+        cancellation() as cancelled,
+        torch.no_grad(),
+    ):
         sink = FileSequence(options.out)
         frames = frames_to_do(options, source, sink)
         if not frames:
             log("Every frame is there already; nothing to do.")
             return EXIT_DONE
-        torch.set_grad_enabled(False)
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         run = load_run(options.run, device, options.progress, cancelled)
         finder = PlateFinder(run, options.direction, settings, options.focal_35mm)
