@@ -7,7 +7,7 @@ trust in the look. So a cell that guidance says much about follows it. One that 
 said of the same brightness around it, the less the farther that is; far from everything it stays as it was.
 
 A grid holds stops for cells across and down the frame and for steps of brightness around the frame's own mean. This is
-the reading of it, in numpy, that `training.gain_grid` writes down for networks; `check_grid` proves it on each look.
+the reading of it, in numpy, that `training.gain_grid` writes down for networks, with the same axis; `check_grid` proves it on each look.
 """
 
 from collections.abc import Iterator
@@ -16,12 +16,12 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from relightgan.core.colour import luminance
 from relightgan.core.errors import LookError
 from relightgan.core.session import LookSession, Operator
 
 GRID, ANCHOR = "grid", "anchor"  # the operators that are read; only the grid is changed
-LUMA_WEIGHTS = (0.2126, 0.7152, 0.0722)  # Rec. 709
-DARKEST_LINEAR = 2.0**-12  # what the brightness axis takes for black
+DARKEST_LINEAR = 2.0**-12  # what the brightness axis, and a look's network, take for black
 GUIDE_STOPS = (-6.0, 4.0)  # ends of the brightness axis, around the frame's mean
 
 # A grid is made finer before it is corrected. Odd, as the old cells' middles are then among the new ones': linear
@@ -124,8 +124,7 @@ def upsampled(guidance: Guidance, height: int, width: int) -> np.ndarray:
 def brightness_steps(light: np.ndarray, anchor: float, depth: int) -> np.ndarray:
     """(H, W) place of pixels on the grid's brightness axis, 0..depth - 1; `anchor` is the frame's mean in stops."""
     low, high = GUIDE_STOPS
-    luminance = light @ np.array(LUMA_WEIGHTS, np.float32)
-    stops = np.log2(np.maximum(luminance, DARKEST_LINEAR)) - anchor
+    stops = np.log2(np.maximum(luminance(light), DARKEST_LINEAR)) - anchor
     steps: np.ndarray = np.clip((stops - low) * ((depth - 1) / (high - low)), 0, depth - 1)
     return steps
 

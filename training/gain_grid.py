@@ -16,11 +16,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from relightgan.core.errors import ConfigError
+from relightgan.core.guidance import DARKEST_LINEAR, GUIDE_STOPS
 
 LUMA_WEIGHTS = (0.2126, 0.7152, 0.0722)  # Rec. 709
-DARKEST_LINEAR = 2.0**-12  # what the guide and the proxy take for black: below it there is no light left to measure
 UNSHUFFLE = 4  # proxy pixels folded into channels at the entrance, either way
-GUIDE_STOPS = (-6.0, 4.0)  # the brightness axis, in stops around the frame's own mean
 HALF_SURE_STOPS = 0.5  # the expected error that makes a confidence of one half
 LEAST_DOUBT_STOPS = 0.02  # nobody measures gains of photos better than that, and the doubt's loss needs a floor
 

@@ -13,9 +13,9 @@ import OpenImageIO
 import torch
 
 from relightgan.core.clips import Source, open_source
-from relightgan.core.colour import DEFAULT_WORKING_SPACE, linear_to_srgb, working_space
+from relightgan.core.colour import DEFAULT_WORKING_SPACE, linear_to_srgb, luminance, working_space
 from relightgan.core.errors import EXIT_DONE, SequenceError, UsageError
-from relightgan.core.guidance import DARKEST_LINEAR, LUMA_WEIGHTS, Guidance
+from relightgan.core.guidance import DARKEST_LINEAR, Guidance
 from relightgan.core.guidance_files import DIRECTION_NOTE, FOUND_NOTE, PHOTOS_NOTE, write_guidance
 from relightgan.core.pipeline import Settings, model_light
 from relightgan.core.plate import Plate, window_size
@@ -236,8 +236,7 @@ def focal_in_file(path: Path) -> float | None:
 
 def mean_stops(linear: np.ndarray) -> float:
     """Mean log2 luminance of (..., 3) linear pixels, as looks anchor a frame."""
-    luminance = linear @ np.array(LUMA_WEIGHTS, np.float32)
-    return float(np.log2(np.maximum(luminance, DARKEST_LINEAR)).mean(dtype=np.float64))
+    return float(np.log2(np.maximum(luminance(linear), DARKEST_LINEAR)).mean(dtype=np.float64))
 
 
 def log(text: str) -> None:
