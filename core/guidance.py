@@ -7,7 +7,7 @@ trust in the look. So a cell that guidance says much about follows it. One that 
 said of the same brightness around it, the less the farther that is; far from everything it stays as it was.
 
 A grid holds stops for cells across and down the frame and for steps of brightness around the frame's own mean. This is
-the reading of it, in numpy, that `training.gain_grid` writes down for networks, with the same axis; `check_grid` proves it on each look.
+the reading of it, in numpy, that `training.gain_grid` writes down for networks; `check_grid` proves it on each look.
 """
 
 from collections.abc import Iterator

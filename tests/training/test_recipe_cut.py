@@ -1,7 +1,7 @@
 import dataclasses
+import importlib.util
 from pathlib import Path
 
-import cv2
 import numpy as np
 import onnxruntime
 import pytest
@@ -12,51 +12,24 @@ from relightgan.core.errors import ConfigError
 from relightgan.core.look import load_look
 from relightgan.core.session import LookSession
 from relightgan.training import checkpoint, recipe_cyclegan
-from relightgan.training.batches import TrainingData
 from relightgan.training.config import resolve
 from relightgan.training.export import PROOF_TOLERANCE, export_look
 from relightgan.training.losses import patch_nce
 from relightgan.training.networks_cyclegan import Generator
-from relightgan.training.pairing import Pairs
 from relightgan.training.recipe_cut import CutSettings, ProjectionHeads, build, draw_places, nce_depths
 from relightgan.training.settings import fields_of, from_dict, to_dict
 from relightgan.training.train import Job, parts_of
+
+spec = importlib.util.spec_from_file_location("blotchy_photos", Path(__file__).parent / "blotchy_photos.py")
+blotchy_photos = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(blotchy_photos)
+DUSK, paint, painted_data = blotchy_photos.DUSK, blotchy_photos.paint, blotchy_photos.painted_data
+mean_colour, same, weights = blotchy_photos.mean_colour, blotchy_photos.same, blotchy_photos.weights
 
 SMALL = CutSettings(
     base_filters=8, blocks=1, critic_filters=8, head_channels=32, patches=64, size_px=32, batch_size=2,
     learning_rate=1e-3, critic_learning_rate=1e-3,
 )  # fmt: skip
-DUSK = np.float32([0.35, 0.5, 0.8])  # what the light of `b` does to a picture: darker and bluer
-
-
-class PaintedBank:
-    """Blotchy photos, made up instead of read from disk."""
-
-    def __init__(self, rng, count, size_px, light=1.0):
-        self.photos = [photo * light for photo in paint(rng, count, size_px).permute(0, 2, 3, 1).numpy()]
-
-    def __len__(self):
-        return len(self.photos)
-
-    def image(self, index):
-        return self.photos[index]
-
-
-def painted_data(count=24, size_px=48, seed=0):
-    """Photos in two lights, none of them in both, paired at random: the hardest case."""
-    rng = np.random.default_rng(seed)
-    numbers, even = np.arange(count), np.full(count, 1.0 / count)
-    pairs = Pairs(a=numbers, b=rng.permutation(count), similarity=even, probability=even)
-    return TrainingData(PaintedBank(rng, count, size_px), PaintedBank(rng, count, size_px, DUSK), pairs)
-
-
-def paint(rng, count, size_px):
-    pictures = np.zeros((count, size_px, size_px, 3), np.float32)
-    for picture in pictures:
-        for cells, strength in ((4, 0.5), (8, 0.3), (16, 0.2)):
-            blotches = rng.random((cells, cells, 3), dtype=np.float32)
-            picture += strength * cv2.resize(blotches, (size_px, size_px), interpolation=cv2.INTER_CUBIC)
-    return torch.from_numpy(pictures.clip(0.02, 1.0)).permute(0, 3, 1, 2).contiguous()
 
 
 def recipe_of(settings=SMALL, seed=0):
@@ -64,24 +37,8 @@ def recipe_of(settings=SMALL, seed=0):
     return build(settings, painted_data(), torch.device("cpu"))
 
 
-def weights(networks):
-    return {
-        f"{name}.{key}": value.clone()
-        for name, network in networks.items()
-        for key, value in network.state_dict().items()
-    }
-
-
-def same(ours, theirs):
-    return ours.keys() == theirs.keys() and all(torch.equal(ours[key], theirs[key]) for key in ours)
-
-
 def gradients(*networks):
     return [parameter.grad for network in networks for parameter in network.parameters()]
-
-
-def mean_colour(pictures):
-    return pictures.mean((0, 2, 3))
 
 
 # The loss

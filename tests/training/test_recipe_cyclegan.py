@@ -1,6 +1,7 @@
 import dataclasses
+import importlib.util
+from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 import torch
@@ -8,66 +9,23 @@ import torch
 from relightgan.core.errors import ConfigError
 from relightgan.core.look import LookFacts
 from relightgan.training import checkpoint
-from relightgan.training.batches import TrainingData
-from relightgan.training.pairing import Pairs
 from relightgan.training.recipe_cyclegan import CycleGanSettings, build, frozen, rate_share
 from relightgan.training.settings import fields_of, from_dict, to_dict
+
+spec = importlib.util.spec_from_file_location("blotchy_photos", Path(__file__).parent / "blotchy_photos.py")
+blotchy_photos = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(blotchy_photos)
+DUSK, paint, painted_data = blotchy_photos.DUSK, blotchy_photos.paint, blotchy_photos.painted_data
+mean_colour, same, weights = blotchy_photos.mean_colour, blotchy_photos.same, blotchy_photos.weights
 
 SMALL = CycleGanSettings(
     base_filters=8, blocks=1, critic_filters=8, size_px=32, batch_size=2, learning_rate=1e-3, critic_learning_rate=1e-3
 )
-DUSK = np.float32([0.35, 0.5, 0.8])  # what the light of `b` does to a picture: darker and bluer
-
-
-class PaintedBank:
-    """Blotchy photos, made up instead of read from disk."""
-
-    def __init__(self, rng, count, size_px, light=1.0):
-        self.photos = [photo * light for photo in paint(rng, count, size_px).permute(0, 2, 3, 1).numpy()]
-
-    def __len__(self):
-        return len(self.photos)
-
-    def image(self, index):
-        return self.photos[index]
-
-
-def painted_data(count=24, size_px=48, seed=0):
-    """Photos in two lights, none of them in both, paired at random: the hardest case."""
-    rng = np.random.default_rng(seed)
-    numbers, even = np.arange(count), np.full(count, 1.0 / count)
-    pairs = Pairs(a=numbers, b=rng.permutation(count), similarity=even, probability=even)
-    return TrainingData(PaintedBank(rng, count, size_px), PaintedBank(rng, count, size_px, DUSK), pairs)
-
-
-def paint(rng, count, size_px):
-    pictures = np.zeros((count, size_px, size_px, 3), np.float32)
-    for picture in pictures:
-        for cells, strength in ((4, 0.5), (8, 0.3), (16, 0.2)):
-            blotches = rng.random((cells, cells, 3), dtype=np.float32)
-            picture += strength * cv2.resize(blotches, (size_px, size_px), interpolation=cv2.INTER_CUBIC)
-    return torch.from_numpy(pictures.clip(0.02, 1.0)).permute(0, 3, 1, 2).contiguous()
-
-
-def mean_colour(pictures):
-    return pictures.mean((0, 2, 3))
 
 
 def recipe_of(settings=SMALL, seed=0):
     torch.manual_seed(seed)
     return build(settings, painted_data(), torch.device("cpu"))
-
-
-def weights(networks):
-    return {
-        f"{name}.{key}": value.clone()
-        for name, network in networks.items()
-        for key, value in network.state_dict().items()
-    }
-
-
-def same(ours, theirs):
-    return ours.keys() == theirs.keys() and all(torch.equal(ours[key], theirs[key]) for key in ours)
 
 
 def gradients(networks):
