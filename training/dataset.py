@@ -107,7 +107,7 @@ class Dataset:
 
     def training_data(self, direction: Direction) -> TrainingData:
         """The training photos as a recipe takes them, `a` being what is relit in this direction."""
-        a, b = (_training_bank(side) for side in (self.source, self.target))
+        a, b = (training_bank(side) for side in (self.source, self.target))
         gains = self.gains.get(direction, ())
         pairs = self.pairs
         if direction == "ba":
@@ -317,12 +317,12 @@ def register_sides(
         style: of progress, see `core.progress`.
         stop: asked between steps.
     """
-    banks = [_training_bank(side) for side in sides]
+    banks = [training_bank(side) for side in sides]
     a, b = (
         Day(
             LazyImages(bank),
             values,
-            [f"{photo.id} {config.photo_px}" for photo in bank.photos],
+            content_ids(bank, config),
             [photo.focal_35mm for photo in bank.photos],
         )
         for bank, values in zip(banks, features, strict=True)
@@ -341,8 +341,8 @@ def guide_sides(
     stop: Cancellation,
 ) -> Guidance:
     """What the registered photos of both sides saw of each other, from the run folder where known."""
-    banks = [_training_bank(side) for side in sides]
-    ids = [f"{photo.id} {config.photo_px}" for bank in banks for photo in bank.photos]
+    banks = [training_bank(side) for side in sides]
+    ids = [name for bank in banks for name in content_ids(bank, config)]
     return make_guidance(registration, banks, ids, config.guidance, directions, folder, device, style, stop)
 
 
@@ -429,8 +429,14 @@ def data_key(source: Side, target: Side, pairs: Pairs) -> str:
     return digest([ids, pairs.a.tolist(), pairs.b.tolist()])
 
 
-def _training_bank(side: Side) -> PhotoBank:
+def training_bank(side: Side) -> PhotoBank:
+    """The training photos of a side alone."""
     return PhotoBank(side.bank.photos[: side.train], side.bank.paths[: side.train])
+
+
+def content_ids(bank: PhotoBank, config: RunConfig) -> list[str]:
+    """Names of what prepared photos hold: what is kept of them is made again where these differ."""
+    return [f"{photo.id} {config.photo_px}" for photo in bank.photos]
 
 
 def preview_tensor(image: np.ndarray, device: torch.device) -> torch.Tensor:

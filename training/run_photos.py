@@ -12,7 +12,7 @@ from relightgan.core.guidance_files import photos_digest
 from relightgan.core.progress import Cancellation
 from relightgan.training.backbones import Backbone, load_backbone
 from relightgan.training.config import RunConfig, read_yaml
-from relightgan.training.dataset import SIDES, Side, register_sides, side_features
+from relightgan.training.dataset import SIDES, Side, content_ids, register_sides, side_features, training_bank
 from relightgan.training.depth import DepthMaps
 from relightgan.training.guiding import photos_to_ask
 from relightgan.training.photos import read_index
@@ -82,14 +82,14 @@ def load_run(run_dir: Path, device: torch.device, style: str, stop: Cancellation
     registration = register_sides((source, target), (a, b), run_dir / "registration", config, style, stop)
     if registration is None:
         raise TrainingError(f"The photos of {run_dir} couldn't be put into one world.", FIX)
-    banks = tuple(PhotoBank(side.bank.photos[: side.train], side.bank.paths[: side.train]) for side in (source, target))
-    ids = [f"{photo.id} {config.photo_px}" for bank in banks for photo in bank.photos]
+    banks = (training_bank(source), training_bank(target))
+    ids = [name for bank in banks for name in content_ids(bank, config)]
     views, depths, errors = photos_to_ask(
         registration, banks, ids, config.guidance, run_dir / "guidance", device, style, stop
     )
     named = {side.name: {"training_photos": [p.id for p in side.photos[: side.train]]} for side in (source, target)}
     digest = photos_digest(named)
-    return RunPhotos(config, (banks[0], banks[1]), (a, b), backbone, registration, views, depths, errors, digest)
+    return RunPhotos(config, banks, (a, b), backbone, registration, views, depths, errors, digest)
 
 
 # Private implementation
