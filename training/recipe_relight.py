@@ -20,9 +20,9 @@ from relightgan.training.gain_grid import (
     GainGridLook,
     GainGridNet,
     GainGridSettings,
+    apply_grid,
     doubt_at,
     gain_at,
-    pixel_positions,
     proxy_size,
 )
 from relightgan.training.lessons import (
@@ -175,12 +175,9 @@ class RelightRecipe:
             direction: "ab"; a look of the other direction is another fit.
         """
         plate = decode_srgb(photos.to(self.device))
-        height, width = plate.shape[-2:]
         grid, anchor, _ = self.averaged(plate)
         window = torch.tensor([0.0, 0.0, 1.0, 1.0], device=self.device)
-        position = pixel_positions(height, width, window).expand(len(plate), height, width, 2)
-        gain = gain_at(grid, anchor, plate, position, self.settings.net.depth)
-        return encode_srgb((plate * torch.exp2(gain)).clamp(0, 1))
+        return encode_srgb(apply_grid(plate, window, grid, anchor, self.settings.net.depth).clamp(0, 1))
 
     def export(self, direction: Direction) -> ExportSpec:
         """The averaged network as an operator look."""
