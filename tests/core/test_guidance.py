@@ -10,6 +10,7 @@ import pytest
 from relightgan.core import cli
 from relightgan.core.errors import LookError, PlateError
 from relightgan.core.guidance import (
+    GUIDE_STOPS,
     LEAST_CONFIDENCE,
     MOST_STOPS,
     Guidance,
@@ -47,9 +48,15 @@ def light_of(rng, block=4):
 
 
 def operator_of(rng, light, stops=1.0):
+    """Of a frame whose pixels take their gains by their own brightness."""
     anchor = np.float32(np.log2(light.mean(axis=-1)).mean())
     grid = rng.uniform(-stops, stops, (3 * DEPTH, 3, 4)).astype(np.float32)
-    return {"grid": grid, "anchor": anchor.reshape(1, 1, 1)}
+    return {"grid": grid, "anchor": anchor.reshape(1, 1, 1), "guide": guide_plane(1.0, 0.0)}
+
+
+def guide_plane(slope, offset):
+    """(2, 6, 8) a guide that mixes alike everywhere."""
+    return np.broadcast_to(np.float32([slope, offset]).reshape(2, 1, 1), (2, 6, 8)).copy()
 
 
 def on_raster(light):
@@ -59,7 +66,7 @@ def on_raster(light):
 
 
 def gains(operator, light):
-    return sliced(operator["grid"], brightness_steps(light, float(operator["anchor"][0, 0, 0]), DEPTH))
+    return sliced(operator["grid"], brightness_steps(light, operator))
 
 
 def guidance_of(gain, confidence=1.0, least=False):
@@ -82,6 +89,70 @@ def test_a_wrong_grid_moves_to_what_guidance_says(rng):
     before = np.abs(gains(operator, light) - gains(truth, light)).mean()
     after = np.abs(gains(corrected(operator, light, guidance_of(wanted)), light) - gains(truth, light)).mean()
     assert after < 0.4 * before
+
+
+def textured(rng, operator):
+    """The same operator of a frame that is texture but for its right half, where each pixel stands for itself."""
+    guide = np.zeros((2, 24, 32), np.float32)
+    guide[0, :, 16:] = 1.0
+    guide[1, :, :16] = rng.uniform(*GUIDE_STOPS, (24, 1))  # what is around them, in place of their own brightness
+    return {**operator, "guide": guide}
+
+
+def test_a_wrong_grid_moves_to_what_guidance_says_of_texture_too(rng):
+    light = light_of(rng)
+    operator = textured(rng, operator_of(rng, light))
+    truth = {**operator_of(rng, light), "guide": operator["guide"]}
+    wanted = guidance_of(gains(truth, on_raster(light)))
+    after = corrected(operator, light, wanted)
+    assert after["guide"] is operator["guide"]
+    for part in (np.s_[:, :56], np.s_[:, 72:]):
+        before_off, after_off = (np.abs(gains(o, light) - gains(truth, light))[part].mean() for o in (operator, after))
+        assert after_off < 0.6 * before_off
+    # By its pixels' own brightness, texture would be corrected in the wrong cells.
+    own = {**operator, "guide": guide_plane(1.0, 0.0)}
+    misread = {**corrected(own, light, wanted), "guide": operator["guide"]}
+    off = [np.abs(gains(o, light) - gains(truth, light))[:, :56].mean() for o in (after, misread)]
+    assert off[0] < 0.75 * off[1]
+
+
+def test_a_right_grid_of_texture_stays_as_it_was(rng):
+    light = light_of(rng)
+    operator = textured(rng, operator_of(rng, light))
+    same = corrected(operator, light, guidance_of(gains(operator, on_raster(light))))
+    np.testing.assert_allclose(gains(same, light), gains(operator, light), atol=1e-4)
+
+
+def test_pixels_are_read_by_the_guides_mix_of_their_own_brightness_and_what_is_around():
+    low, high = GUIDE_STOPS
+    per_step = (high - low) / (DEPTH - 1)
+    light = np.exp2(np.float32([[-20, low, -1, 0, high, 9]]))[..., None] * np.ones((4, 1, 3), np.float32)
+    operator = {"grid": np.zeros((3 * DEPTH, 2, 2), np.float32), "anchor": np.full((1, 1, 1), 1.0, np.float32)}
+
+    def stops_of(guide):
+        return brightness_steps(light, {**operator, "guide": guide})[0] * per_step + low
+
+    around = np.float32([-12, low, -1, 0, high, 9]) - 1  # black is held at -12
+    np.testing.assert_allclose(stops_of(guide_plane(1, 0)), np.clip(around, low, high), atol=1e-5)
+    np.testing.assert_allclose(stops_of(guide_plane(0, 1.25)), 1.25, atol=1e-5)
+    np.testing.assert_allclose(stops_of(guide_plane(0.5, -1)), np.clip(0.5 * around - 1, low, high), atol=1e-5)
+    assert brightness_steps(light * 1e6, {**operator, "guide": guide_plane(0, 100)}).max() == DEPTH - 1
+    assert brightness_steps(light, {**operator, "guide": guide_plane(0, -100)}).min() == 0
+
+
+@pytest.mark.parametrize("size", [(96, 128), (6, 8), (12, 20), (2, 3)])
+def test_a_guide_lies_over_the_frame_from_edge_to_edge_whatever_its_raster(size):
+    # It rises straight from left to right and falls downwards; its ends are held.
+    height, width = size
+    x, y = (np.arange(24) + 0.5) / 24, (np.arange(16) + 0.5) / 16
+    guide = np.stack([np.zeros((16, 24)), 3 * x[None] - 5 * y[:, None]]).astype(np.float32)
+    operator = {"grid": np.zeros((3 * DEPTH, 2, 2), np.float32), "anchor": np.zeros((1, 1, 1), np.float32)}
+    steps = brightness_steps(np.ones((height, width, 3), np.float32), {**operator, "guide": guide})
+    low, high = GUIDE_STOPS
+    across = np.clip((np.arange(width) + 0.5) / width, x[0], x[-1])
+    down = np.clip((np.arange(height) + 0.5) / height, y[0], y[-1])
+    expected = (3 * across[None] - 5 * down[:, None] - low) * (DEPTH - 1) / (high - low)
+    np.testing.assert_allclose(steps, expected, atol=1e-3)
 
 
 def test_a_right_grid_stays_as_it_was(rng):
@@ -136,9 +207,11 @@ def test_the_far_side_of_a_frame_is_left_more_alone_than_what_guidance_saw(rng):
     assert change[-10:].mean() < 0.2
 
 
-def test_a_plate_four_times_brighter_is_corrected_alike(rng):
+@pytest.mark.parametrize("guide", ["own", "textured"])
+def test_a_plate_four_times_brighter_is_corrected_alike(rng, guide):
     light = light_of(rng)
     operator = operator_of(rng, light)
+    operator = textured(rng, operator) if guide == "textured" else operator
     guidance = guidance_of(gains(operator, on_raster(light)) + rng.uniform(-1, 1, (*RASTER, 3)))
     brighter = {**operator, "anchor": operator["anchor"] + 2}
     np.testing.assert_allclose(

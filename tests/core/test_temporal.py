@@ -106,6 +106,20 @@ def test_every_array_and_channel_count_is_blended():
         np.testing.assert_allclose(got[name] - array, weight / (1 + weight), atol=1e-5)
 
 
+def test_the_guide_stays_the_frames_own_to_the_bit_while_all_else_is_blended():
+    # It says where the edges of this very frame are; between two frames it would draw those of neither.
+    centre = {"grid": grid(0)["grid"], "guide": grid(1, 2, 24, 32)["grid"], "doubt": grid(2, 1)["grid"]}
+    other = {"grid": grid(3)["grid"], "guide": grid(4, 2, 48, 16)["grid"], "doubt": grid(5, 1)["grid"]}
+    before = centre["guide"].tobytes()
+    neighbours = [Neighbour(other, BOX, distance, motion(x=x)) for distance, x in ((1, 0.0), (2, 40.0))]
+    got = blend_operators(centre, BOX, neighbours, 1.0, 2)
+    assert list(got) == ["grid", "guide", "doubt"]
+    assert got["guide"].tobytes() == before == centre["guide"].tobytes()
+    for name in ("grid", "doubt"):
+        assert got[name].shape == centre[name].shape
+        assert np.abs(got[name] - centre[name]).mean() > 0.1, name
+
+
 @pytest.mark.parametrize(
     ("frame", "radius", "expected"),
     [(5, 2, [3, 4, 5, 6, 7]), (1, 2, [1, 2, 3]), (10, 3, [7, 8, 9, 10]), (5, 0, [5]), (1, 40, list(range(1, 11)))],

@@ -5,16 +5,18 @@ import torch
 from relightgan.core.errors import ConfigError
 from relightgan.training.gain_grid import (
     GUIDE_STOPS,
+    GainGridApply,
     GainGridLook,
     GainGridNet,
     GainGridSettings,
-    apply_grid,
+    Operators,
     confidence_of,
-    doubt_at,
     exp2,
     gain_at,
     log_luminance,
+    look_up,
     pixel_positions,
+    plate_gain,
     proxy_size,
     slice_grid,
 )
@@ -38,6 +40,12 @@ def plates(height, width, count=1, seed=0):
     smooth = torch.nn.functional.interpolate(small, size=(height, width), mode="bicubic").clamp(0, 1)
     grain = torch.rand((count, 3, height, width), generator=torch.Generator().manual_seed(seed + 1))
     return torch.exp2(10.0 * (0.8 * smooth + 0.2 * grain) - 6.0)
+
+
+def by_own_brightness(grid, anchor):
+    """Operators of a frame whose pixels take their gains by their own brightness."""
+    guide = torch.tensor([1.0, 0.0]).view(1, 2, 1, 1)
+    return Operators(grid, anchor, torch.zeros(1, 1, 1, 1), guide)
 
 
 def sliced_by_hand(grid, x, y, brightness, depth):
@@ -81,16 +89,16 @@ def test_each_pixel_is_looked_up_at_its_own_place_and_brightness():
     anchor = torch.full((1, 1, 1, 1), -3.0)
     stops = torch.tensor([low - 2, low, low + (high - low) / 3, high, high + 5]) - 3.0  # around the anchor
     grey = torch.exp2(stops).view(1, 1, 1, 5).expand(1, 3, 1, 5)
-    gain = gain_at(planes, anchor, grey, torch.full((1, 1, 5, 2), 0.5), depth)
+    gain = gain_at(by_own_brightness(planes, anchor), grey, torch.full((1, 1, 5, 2), 0.5), depth)
     step = torch.tensor([0.0, 0.0, 0.1, 0.3, 0.3])
     torch.testing.assert_close(gain[0, :, 0], torch.tensor([[0.0], [0.4], [0.8]]) + step, atol=1e-5, rtol=0)
     lit = torch.zeros(1, 12, 2, 2)
     lit[:, :4, 0, 1] = 1.0  # red planes, top right
     lit[:, 8:, 1, 0] = -1.0  # blue planes, bottom left
-    relit = apply_grid(torch.full((1, 3, 8, 8), 0.5), WHOLE, lit, anchor, depth)
-    torch.testing.assert_close(relit[0, :, 0, 7], torch.tensor([1.0, 0.5, 0.5]))
-    torch.testing.assert_close(relit[0, :, 7, 0], torch.tensor([0.5, 0.5, 0.25]))
-    torch.testing.assert_close(relit[0, :, 0, 0], torch.tensor([0.5, 0.5, 0.5]))
+    gain = plate_gain(torch.full((1, 3, 8, 8), 0.5), WHOLE, by_own_brightness(lit, anchor), depth)
+    assert gain[0, :, 0, 7].tolist() == pytest.approx([1.0, 0.0, 0.0], abs=1e-5)
+    assert gain[0, :, 7, 0].tolist() == pytest.approx([0.0, 0.0, -1.0], abs=1e-5)
+    assert gain[0, :, 0, 0].tolist() == pytest.approx([0.0, 0.0, 0.0], abs=1e-5)
 
 
 def test_a_fresh_network_changes_no_bit():
@@ -139,21 +147,24 @@ def test_a_frame_without_light_stays_without(look):
         assert (relit.sign() == plate.sign()).all()
 
 
+@pytest.mark.parametrize("detail", [0.0, 0.3])
 @pytest.mark.parametrize("rows", [64, 7, 1])
-def test_strips_put_together_are_the_whole(look, rows):
+def test_strips_put_together_are_the_whole(look, rows, detail):
     plate = plates(131, 97)
-    relit, grid, anchor, doubt, *aovs = look(plate, WHOLE)
+    operators = look.net(plate)
+    half = GainGridApply(SMALL.depth, torch.tensor(detail))
+    found = half(plate, WHOLE, *operators)
     strips = []
     for top in range(0, 131, rows):
         bottom = min(top + rows, 131)
         window = torch.tensor([0.0, top / 131, 1.0, bottom / 131])
-        strips.append(look.apply_operators(plate[:, :, top:bottom], window, grid, anchor, doubt))
+        strips.append(half(plate[:, :, top:bottom], window, *operators))
     sides = [
-        look.apply_operators(plate[..., x0:x1], torch.tensor([x0 / 97, 0.0, x1 / 97, 1.0]), grid, anchor, doubt)
+        half(plate[..., x0:x1], torch.tensor([x0 / 97, 0.0, x1 / 97, 1.0]), *operators)
         for x0, x1 in ((0, 40), (40, 97))
     ]
     for pieces, axis in ((strips, 2), (sides, 3)):
-        for whole, parts in zip((relit, *aovs), zip(*pieces, strict=True), strict=True):
+        for whole, parts in zip(found, zip(*pieces, strict=True), strict=True):
             torch.testing.assert_close(torch.cat(parts, dim=axis), whole, rtol=3e-5, atol=3e-5)
 
 
@@ -162,12 +173,14 @@ def test_strips_put_together_are_the_whole(look, rows):
 )
 def test_any_size_will_do(look, height, width):
     plate = plates(height, width)
-    relit, grid, anchor, doubt, gain, confidence = look(plate, WHOLE)
+    relit, *operators, gain, confidence = look(plate, WHOLE)
+    grid, anchor, doubt, guide = operators
     assert relit.shape == gain.shape == plate.shape
     assert torch.isfinite(relit).all()
     proxy_height, proxy_width = proxy_size(height, width, 64)
     assert (doubt.shape, confidence.shape) == ((1, 1, proxy_height // 8, proxy_width // 8), (1, 1, height, width))
     assert grid.shape == (1, 12, proxy_height // 4, proxy_width // 4)
+    assert guide.shape == (1, 2, proxy_height, proxy_width)
     assert anchor.shape == (1, 1, 1, 1)
 
 
@@ -189,9 +202,10 @@ def test_the_proxy_has_the_frames_aspect_and_average():
 def test_a_frame_gets_the_same_gains_at_any_resolution(look):
     plate = torch.nn.functional.interpolate(plates(60, 100), scale_factor=4, mode="bilinear")
     half = torch.nn.functional.avg_pool2d(plate, 2)
-    (grid, anchor, _), (grid_half, anchor_half, _) = look.net(plate), look.net(half)
-    torch.testing.assert_close(anchor_half, anchor, rtol=0, atol=0.02)
-    assert (grid_half - grid).abs().mean() < 0.05 * grid.std()
+    operators, of_half = look.net(plate), look.net(half)
+    torch.testing.assert_close(of_half.anchor, operators.anchor, rtol=0, atol=0.02)
+    for ours, theirs in ((of_half.grid, operators.grid), (of_half.guide, operators.guide)):
+        assert (ours - theirs).abs().mean() < 0.05 * theirs.std()
 
 
 def test_frames_of_a_batch_do_not_see_each_other(look):
@@ -207,19 +221,19 @@ def test_the_two_halves_are_the_whole(look):
     plate, window = plates(40, 60), torch.tensor([0.1, 0.2, 0.7, 0.9])
     whole = look(plate, window)
     operators = look.net(plate)
-    assert all(torch.equal(ours, theirs) for ours, theirs in zip(operators, whole[1:4], strict=True))
+    assert all(torch.equal(ours, theirs) for ours, theirs in zip(operators, whole[1:5], strict=True))
     made = look.apply_operators(plate, window, *operators)
-    assert all(torch.equal(ours, theirs) for ours, theirs in zip(made, (whole[0], *whole[4:]), strict=True))
+    assert all(torch.equal(ours, theirs) for ours, theirs in zip(made, (whole[0], *whole[5:]), strict=True))
 
 
 def test_the_plate_times_two_to_the_gain_is_the_relit_plate_to_the_bit(look):
     plate = plates(64, 96)
     plate[0, :, :2, 0] = torch.tensor([[300.0, -0.02], [0.0, 7e4], [-5.0, 1e-7]])
-    relit, _, _, _, gain, _ = look(plate, WHOLE)
+    relit, *_, gain, _ = look(plate, WHOLE)
     assert gain.std() > 0.3
     assert torch.isfinite(gain).all()
     assert torch.equal(plate * exp2(gain), relit)
-    brighter = look(4 * plate, WHOLE)[4]
+    *_, brighter, _ = look(4 * plate, WHOLE)
     away = (plate > 2**-9).all(dim=1, keepdim=True).expand_as(gain)  # in the deepest dark the guide holds
     torch.testing.assert_close(brighter[away], gain[away], rtol=0, atol=2e-3)
 
@@ -229,10 +243,10 @@ def test_half_a_stop_of_doubt_is_a_confidence_of_one_half():
     torch.testing.assert_close(confidence_of(stops), torch.tensor([1.0, 0.8, 0.5, 0.25, 0.0]), atol=1e-4, rtol=0)
 
 
-def test_doubt_lies_where_its_cell_lies():
+def test_what_lies_over_the_frame_is_found_at_its_place():
     doubt = torch.tensor([[[[0.0, 2.0], [0.0, 2.0]]]])
     position = torch.tensor([[[[0.0, 0.5], [0.25, 0.1], [0.5, 0.9], [0.75, 0.5], [1.0, 1.0]]]])
-    assert doubt_at(doubt, position).flatten().tolist() == [0.0, 0.0, 1.0, 2.0, 2.0]
+    assert look_up(doubt, position).flatten().tolist() == [0.0, 0.0, 1.0, 2.0, 2.0]
 
 
 def test_confidence_stays_within_0_and_1_whatever_the_plate_and_the_weights():
@@ -241,7 +255,7 @@ def test_confidence_stays_within_0_and_1_whatever_the_plate_and_the_weights():
     for scale in (1.0, 1e3):
         torch.nn.init.normal_(net.doubt[-1].weight, std=scale)
         for plate in (plates(20, 30), torch.zeros(1, 3, 20, 30), plates(20, 30) * 1e6, -plates(20, 30)):
-            confidence = GainGridLook(net)(plate, WHOLE)[5]
+            confidence = GainGridLook(net)(plate, WHOLE)[-1]
             assert 0 <= confidence.min() <= confidence.max() <= 1
 
 
@@ -257,7 +271,7 @@ def test_doubt_sends_nothing_into_the_gains_nor_changes_how_they_start(monkeypat
     # Whatever is drawn after the network, such as the critic's weights, is what it would be without doubt.
     assert [torch.equal(state, torch.get_rng_state()) for state in states] == [True]
     assert list(net.parameters())[-1].shape == (1,)  # doubt comes last, so what is before it is drawn before it
-    net(plates(48, 64))[2].sum().backward()
+    net(plates(48, 64)).doubt.sum().backward()
     touched = {name for name, p in net.named_parameters() if p.grad is not None}
     assert touched == {name for name, _ in net.named_parameters() if name.startswith("doubt.")}
     assert all(p.grad is None for p in net.gain_parameters())
@@ -289,8 +303,9 @@ def test_every_weight_learns():
     for last in (net.leave, net.leave_fine):
         torch.nn.init.normal_(last.weight, std=0.5)
     plate = plates(48, 64)
-    grid, anchor, doubt = net(plate)
-    (apply_grid(plate, WHOLE, grid, anchor, SMALL.depth).square().mean() + doubt.mean()).backward()
+    operators = net(plate)
+    relit = plate * exp2(plate_gain(plate, WHOLE, operators, SMALL.depth))
+    (relit.square().mean() + operators.doubt.mean()).backward()
     still = [name for name, p in net.named_parameters() if p.grad is None or not p.grad.abs().max() > 0]
     assert still == []
 

@@ -7,7 +7,7 @@ import torch
 
 from relightgan.core.colour import srgb_to_linear
 from relightgan.training.batches import TrainingData, draw_photos
-from relightgan.training.gain_grid import gain_at, pixel_positions
+from relightgan.training.gain_grid import Operators, gain_at, pixel_positions
 from relightgan.training.guidance import GuidanceMaps
 from relightgan.training.lessons import (
     BEARABLE,
@@ -245,18 +245,19 @@ def test_measured_gains_belong_to_their_places_and_photos():
 def test_a_grid_that_has_the_wanted_gains_has_no_loss():
     stops = torch.tensor([1.0, -0.5, 0.25])
     grid = stops.repeat_interleave(4).view(1, 12, 1, 1).expand(2, 12, 4, 6)
-    anchor = torch.full((2, 1, 1, 1), -2.0)
+    guide = torch.tensor([0.5, -0.25]).view(1, 2, 1, 1).expand(2, 2, 8, 12)
+    operators = Operators(grid, torch.full((2, 1, 1, 1), -2.0), torch.zeros(2, 1, 2, 3), guide)
     plate = torch.rand((2, 3, 5, 7), generator=torch.Generator().manual_seed(0)) * 0.4
     position = pixel_positions(5, 7, torch.tensor([0.0, 0.0, 1.0, 1.0])).expand(2, 5, 7, 2)
     wanted = torch.log2(plate * torch.exp2(stops.view(1, 3, 1, 1)) + DARK_FLOOR)
     lesson = Lesson(position, plate, wanted, torch.ones(2, 1, 5, 7))
-    assert lesson_loss(lesson, gain_at(grid, anchor, plate, position, 4)) < 1e-5
-    off = [lesson_loss(lesson, gain_at(grid + by, anchor, plate, position, 4)) for by in (-1.0, 1.0)]
+    assert lesson_loss(lesson, gain_at(operators, plate, position, 4)) < 1e-5
+    off = [lesson_loss(lesson, gain_at(operators._replace(grid=grid + by), plate, position, 4)) for by in (-1.0, 1.0)]
     assert 0.1 < min(off) < max(off) < 2.0
     # Places without weight have no say.
     wrong = dataclasses.replace(lesson, wanted=lesson.wanted.clone(), weight=lesson.weight.clone())
     wrong.wanted[:, :, 2:], wrong.weight[:, :, 2:] = -1.0, 0.0
-    assert lesson_loss(wrong, gain_at(grid, anchor, plate, position, 4)) < 1e-5
+    assert lesson_loss(wrong, gain_at(operators, plate, position, 4)) < 1e-5
 
 
 def test_places_count_by_their_weight():

@@ -12,7 +12,14 @@ import torch
 
 from relightgan.core.errors import Cancelled, ConfigError, TrainingError
 from relightgan.training.checkpoint import newest_checkpoint, read_checkpoint
-from relightgan.training.loop import TrainSettings, ema_keep, fraction_done, seconds_left, update_ema
+from relightgan.training.loop import (
+    TrainSettings,
+    ema_keep,
+    fraction_done,
+    multiplies_bf16,
+    seconds_left,
+    update_ema,
+)
 from relightgan.training.preview import PreviewPhotos
 
 HERE = Path(__file__).parent
@@ -173,6 +180,53 @@ def test_metrics_written_after_the_last_checkpoint_are_not_kept_twice(tmp_path):
         file.write('{"images": 140, "losses": {}}\n{"images": 16')
     small.small_fit(tmp_path, images=400)
     assert [line["images"] for line in metrics_of(tmp_path)] == list(range(20, 401, 20))
+
+
+class TellsPrecision(small.SmallRecipe):
+    """Notes the precision that steps are multiplied in."""
+
+    def step(self, rng, fraction_done):
+        self.dtypes = {*getattr(self, "dtypes", ()), torch.nn.functional.conv2d(*self.probe).dtype}
+        return super().step(rng, fraction_done)
+
+    probe = torch.ones(1, 1, 3, 3), torch.ones(1, 1, 3, 3)
+
+
+def fit_on(tmp_path, monkeypatch, name, cpu, bf16):
+    """A fit on a CPU that is able to do what is told."""
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: cpu, raising=False)
+    torch.manual_seed(small.CONFIG["seed"])
+    return small.small_fit(tmp_path / name, images=80, recipe=TellsPrecision(), bf16=bf16)[0]
+
+
+@pytest.mark.parametrize("made_for_it", [{"avx512_bf16": True}, {"avx512_bf16": False, "amx_bf16": True}])
+def test_a_cpu_made_for_bfloat16_multiplies_in_it_unless_told_not_to(tmp_path, monkeypatch, made_for_it):
+    fitted = fit_on(tmp_path, monkeypatch, "able", made_for_it, bf16=True)
+    told = fit_on(tmp_path, monkeypatch, "told", made_for_it, bf16=False)
+    assert (fitted.dtypes, told.dtypes) == ({torch.bfloat16}, {torch.float32})
+    assert {value.dtype for value in fitted.networks["net"].parameters()} == {torch.float32}
+    assert not same(numbers(fitted), numbers(told))
+    assert fitted.running.item() == pytest.approx(told.running.item(), rel=0.05)
+
+
+@pytest.mark.parametrize("unable", [{"avx512_bf16": False, "amx_bf16": False, "avx512_f": True}, {}])
+def test_a_cpu_that_would_take_the_long_way_round_uses_float32(tmp_path, monkeypatch, unable):
+    wanted = fit_on(tmp_path, monkeypatch, "wanted", unable, bf16=True)
+    told = fit_on(tmp_path, monkeypatch, "told", unable, bf16=False)
+    assert wanted.dtypes == {torch.float32}
+    assert same(numbers(wanted), numbers(told))
+
+
+def test_a_torch_that_cannot_tell_what_the_cpu_does_uses_float32(monkeypatch):
+    monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
+    assert not multiplies_bf16(torch.device("cpu"))
+
+
+def test_whether_bfloat16_is_multiplied_is_what_torch_says_of_this_cpu():
+    known = getattr(torch.cpu, "get_capabilities", dict)()
+    expected = known.get("avx512_bf16", False) or known.get("amx_bf16", False)
+    assert multiplies_bf16(torch.device("cpu")) is expected
+    assert multiplies_bf16(torch.device("cuda")) is True
 
 
 def test_previews_climb_the_ladder(tmp_path):

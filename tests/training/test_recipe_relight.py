@@ -11,7 +11,8 @@ from relightgan.core.errors import ConfigError, TrainingError
 from relightgan.core.look import LookFacts
 from relightgan.training import recipe_relight
 from relightgan.training.batches import TrainingData
-from relightgan.training.gain_grid import GainGridSettings
+from relightgan.training.detail import measured_detail
+from relightgan.training.gain_grid import GainGridSettings, plate_gain
 from relightgan.training.guidance import GuidanceMaps
 from relightgan.training.lessons import Lesson
 from relightgan.training.pairing import Pairs
@@ -222,7 +223,7 @@ def test_doubt_grows_where_the_lessons_contradict_each_other(kind, data, guided_
     assert np.mean(losses[-10:]) < np.mean(losses[:5]) - 0.2
     batch = chosen.draw(np.random.default_rng(5), 6, (48, 64))
     with torch.no_grad():
-        doubt = recipe.net(decode_srgb(batch.a))[2]
+        doubt = recipe.net(decode_srgb(batch.a)).doubt
     left, right = (part.mean().item() for part in doubt.split(doubt.shape[-1] // 2, dim=-1))
     assert right > left
 
@@ -334,7 +335,8 @@ def test_exports_an_operator_look_that_later_steps_do_not_change(data):
     recipe = recipe_of(data)
     spec = recipe.export("ab")
     facts = LookFacts(name="test", **spec.facts)
-    assert (facts.translator, facts.direction, facts.operators) == ("relight", "ab", ("grid", "anchor", "doubt"))
+    assert (facts.translator, facts.direction) == ("relight", "ab")
+    assert facts.operators == ("grid", "anchor", "doubt", "guide")
     assert (facts.encoding, facts.value_range, facts.primaries) == ("linear", "unbounded", "lin_rec709")
     assert facts.aovs == ("gain", "confidence")
     assert spec.output_names == ("relit", *facts.operators, *facts.aovs)
@@ -342,6 +344,27 @@ def test_exports_an_operator_look_that_later_steps_do_not_change(data):
     with torch.no_grad():
         recipe.averaged.leave.bias.fill_(1.0)
     assert torch.equal(spec.module(*spec.inputs)[0], before)
+
+
+def test_a_look_has_the_detail_that_its_photos_ask_for(either):
+    recipe = recipe_of(either)
+    recipe.step(np.random.default_rng(0), 0.5)
+    recipe.averaged.load_state_dict(recipe.net.state_dict())
+    spec = recipe.export("ab")
+    recipe.settings = dataclasses.replace(SMALL, match_detail=False)
+    off = recipe.export("ab")
+    wanted = measured_detail(recipe.averaged, either.a, either.b, either.pairs)
+    assert wanted != 0
+    plate, window = torch.rand((1, 3, 48, 64), generator=torch.Generator().manual_seed(0)), spec.inputs[1]
+    for found, detail in ((spec, wanted), (off, 0.0)):
+        with torch.no_grad():
+            operators = recipe.averaged(plate)
+            gain = plate_gain(plate, window, operators, SMALL.net.depth, torch.tensor(detail))
+            whole, second = found.module(plate, window), found.halves[1](plate, window, *operators)
+        torch.testing.assert_close(whole[-2], gain)
+        torch.testing.assert_close(second[1], gain)
+        assert found.module.net.detail.item() == pytest.approx(detail)
+    assert not recipe.averaged.detail  # what goes on being fitted knows nothing of it
 
 
 def test_photos_that_have_nothing_in_common_are_refused(data):
