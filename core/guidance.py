@@ -6,8 +6,9 @@ bilateral grid of Chen, Paris and Durand, SIGGRAPH 2007), smoothed a little, and
 trust in the look. So a cell that guidance says much about follows it. One that it says nothing about follows what is
 said of the same brightness around it, the less the farther that is; far from everything it stays as it was.
 
-A grid holds stops for cells across and down the frame and for steps of brightness around the frame's own mean. This is
-the reading of it, in numpy, that `training.gain_grid` writes down for networks; `check_grid` proves it on each look.
+A grid holds stops for cells across and down the frame and for steps of brightness around the frame's own mean, which
+the frame's guide tells of each pixel. This is the reading of it, in numpy, that `training.gain_grid` writes down for
+networks (but for the contrast of texture, which is none of light); `check_grid` proves it on each look.
 """
 
 from collections.abc import Iterator
@@ -18,9 +19,10 @@ import numpy as np
 
 from relightgan.core.colour import luminance
 from relightgan.core.errors import LookError
+from relightgan.core.look import GUIDE
 from relightgan.core.session import LookSession, Operator
 
-GRID, ANCHOR = "grid", "anchor"  # the operators that are read; only the grid is changed
+GRID, ANCHOR = "grid", "anchor"  # operators that are read, beside `look.GUIDE`; only the grid is changed
 DARKEST_LINEAR = 2.0**-12  # what the brightness axis, and a look's network, take for black
 GUIDE_STOPS = (-6.0, 4.0)  # ends of the brightness axis, around the frame's mean
 
@@ -57,7 +59,8 @@ def corrected(operator: Operator, light: np.ndarray, guidance: Guidance) -> Oper
     """A frame's operator, corrected by guidance.
 
     Args:
-        operator: with a `grid` (3 * depth, gh, gw) of stops and an `anchor` (1, 1, 1) in stops, see `check_grid`.
+        operator: with a `grid` (3 * depth, gh, gw) of stops, an `anchor` (1, 1, 1) in stops and a `guide` (2, h, w);
+            see `check_grid`.
         light: (H, W, 3) float32 the frame, as it was predicted from.
         guidance: of the frame.
 
@@ -71,7 +74,7 @@ def corrected(operator: Operator, light: np.ndarray, guidance: Guidance) -> Oper
     depth = len(grid) // 3
     rows, columns = trust.shape
     small = cv2.resize(light, (columns, rows), interpolation=cv2.INTER_AREA)
-    steps = brightness_steps(small, float(operator[ANCHOR].reshape(-1)[0]), depth)
+    steps = brightness_steps(small, operator)
     residual = guidance.gain - sliced(grid, steps)
     residual = np.where(guidance.least, np.maximum(residual, 0), residual)
     if weighted_median(np.abs(residual).mean(axis=-1), trust) > MOST_DISAGREEMENT:
@@ -95,7 +98,7 @@ def check_grid(session: LookSession) -> None:
     """
     path, operators = session.look.path, session.operators
     fix = "Guidance is for `relight` looks; fit one, or leave --guidance out."
-    if not {GRID, ANCHOR} <= set(operators):
+    if not {GRID, ANCHOR, GUIDE} <= set(operators):
         raise LookError(f"{path} has no grid of gains that guidance could correct.", fix)
     rng = np.random.default_rng(0)
     light = np.exp2(rng.uniform(-7, 4, (32, 48, 3))).astype(np.float32)
@@ -103,9 +106,11 @@ def check_grid(session: LookSession) -> None:
     grid = operator[GRID]
     if len(grid) % 3 or operator[ANCHOR].size != 1:
         raise LookError(f"The grid of {path} isn't one of gains for red, green and blue.", fix)
-    made_up = {**operator, GRID: rng.uniform(-1, 1, grid.shape).astype(np.float32)}
+    # A guide of each pixel's own brightness leaves no texture to be given more contrast than its grid says.
+    own_guide = np.stack([np.ones_like(operator[GUIDE][0]), np.zeros_like(operator[GUIDE][0])])
+    made_up = {**operator, GRID: rng.uniform(-1, 1, grid.shape).astype(np.float32), GUIDE: own_guide}
     own = np.log2(session.apply(light, made_up) / light)
-    steps = brightness_steps(light, float(operator[ANCHOR].reshape(-1)[0]), len(grid) // 3)
+    steps = brightness_steps(light, made_up)
     off = float(np.abs(own - sliced(made_up[GRID], steps)).max())
     if not off <= CHECKED_STOPS:
         raise LookError(f"{path} reads its grid in another way than this version, by {off:.2g} stops.", fix)
@@ -121,11 +126,14 @@ def upsampled(guidance: Guidance, height: int, width: int) -> np.ndarray:
     return found
 
 
-def brightness_steps(light: np.ndarray, anchor: float, depth: int) -> np.ndarray:
-    """(H, W) place of pixels on the grid's brightness axis, 0..depth - 1; `anchor` is the frame's mean in stops."""
-    low, high = GUIDE_STOPS
-    stops = np.log2(np.maximum(luminance(light), DARKEST_LINEAR)) - anchor
-    steps: np.ndarray = np.clip((stops - low) * ((depth - 1) / (high - low)), 0, depth - 1)
+def brightness_steps(light: np.ndarray, operator: Operator) -> np.ndarray:
+    """(H, W) place of pixels (H, W, 3) on the brightness axis of their frame's grid, 0..depth - 1."""
+    depth, (low, high) = len(operator[GRID]) // 3, GUIDE_STOPS
+    own = np.log2(np.maximum(luminance(light), DARKEST_LINEAR))
+    anchor = float(operator[ANCHOR].reshape(-1)[0])
+    size = (light.shape[1], light.shape[0])
+    slope, offset = (cv2.resize(plane, size, interpolation=cv2.INTER_LINEAR) for plane in operator[GUIDE])
+    steps: np.ndarray = np.clip((slope * own + offset - anchor - low) * ((depth - 1) / (high - low)), 0, depth - 1)
     return steps
 
 

@@ -13,6 +13,7 @@ What stands in the file
 
 An *operator look* predicts its operators from the plate, and `relit` and AOVs see the plate only through (this pixel,
 window, operators); so the runtime can cut the graph in two, blend operators over time and apply them strip by strip.
+An operator named `guide` says where edges of the frame itself are, and so is never blended with those of other frames.
 An *image look* has no operators and simply turns one picture into another.
 """
 
@@ -47,6 +48,7 @@ WINDOW = "window"
 GAIN = "gain"
 CONFIDENCE = "confidence"
 GUIDANCE = "guidance"
+GUIDE = "guide"
 AOV_CHANNELS = {GAIN: 3, CONFIDENCE: 1}  # AOVs that looks may give, with their channels
 RUNTIME_AOVS = {GUIDANCE: 3}  # and those that only the runtime knows
 

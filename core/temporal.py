@@ -12,6 +12,7 @@ from math import exp
 import cv2
 import numpy as np
 
+from relightgan.core.look import GUIDE
 from relightgan.core.session import Operator
 
 Box = tuple[int, int, int, int]  # x0, y0, x1, y1 in pixels of the frame, ends exclusive
@@ -81,14 +82,16 @@ def blend_operators(centre: Operator, box: Box, neighbours: Sequence[Neighbour],
 
     Returns:
         a correction like `centre`: `(centre + sum(w * warped)) / (1 + sum(w))` at each cell, with
-        w = blend * distance weight * confidence. Where all agree, it is the centre's to the bit.
+        w = blend * distance weight * confidence. Where all agree, it is the centre's to the bit. Its `guide` stays.
     """
     if blend == 0.0 or not neighbours:
         return centre
-    return {
+    blended = {
         name: _blend_array(own, box, [(n, n.operator[name]) for n in neighbours], blend, radius)
         for name, own in centre.items()
+        if name != GUIDE
     }
+    return {**centre, **blended}
 
 
 def _blend_array(

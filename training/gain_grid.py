@@ -5,11 +5,16 @@ brightness, how many stops to add to red, green and blue. Every pixel looks up i
 and is multiplied by 2^gain in scene-linear light. So detail, highlights, negatives and resolution are the plate's own,
 and gains of neighbouring frames can be averaged without ghosts.
 
+The brightness that a pixel is looked up by is the *guide*: its own at edges of light, that of its surroundings in
+texture. By its own everywhere, a grid that lifts shadows would lift the dark grains of a wall as well, and flatten it.
+
 Sources: the bilateral grid of Chen, Paris and Durand (SIGGRAPH 2007), predicted by a network as in HDRnet (Gharbi et
-al., SIGGRAPH 2017); gains instead of affine matrices, and exposure anchoring, are ours.
+al., SIGGRAPH 2017); the guide is the fast guided filter of He and Sun (2015, arXiv:1505.00996) with the proxy as its
+small picture. Gains instead of affine matrices, and exposure anchoring, are ours.
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -22,6 +27,9 @@ LUMA_WEIGHTS = (0.2126, 0.7152, 0.0722)  # Rec. 709
 UNSHUFFLE = 4  # proxy pixels folded into channels at the entrance, either way
 HALF_SURE_STOPS = 0.5  # the expected error that makes a confidence of one half
 LEAST_DOUBT_STOPS = 0.02  # nobody measures gains of photos better than that, and the doubt's loss needs a floor
+GUIDE_RADIUS = 1  # proxy pixels around which the guide looks, either way
+GUIDE_EDGE = 0.5  # stops squared: where brightness varies by more it is an edge of light, by less it is texture
+MOST_DETAIL_STOPS = 2.0  # of a pixel from its guide: what stands out further is no texture and gets no more contrast
 
 
 @dataclass(frozen=True)
@@ -45,6 +53,22 @@ class GainGridSettings:
             raise ConfigError(f"max_stops is {self.max_stops}.", "Give a number of stops above 0.")
 
 
+class Operators(NamedTuple):
+    """What a network predicts of a frame.
+
+    Attributes:
+        grid: (N, 3 * depth, gh, gw) log2 gain in stops.
+        anchor: (N, 1, 1, 1) the frame's mean log2 luminance, in stops.
+        doubt: (N, 1, h, w) the error to expect of the gains, in stops, on a coarser raster.
+        guide: (N, 2, ph, pw) on the proxy's raster; see `guide_of`.
+    """
+
+    grid: Tensor
+    anchor: Tensor
+    doubt: Tensor
+    guide: Tensor
+
+
 def log2(x: Tensor) -> Tensor:
     """log2 written so that every exporter and provider knows it."""
     return torch.log(x) * 1.4426950408889634
@@ -57,9 +81,13 @@ def exp2(x: Tensor) -> Tensor:
 
 def log_luminance(linear: Tensor) -> Tensor:
     """log2 of Rec. 709 luminance; (N, 3, H, W) scene-linear to (N, 1, H, W) stops, held at 12 stops below 1.0."""
+    return log2(weigh_luminance(linear).clamp(min=DARKEST_LINEAR))
+
+
+def weigh_luminance(linear: Tensor) -> Tensor:
+    """Rec. 709 luminance; (N, 3, H, W) linear to (N, 1, H, W)."""
     red, green, blue = LUMA_WEIGHTS
-    luminance = linear[:, 0:1] * red + linear[:, 1:2] * green + linear[:, 2:3] * blue
-    return log2(luminance.clamp(min=DARKEST_LINEAR))
+    return linear[:, 0:1] * red + linear[:, 1:2] * green + linear[:, 2:3] * blue
 
 
 def slice_grid(grid: Tensor, position: Tensor, brightness: Tensor, depth: int) -> Tensor:
@@ -111,58 +139,80 @@ def pixel_positions(height: int, width: int, window: Tensor) -> Tensor:
     return torch.stack([x[None, :].expand(height, width), y[:, None].expand(height, width)], dim=-1)[None]
 
 
-def gain_at(grid: Tensor, anchor: Tensor, linear: Tensor, position: Tensor, depth: int) -> Tensor:
+def guide_of(stops: Tensor) -> Tensor:
+    """The guide of a proxy: of each place, how a pixel's own brightness and that of its surroundings are mixed.
+
+    Args:
+        stops: (N, 1, h, w) log2 luminance.
+
+    Returns:
+        (N, 2, h, w): a slope, from nearly 1 among edges to 0 where all is even, and an offset in stops. A pixel's guide
+        is its own log2 luminance times the slope, plus the offset.
+    """
+    mean = box_mean(stops)
+    spread = (box_mean(stops * stops) - mean * mean).clamp(min=0)
+    slope = spread / (spread + GUIDE_EDGE)
+    return box_mean(torch.cat([slope, mean - slope * mean], dim=1))
+
+
+def box_mean(x: Tensor) -> Tensor:
+    """Means over squares of `GUIDE_RADIUS` pixels to either side; at the border over what lies inside."""
+    return F.avg_pool2d(x, 2 * GUIDE_RADIUS + 1, stride=1, padding=GUIDE_RADIUS, count_include_pad=False)
+
+
+def gain_at(operators: Operators, linear: Tensor, position: Tensor, depth: int, detail: Tensor | None = None) -> Tensor:
     """The log2 gain of given pixels.
 
     Args:
-        grid: (N, 3 * depth, gh, gw) stops.
-        anchor: (N, 1, 1, 1) mean log2 luminance of the frame, in stops.
+        operators: of their frame; the doubt isn't looked at.
         linear: (N, 3, H, W) scene-linear pixels.
         position: (N, H, W, 2) their places in the frame, 0..1.
         depth: number of brightness steps.
+        detail: a scalar; by so much more (or less) of itself texture stands out from its surroundings. None: 0.
 
     Returns:
         (N, 3, H, W) stops.
     """
     low, high = GUIDE_STOPS
-    brightness = (log_luminance(linear) - anchor - low) * ((depth - 1) / (high - low))
-    return slice_grid(grid, position, brightness.clamp(0, depth - 1), depth)
+    own = log_luminance(linear)
+    mixed = look_up(operators.guide, position)
+    guide = mixed[:, 0:1] * own + mixed[:, 1:2]
+    brightness = (guide - operators.anchor - low) * ((depth - 1) / (high - low))
+    gain = slice_grid(operators.grid, position, brightness.clamp(0, depth - 1), depth)
+    if detail is None:
+        return gain
+    return gain + (own - guide).clamp(-MOST_DETAIL_STOPS, MOST_DETAIL_STOPS) * detail
 
 
-def apply_grid(plate: Tensor, window: Tensor, grid: Tensor, anchor: Tensor, depth: int) -> Tensor:
-    """Relights a plate, or a tile of it: each pixel times 2^gain.
+def plate_gain(plate: Tensor, window: Tensor, operators: Operators, depth: int, detail: Tensor | None = None) -> Tensor:
+    """The log2 gain of every pixel of a plate, or of a tile of it.
 
     Args:
-        plate: (N, 3, H, W) scene-linear, unbounded; zero stays zero and negatives stay negative.
+        plate: (N, 3, H, W) scene-linear, unbounded.
         window: (4,) the tile's x0, y0, x1, y1 within the frame, 0..1.
-        grid: (N, 3 * depth, gh, gw) stops.
-        anchor: (N, 1, 1, 1) stops.
+        operators: of the frame.
         depth: number of brightness steps.
+        detail: see `gain_at`.
 
     Returns:
-        (N, 3, H, W) scene-linear.
+        (N, 3, H, W) stops. The plate times 2^gain is the relit one: zero stays zero and negatives stay negative.
     """
-    return plate * exp2(plate_gain(plate, window, grid, anchor, depth))
-
-
-def plate_gain(plate: Tensor, window: Tensor, grid: Tensor, anchor: Tensor, depth: int) -> Tensor:
-    """The log2 gain of every pixel of a plate or tile, (N, 3, H, W) stops; see `apply_grid`."""
     n, _, height, width = plate.shape
     position = pixel_positions(height, width, window).expand(n, height, width, 2)
-    return gain_at(grid, anchor, plate, position, depth)
+    return gain_at(operators, plate, position, depth, detail)
 
 
-def doubt_at(doubt: Tensor, position: Tensor) -> Tensor:
-    """The doubt at given places, linear between cells; the ends are held.
+def look_up(plane: Tensor, position: Tensor) -> Tensor:
+    """Planes that lie over a frame, at given places: linear between cells; the ends are held.
 
     Args:
-        doubt: (N, 1, gh, gw) stops.
+        plane: (N, C, h, w).
         position: (N, H, W, 2) places in the frame, 0..1.
 
     Returns:
-        (N, 1, H, W) stops.
+        (N, C, H, W).
     """
-    return F.grid_sample(doubt, position * 2 - 1, mode="bilinear", padding_mode="border", align_corners=False)
+    return F.grid_sample(plane, position * 2 - 1, mode="bilinear", padding_mode="border", align_corners=False)
 
 
 def confidence_of(doubt: Tensor) -> Tensor:
@@ -201,6 +251,8 @@ class GainGridNet(nn.Module):
         # With random numbers of its own, so that every other weight starts as it would without it.
         with torch.random.fork_rng(devices=[]):
             self.doubt = nn.Sequential(nn.Conv2d(5 * w, 2 * w, 1), nn.SiLU(), nn.Conv2d(2 * w, 1, 1))
+        self.detail: Tensor
+        self.register_buffer("detail", torch.zeros(()))  # see `gain_at`; measured after the fit, not learned
 
     def gain_parameters(self) -> list[nn.Parameter]:
         """The weights that gains come from: all but the doubt's."""
@@ -212,22 +264,17 @@ class GainGridNet(nn.Module):
         size = proxy_size(height, width, self.settings.proxy_px)
         return F.interpolate(plate, size=size, mode="bilinear", antialias=True, align_corners=False)
 
-    def forward(self, plate: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Predicts the operator.
+    def forward(self, plate: Tensor) -> Operators:
+        """Predicts the operators of a whole frame, (N, 3, H, W) scene-linear.
 
-        Args:
-            plate: (N, 3, H, W) scene-linear, the whole frame.
-
-        Returns:
-            grid: (N, 3 * depth, gh, gw) log2 gain in stops; anchor: (N, 1, 1, 1) the frame's mean log2 luminance;
-            doubt: (N, 1, h, w) the error to expect of the gains in a cell of a coarser raster, in stops. It looks at
-            the features and doesn't change them: no gradient of it reaches the gains.
+        The doubt looks at the features and doesn't change them: no gradient of it reaches the gains.
         """
         return self.from_proxy(self.proxy(plate))
 
-    def from_proxy(self, proxy: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def from_proxy(self, proxy: Tensor) -> Operators:
         """The same from an already reduced frame, (N, 3, h, w) linear with h and w multiples of 16."""
-        anchor = log_luminance(proxy).mean(dim=(2, 3), keepdim=True)
+        brightness = log_luminance(proxy)
+        anchor = brightness.mean(dim=(2, 3), keepdim=True)
         stops = log2(proxy.clamp(min=DARKEST_LINEAR)) - anchor
         low, high = GUIDE_STOPS
         fine = self.enter(F.pixel_unshuffle(stops.clamp(low, high) * 0.4, UNSHUFFLE))
@@ -238,8 +285,9 @@ class GainGridNet(nn.Module):
         edges = self.refine(torch.cat([F.interpolate(self.narrow(x), scale_factor=2.0, mode="nearest"), fine], dim=1))
         broad = F.interpolate(self.leave(x), scale_factor=2.0, mode="bilinear", align_corners=False)
         limit = self.settings.max_stops
-        doubt = F.softplus(self.doubt(x.detach())) + LEAST_DOUBT_STOPS
-        return torch.tanh((broad + self.leave_fine(edges)) / limit) * limit, anchor, doubt
+        grid = torch.tanh((broad + self.leave_fine(edges)).float() / limit) * limit
+        doubt = F.softplus(self.doubt(x.detach()).float()) + LEAST_DOUBT_STOPS
+        return Operators(grid, anchor, doubt, guide_of(brightness))
 
 
 def proxy_size(height: int, width: int, long_side: int) -> tuple[int, int]:
@@ -259,25 +307,33 @@ def block(inputs: int, outputs: int, stride: int = 1) -> nn.Module:
 
 
 class GainGridApply(nn.Module):
-    """The second half of the look, for export: plate, window and operators in; relit plate and AOVs out."""
+    """The second half of the look, for export: plate, window and operators in; relit plate and AOVs out.
 
-    def __init__(self, depth: int) -> None:
+    Args:
+        depth: number of brightness steps.
+        detail: a scalar; see `gain_at`.
+    """
+
+    def __init__(self, depth: int, detail: Tensor) -> None:
         super().__init__()
         self.depth = depth
+        self.detail: Tensor
+        self.register_buffer("detail", detail)
 
     def forward(
-        self, plate: Tensor, window: Tensor, grid: Tensor, anchor: Tensor, doubt: Tensor
+        self, plate: Tensor, window: Tensor, grid: Tensor, anchor: Tensor, doubt: Tensor, guide: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Relights a plate or tile; see `apply_grid`.
+        """Relights a plate or tile; see `plate_gain`.
 
         Returns:
             relit: (N, 3, H, W) scene-linear; gain: (N, 3, H, W) the stops it was made with, `relit = plate * 2^gain`;
             confidence: (N, 1, H, W) 0..1, see `confidence_of`.
         """
+        operators = Operators(grid, anchor, doubt, guide)
         n, _, height, width = plate.shape
-        gain = plate_gain(plate, window, grid, anchor, self.depth)
+        gain = plate_gain(plate, window, operators, self.depth, self.detail)
         position = pixel_positions(height, width, window).expand(n, height, width, 2)
-        return plate * exp2(gain), gain, confidence_of(doubt_at(doubt, position))
+        return plate * exp2(gain), gain, confidence_of(look_up(doubt, position))
 
 
 class GainGridLook(nn.Module):
@@ -286,10 +342,10 @@ class GainGridLook(nn.Module):
     def __init__(self, net: GainGridNet) -> None:
         super().__init__()
         self.net = net
-        self.apply_operators = GainGridApply(net.settings.depth)
+        self.apply_operators = GainGridApply(net.settings.depth, net.detail)
 
     def forward(self, plate: Tensor, window: Tensor) -> tuple[Tensor, ...]:
-        """(N, 3, H, W) scene-linear and (4,) window to relit (N, 3, H, W); grid, anchor, doubt; gain, confidence."""
+        """(N, 3, H, W) scene-linear and (4,) window to relit (N, 3, H, W), `Operators`, and gain and confidence."""
         operators = self.net(plate)
         relit, *aovs = self.apply_operators(plate, window, *operators)
         return (relit, *operators, *aovs)

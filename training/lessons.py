@@ -48,6 +48,10 @@ class Lesson:
         """The same on another device."""
         return Lesson(*(part.to(device) for part in (self.position, self.plate, self.wanted, self.weight)))
 
+    def rows(self, which: Tensor) -> "Lesson":
+        """That of some of the crops, by their numbers."""
+        return Lesson(*(part[which] for part in (self.position, self.plate, self.wanted, self.weight)))
+
 
 def guided_lesson(maps: GuidanceMaps, rows: np.ndarray, matrices: np.ndarray, plate: Tensor) -> Lesson:
     """What the other day's photos saw where crops look.

@@ -15,14 +15,16 @@ from torch import Tensor, nn
 
 from relightgan.core.errors import ConfigError, TrainingError
 from relightgan.training.batches import TrainingData, draw_photos
+from relightgan.training.detail import measured_detail
 from relightgan.training.gain_grid import (
     HALF_SURE_STOPS,
     GainGridLook,
     GainGridNet,
     GainGridSettings,
-    apply_grid,
-    doubt_at,
+    Operators,
     gain_at,
+    look_up,
+    plate_gain,
     proxy_size,
 )
 from relightgan.training.lessons import (
@@ -35,11 +37,13 @@ from relightgan.training.lessons import (
     relit_stops,
 )
 from relightgan.training.recipe import Direction, ExportSpec
+from relightgan.training.side_by_side import descend, parts_for
 from relightgan.training.torch_colour import decode_srgb, encode_srgb
 
 # Width over height of the crops a batch may have, with how often: plates are wider than photos.
 ASPECTS = ((4 / 3, 0.5), (16 / 9, 0.3), (2.39, 0.1), (3 / 4, 0.1))
 EXAMPLE_PX = (96, 128)  # size of the plate that export traces; any size works afterwards
+WHOLE = torch.tensor([0.0, 0.0, 1.0, 1.0])  # the window of a whole frame
 WARM_UP_FRACTION = 0.02
 # Doubt learns so much faster than the gains whose errors it foretells: on the courtyard's held-out views its rank
 # correlation with their true error was 0.41 after 450 steps, and 0.31 at the same rate.
@@ -62,7 +66,8 @@ class RelightSettings:
     smooth_weight: float = 0.02  # of the difference between neighbouring cells, in stops
     batch_size: int = 8  # photos per step
     learning_rate: float = 1.5e-3  # Adam
-    unclip_stops: float = 0.8  # clipped skies of photos are shown up to this many stops brighter, as a plate has them
+    match_detail: bool = True  # give texture the contrast it has in photos of the wanted light
+    unclip_stops: float = 1.2  # clipped skies of photos are shown up to this many stops brighter, as a plate has them
 
     def __post_init__(self) -> None:
         for name in ("points_per_photo", "patches_per_photo", "batch_size"):
@@ -96,6 +101,7 @@ class RelightRecipe:
         self.settings, self.data, self.device = settings, data, device
         self.batch_size = settings.batch_size
         self.net = GainGridNet(settings.net).to(device)
+        self.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's own stubs
         self.networks: dict[str, nn.Module] = {"net": self.net}
         self.averaged = copy.deepcopy(self.net).requires_grad_(False).eval()
         self.ema: dict[str, nn.Module] = {"net": self.averaged}
@@ -125,22 +131,28 @@ class RelightRecipe:
         for group in self.optimisers["net"].param_groups:
             group["lr"] = settings.learning_rate * share * group["rate"]
         plate, lessons = self.draw(rng)
-        grid, anchor, doubt = self.net.from_proxy(plate)
-        gains = {
-            name: gain_at(grid, anchor, lesson.plate, lesson.position, settings.net.depth)
-            for name, lesson in lessons.items()
-        }
-        losses = {name: lesson_loss(lesson, gains[name]) for name, lesson in lessons.items()}
-        losses["smooth"] = roughness(grid)
-        weights = {"patches": settings.patch_weight, "smooth": settings.smooth_weight}
-        total = torch.stack([loss * weights.get(name, 1.0) for name, loss in losses.items()]).sum()
-        losses["doubt"] = doubt_loss(doubt, [(lesson, gains[name]) for name, lesson in lessons.items()])
-        self.optimisers["net"].zero_grad(set_to_none=True)
-        (total + losses["doubt"]).backward()
+        parts = parts_of(plate, lessons, parts_for(self.device, len(plate)))
+        losses = descend(parts, self.losses, list(self.net.parameters()))
         nn.utils.clip_grad_norm_(self.net.gain_parameters(), 1.0)  # apart, so that doubt never shortens a gain's step
         nn.utils.clip_grad_norm_(self.net.doubt.parameters(), 1.0)
         self.optimisers["net"].step()
-        return dict(zip(losses, torch.stack([loss.detach() for loss in losses.values()]).tolist(), strict=True))
+        return losses
+
+    def losses(self, part: "Part") -> tuple[Tensor, dict[str, Tensor]]:
+        """What a part of a batch adds to the loss of the batch, and to its figures before weighting."""
+        settings = self.settings
+        operators = self.net.from_proxy(part.plate)
+        gains = {
+            name: gain_at(operators, lesson.plate, lesson.position, settings.net.depth)
+            for name, lesson in part.lessons.items()
+        }
+        losses = {name: lesson_loss(lesson, gains[name]) for name, lesson in part.lessons.items()}
+        losses["smooth"] = roughness(operators.grid)
+        losses["doubt"] = doubt_loss(operators.doubt, [(lesson, gains[name]) for name, lesson in part.lessons.items()])
+        losses = {name: loss * part.shares[name] for name, loss in losses.items()}
+        weights = {"patches": settings.patch_weight, "smooth": settings.smooth_weight}
+        total = torch.stack([loss * weights.get(name, 1.0) for name, loss in losses.items()]).sum()
+        return total, losses
 
     def draw(self, rng: np.random.Generator) -> tuple[Tensor, dict[str, Lesson]]:
         """Crops to relight, (N, 3, h, w) linear, and what they should become, by the kind of lesson."""
@@ -175,26 +187,28 @@ class RelightRecipe:
             direction: "ab"; a look of the other direction is another fit.
         """
         plate = decode_srgb(photos.to(self.device))
-        grid, anchor, _ = self.averaged(plate)
-        window = torch.tensor([0.0, 0.0, 1.0, 1.0], device=self.device)
-        return encode_srgb(apply_grid(plate, window, grid, anchor, self.settings.net.depth).clamp(0, 1))
+        gain = plate_gain(plate, WHOLE.to(self.device), self.averaged(plate), self.settings.net.depth)
+        return encode_srgb((plate * torch.exp2(gain)).clamp(0, 1))
 
     def export(self, direction: Direction) -> ExportSpec:
         """The averaged network as an operator look."""
-        module = GainGridLook(copy.deepcopy(self.averaged).cpu()).eval()
+        net = copy.deepcopy(self.averaged)
+        if self.settings.match_detail:
+            net.detail.fill_(measured_detail(net, self.data.a, self.data.b, self.data.pairs))
+        module = GainGridLook(net.cpu()).eval()
         facts = {
             "direction": direction,
             "translator": "relight",
             "encoding": "linear",
             "primaries": "lin_rec709",
             "value_range": "unbounded",
-            "operators": ("grid", "anchor", "doubt"),
+            "operators": Operators._fields,
             "aovs": ("gain", "confidence"),
             "size_multiple": 1,
             "overlap_px": 0,
         }
         example = (torch.full((1, 3, *EXAMPLE_PX), 0.5), torch.tensor([0.0, 0.0, 1.0, 1.0]))
-        outputs = ("relit", "grid", "anchor", "doubt", "gain", "confidence")
+        outputs = ("relit", *Operators._fields, "gain", "confidence")
         return ExportSpec(module, example, outputs, facts, (module.net, module.apply_operators))
 
     def memory(self) -> dict[str, Tensor]:
@@ -208,6 +222,35 @@ class RelightRecipe:
 def build(settings: RelightSettings, data: TrainingData, device: torch.device) -> RelightRecipe:
     """The recipe, with fresh networks drawn from torch's own random numbers; see `RelightRecipe`."""
     return RelightRecipe(settings, data, device)
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """Some pictures of a batch.
+
+    Attributes:
+        plate: (n, 3, h, w) linear.
+        lessons: what they should become.
+        shares: of each loss of the batch, what falls to this part.
+    """
+
+    plate: Tensor
+    lessons: dict[str, Lesson]
+    shares: dict[str, float]
+
+
+def parts_of(plate: Tensor, lessons: dict[str, Lesson], number: int) -> list[Part]:
+    """A batch in parts, whose losses add up to the losses of the batch."""
+    if number == 1:
+        return [Part(plate, lessons, dict.fromkeys((*lessons, "smooth", "doubt"), 1.0))]
+    weights = {name: lesson.weight.sum(dim=(1, 2, 3)).double() for name, lesson in lessons.items()}
+    weights["smooth"] = torch.ones(len(plate))
+    weights["doubt"] = torch.stack([weights[name] for name in lessons]).sum(dim=0)
+    parts = []
+    for rows in torch.arange(len(plate)).chunk(number):
+        shares = {name: float(each[rows].sum() / each.sum().clamp(min=1e-6)) for name, each in weights.items()}
+        parts.append(Part(plate[rows], {name: lesson.rows(rows) for name, lesson in lessons.items()}, shares))
+    return parts
 
 
 def rate_share(fraction_done: float) -> float:
@@ -238,7 +281,7 @@ def doubt_loss(doubt: Tensor, answers: Sequence[tuple[Lesson, Tensor]]) -> Tenso
     for lesson, gain in answers:
         with torch.no_grad():
             error = missed_stops(lesson, relit_stops(lesson, gain)).abs().mean(dim=1, keepdim=True)
-        expected = doubt_at(doubt.float(), lesson.position)
+        expected = look_up(doubt, lesson.position)
         fixed = error / HALF_SURE_STOPS + float(np.log(HALF_SURE_STOPS))
         total = total + ((error / expected + torch.log(expected) - fixed) * lesson.weight).sum()
         weights = weights + lesson.weight.sum()

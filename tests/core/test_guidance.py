@@ -132,10 +132,10 @@ def test_pixels_are_read_by_the_guides_mix_of_their_own_brightness_and_what_is_a
     def stops_of(guide):
         return brightness_steps(light, {**operator, "guide": guide})[0] * per_step + low
 
-    around = np.float32([-12, low, -1, 0, high, 9]) - 1  # black is held at -12
-    np.testing.assert_allclose(stops_of(guide_plane(1, 0)), np.clip(around, low, high), atol=1e-5)
-    np.testing.assert_allclose(stops_of(guide_plane(0, 1.25)), 1.25, atol=1e-5)
-    np.testing.assert_allclose(stops_of(guide_plane(0.5, -1)), np.clip(0.5 * around - 1, low, high), atol=1e-5)
+    own = np.float32([-12, low, -1, 0, high, 9])  # black is held at -12
+    np.testing.assert_allclose(stops_of(guide_plane(1, 0)), np.clip(own - 1, low, high), atol=1e-5)
+    np.testing.assert_allclose(stops_of(guide_plane(0, 2.25)), 1.25, atol=1e-5)
+    np.testing.assert_allclose(stops_of(guide_plane(0.5, -1)), np.clip(0.5 * own - 2, low, high), atol=1e-5)
     assert brightness_steps(light * 1e6, {**operator, "guide": guide_plane(0, 100)}).max() == DEPTH - 1
     assert brightness_steps(light, {**operator, "guide": guide_plane(0, -100)}).min() == 0
 
@@ -213,7 +213,8 @@ def test_a_plate_four_times_brighter_is_corrected_alike(rng, guide):
     operator = operator_of(rng, light)
     operator = textured(rng, operator) if guide == "textured" else operator
     guidance = guidance_of(gains(operator, on_raster(light)) + rng.uniform(-1, 1, (*RASTER, 3)))
-    brighter = {**operator, "anchor": operator["anchor"] + 2}
+    slope, offset = operator["guide"]
+    brighter = {**operator, "anchor": operator["anchor"] + 2, "guide": np.stack([slope, offset + 2 * (1 - slope)])}
     np.testing.assert_allclose(
         corrected(brighter, light * 4, guidance)["grid"], corrected(operator, light, guidance)["grid"], atol=1e-4
     )

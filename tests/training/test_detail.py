@@ -50,7 +50,7 @@ def standing_out(operators, plate):
     """(N, 1, H, W) stops by which a frame's pixels stand out from what is around them."""
     position = pixel_positions(*plate.shape[2:], WHOLE).expand(len(plate), *plate.shape[2:], 2)
     slope, offset = look_up(operators.guide, position).split(1, dim=1)
-    own = log_luminance(plate) - operators.anchor
+    own = log_luminance(plate)
     return own - (slope * own + offset)
 
 
@@ -257,7 +257,7 @@ def test_photos_of_other_sizes_can_be_compared():
         (4.0, 1.0, 0.5, 4.205, 0.1),  # 4 + 2 d + d^2 / 2
         (1e-4, 5e-5, 1e-4, 1.12e-4, 0.10828),  # hardly any texture
         (1.0, 1.0, 1.0, 100.0, MOST_DETAIL),
-        (1.0, 1.0, 1.0, 0.0, -MOST_DETAIL),
+        (1.0, 1.0, 1.0, 1e-6, -MOST_DETAIL),
         (1.0, 0.1, 1.0, 100.0, MOST_DETAIL),
     ],
 )
@@ -265,6 +265,12 @@ def test_the_detail_at_which_the_energy_is_as_wanted(plain, both, added, wanted,
     energies = np.array([[plain, both, added, wanted]])
     assert solved(energies) == pytest.approx(SHARE * expected, abs=2e-5)
     assert solved(energies.repeat(5, axis=0)) == pytest.approx(solved(energies))
+
+
+def test_pictures_without_texture_say_nothing():
+    flat = [[0.0, 0.0, 0.0, 1.44], [1.0, 1.0, 1.0, 0.0]]
+    assert solved(np.array(flat)) == 0
+    assert solved(np.array([*flat, [1.0, 1.0, 1.0, 1.44]])) == pytest.approx(SHARE * 0.2, abs=2e-5)
 
 
 def test_a_picture_full_of_leaves_does_not_speak_for_all():

@@ -17,7 +17,7 @@ from relightgan.core.version import VERSION
 from relightgan.training import recipe_cyclegan, recipe_relight
 from relightgan.training.batches import TrainingData
 from relightgan.training.export import PROOF_TOLERANCE, export_look, prove, relative_difference
-from relightgan.training.gain_grid import GainGridSettings
+from relightgan.training.gain_grid import GainGridSettings, plate_gain
 from relightgan.training.recipe import ExportSpec
 
 STATED = {
@@ -38,7 +38,7 @@ class Exported:
     session: onnxruntime.InferenceSession
 
 
-OUTPUTS = ["relit", "grid", "anchor", "doubt", "gain", "confidence"]
+OUTPUTS = ["relit", "grid", "anchor", "doubt", "guide", "gain", "confidence"]
 
 
 def exported(recipe, path):
@@ -136,11 +136,31 @@ def test_a_relight_look_cut_in_halves_by_the_runtime_equals_torch_end_to_end(rel
         plate = plates(height, width)
         rgb = np.ascontiguousarray(plate[0].transpose(1, 2, 0))
         operator = session.predict(rgb)
-        expected = by_torch(relight.spec, plate, WHOLE)
-        assert list(operator) == ["grid", "anchor"]
-        assert_same_numbers([operator["grid"][None], operator["anchor"][None]], expected[1:3])
+        expected = dict(zip(OUTPUTS, by_torch(relight.spec, plate, WHOLE), strict=True))
+        assert list(operator) == ["grid", "anchor", "guide"]  # the doubt isn't asked for
+        assert_same_numbers([array[None] for array in operator.values()], [expected[name] for name in operator])
         relit = session.apply(rgb, operator)
-        assert_same_numbers([relit.transpose(2, 0, 1)[None]], expected[:1])
+        assert_same_numbers([relit.transpose(2, 0, 1)[None]], [expected["relit"]])
+
+
+@pytest.mark.parametrize("rows", [1, 17, 64])
+def test_strips_that_the_runtime_relights_have_no_seams(relight, rows):
+    # Texture, an edge and detail: all three are told apart by the frame's guide and not by the strip's own pixels.
+    session = LookSession(load_look(relight.path), device="cpu")
+    plate = 0.05 + np.abs(plates(129, 90))
+    plate[..., 50:] *= 12
+    rgb = np.ascontiguousarray(plate[0].transpose(1, 2, 0))
+    operator = session.predict(rgb)
+    whole = session.apply_strip(rgb, operator, 0.0, 1.0)[0]
+    strips = [
+        session.apply_strip(np.ascontiguousarray(rgb[y : y + rows]), operator, y / 129, min(y + rows, 129) / 129)[0]
+        for y in range(0, 129, rows)
+    ]
+    assert relative_difference(whole, np.concatenate(strips)) < 1e-4
+    assert relative_difference(by_torch(relight.spec, plate, WHOLE)[0], whole.transpose(2, 0, 1)[None]) < 1e-4
+    # A strip by itself would be guided otherwise.
+    alone = session.predict(np.ascontiguousarray(rgb[:64]))
+    assert relative_difference(whole[:64], session.apply_strip(rgb[:64].copy(), alone, 0.0, 1.0)[0]) > 0.01
 
 
 def test_the_runtime_gives_a_relight_looks_aovs_as_torch_does(relight):
@@ -151,12 +171,12 @@ def test_the_runtime_gives_a_relight_looks_aovs_as_torch_does(relight):
         plate = plates(height, width)
         rgb = np.ascontiguousarray(plate[0].transpose(1, 2, 0))
         operator = session.predict(rgb)
-        assert list(operator) == ["grid", "anchor", "doubt"]
+        assert list(operator) == ["grid", "anchor", "doubt", "guide"]
         expected = by_torch(relight.spec, plate, WHOLE)
         relit, aovs = session.apply_with_aovs(rgb, operator)
         assert [array.shape[2] for array in aovs.values()] == [3, 1]
         assert_same_numbers(
-            [array.transpose(2, 0, 1)[None] for array in (relit, *aovs.values())], [expected[0], *expected[4:]]
+            [array.transpose(2, 0, 1)[None] for array in (relit, *aovs.values())], [expected[0], *expected[-2:]]
         )
         np.testing.assert_array_equal(relit, plain.apply(rgb, operator))
         assert plain.apply_with_aovs(rgb, operator)[1] == {}
@@ -174,12 +194,12 @@ def test_a_plate_four_times_brighter_has_the_same_aovs(relight):
 def test_nothing_is_computed_for_aovs_that_are_not_asked_for(relight):
     look = load_look(relight.path)
     (_, bare, _), (predict, full, operators) = cut(look), cut(look, ("gain", "confidence"))
-    assert operators == ("grid", "anchor", "doubt")
+    assert operators == ("grid", "anchor", "doubt", "guide")
     assert [port.name for port in bare.graph.output] == ["relit"]
     counts = [[node.op_type for node in half.graph.node].count("GridSample") for half in (bare, full)]
-    assert counts == [2, 3]  # the third looks up the doubt
+    assert counts == [3, 4]  # the fourth looks up the doubt
     gain_only = cut(look, ("gain",))
-    assert gain_only[2] == ("grid", "anchor")
+    assert gain_only[2] == ("grid", "anchor", "guide")
     assert len(gain_only[1].graph.node) == len(bare.graph.node)  # the gain is made on the way anyway
     assert len(gain_only[0].graph.node) < len(predict.graph.node)
 
@@ -188,17 +208,31 @@ def test_the_runtime_takes_operators_of_another_frame_and_raster(relight):
     # Blending over time hands the second half operators that the first didn't just make.
     session = LookSession(load_look(relight.path), device="cpu")
     rgb = np.ascontiguousarray(plates(70, 100)[0].transpose(1, 2, 0))
-    operator = {"grid": np.full((12, 3, 17), -1.0, np.float32), "anchor": np.zeros((1, 1, 1), np.float32)}
+    operator = {
+        "grid": np.full((12, 3, 17), -1.0, np.float32), "anchor": np.zeros((1, 1, 1), np.float32),
+        "guide": np.float32([[[1.0]], [[0.0]]]) * np.ones((1, 5, 9), np.float32),
+    }  # fmt: skip
     np.testing.assert_allclose(session.apply(rgb, operator), rgb / 2, rtol=1e-5)
 
 
-def test_a_relight_look_matches_the_recipes_own_previews(relight, measured_days):
+def test_a_relight_look_matches_the_recipes_own_previews_but_for_detail(relight, measured_days):
     session = LookSession(load_look(relight.path), device="cpu")
     photo = measured_days.first.image(2)
     linear = srgb_to_linear(photo)
-    relit = linear_to_srgb(session.apply(linear, session.predict(linear)).clip(0, 1))
+    relit = session.apply(linear, session.predict(linear))
     preview = relight.recipe.relight(torch.from_numpy(photo).permute(2, 0, 1)[None], "ab")
-    np.testing.assert_allclose(relit, preview[0].permute(1, 2, 0).numpy(), atol=2e-4)
+    # Detail is measured after the fit, so previews know nothing of it.
+    net, plate = relight.spec.module.net, torch.from_numpy(linear).permute(2, 0, 1)[None]
+    assert abs(net.detail) > 0.05
+    with torch.no_grad():
+        gains = [plate_gain(plate, torch.from_numpy(WHOLE), net(plate), 4, detail) for detail in (net.detail, None)]
+    added = (gains[0] - gains[1])[0].permute(1, 2, 0).numpy()
+    assert np.abs(added).max() > 0.05
+    shown = preview[0].permute(1, 2, 0).numpy()
+    unclipped = (shown > 0) & (shown < 1)
+    assert unclipped.mean() > 0.3
+    expected = linear_to_srgb(srgb_to_linear(shown) * np.exp2(added))
+    np.testing.assert_allclose(linear_to_srgb(relit)[unclipped], expected[unclipped], atol=2e-4)
 
 
 def test_a_look_says_everything_about_itself(relight):
@@ -210,7 +244,7 @@ def test_a_look_says_everything_about_itself(relight):
         "relight",
     )
     assert (facts.encoding, facts.primaries, facts.value_range) == ("linear", "lin_rec709", "unbounded")
-    assert facts.operators == ("grid", "anchor", "doubt")
+    assert facts.operators == ("grid", "anchor", "doubt", "guide")
     assert facts.aovs == ("gain", "confidence")
     assert (facts.size_multiple, facts.overlap_px) == (1, 0)
     assert (facts.dataset, facts.config) == ({"photos": 12}, {"seed": 3})

@@ -62,10 +62,10 @@ def own_guide(operators):
 
 
 def guide_in_frame(operators, plate):
-    """(N, 1, H, W) the guide of a whole frame's pixels, in stops around its mean."""
+    """(N, 1, H, W) the guide of a whole frame's pixels, in stops."""
     position = pixel_positions(*plate.shape[2:], WHOLE).expand(len(plate), *plate.shape[2:], 2)
     mixed = look_up(operators.guide, position)
-    return mixed[:, 0:1] * (log_luminance(plate) - operators.anchor) + mixed[:, 1:2]
+    return mixed[:, 0:1] * log_luminance(plate) + mixed[:, 1:2]
 
 
 def contrast(stops):
@@ -125,9 +125,17 @@ def test_frames_of_a_batch_have_guides_of_their_own(net):
 def test_a_frame_four_times_brighter_is_guided_alike(net):
     plate = grey(two_walls())
     usual, brighter = net(plate), net(4 * plate)
-    torch.testing.assert_close(brighter.guide, usual.guide, rtol=0, atol=1e-4)
-    torch.testing.assert_close(guide_in_frame(brighter, 4 * plate), guide_in_frame(usual, plate), rtol=0, atol=1e-4)
+    torch.testing.assert_close(brighter.guide[:, :1], usual.guide[:, :1], rtol=0, atol=1e-4)
+    torch.testing.assert_close(guide_in_frame(brighter, 4 * plate), guide_in_frame(usual, plate) + 2, rtol=0, atol=1e-4)
     assert usual.guide.std() > 0.1
+
+
+def test_where_the_mean_is_blended_with_other_frames_all_pixels_of_one_guide_shift_alike(net):
+    plate = grey(two_walls(0.2))
+    operators = steep(net(plate))
+    blended = operators._replace(anchor=operators.anchor + 0.5)
+    gains = [plate_gain(plate, WHOLE, o, SMALL.depth, torch.tensor(0.2)) for o in (operators, blended)]
+    torch.testing.assert_close(gains[1], gains[0] - 0.5 * STEEP, rtol=0, atol=1e-3)
 
 
 @pytest.mark.parametrize("texture", [0.1, 0.3])
@@ -164,8 +172,7 @@ def test_a_shadows_edge_has_no_halo_wherever_it_falls_on_the_proxy(net, past):
 def test_the_guide_is_the_proxys_and_reaches_pixels_at_their_places(net):
     plate = grey(two_walls())
     operators = net(plate)
-    brightness = log_luminance(net.proxy(plate)) - operators.anchor
-    assert torch.equal(operators.guide, guide_of(brightness))
+    assert torch.equal(operators.guide, guide_of(log_luminance(net.proxy(plate))))
     # Any pixel alone, with only its place and colour, gets what it gets in its frame.
     whole = plate_gain(plate, WHOLE, operators, SMALL.depth)
     rng = np.random.default_rng(0)

@@ -1,9 +1,11 @@
 """Locating plates of a small solid set whose photos were registered by a real, tiny fit; and guiding a look by it."""
 
+import json
 import re
 from pathlib import Path
 
 import numpy as np
+import onnx
 import OpenImageIO
 import pytest
 import torch
@@ -11,7 +13,8 @@ from PIL import Image
 
 from relightgan.core import cli
 from relightgan.core.colour import srgb_to_linear
-from relightgan.core.guidance import brightness_steps, check_grid, sliced
+from relightgan.core.errors import LookError
+from relightgan.core.guidance import GUIDE_STOPS, brightness_steps, check_grid, sliced
 from relightgan.core.guidance_files import read_guidance
 from relightgan.core.look import load_look
 from relightgan.core.pipeline import Settings
@@ -242,11 +245,40 @@ def test_guided_frames_dont_depend_on_the_order_with_a_temporal_blend(fitted, lo
 def test_guidance_reads_grids_as_looks_do(fitted):
     session = LookSession(load_look(fitted.look), "cpu")
     check_grid(session)
-    light = np.exp2(np.random.default_rng(0).uniform(-5, 3, (40, 60, 3))).astype(np.float32)
+    rng = np.random.default_rng(0)
+    # Walls of many brightnesses with grain: places where the guide is each pixel's own brightness, and others.
+    walls = np.kron(rng.uniform(-5, 3, (4, 6, 1)), np.ones((50, 50, 1)))
+    light = np.exp2(walls + rng.normal(0, 0.3, walls.shape) + rng.uniform(-0.2, 0.2, 3)).astype(np.float32)
     operator = session.predict(light)
+    operator["grid"] = rng.uniform(-1, 1, operator["grid"].shape).astype(np.float32)
     own = np.log2(session.apply(light, operator) / light)
-    steps = brightness_steps(light, float(operator["anchor"].reshape(-1)[0]), len(operator["grid"]) // 3)
-    np.testing.assert_allclose(sliced(operator["grid"], steps), own, atol=1e-4)
+    slope = operator["guide"][0]
+    assert slope.min() < 0.1
+    assert slope.max() > 0.5
+    # Beyond the grid, a look may give grain its share of contrast: one number times how far it stands out.
+    steps = brightness_steps(light, operator)
+    pixel = brightness_steps(light, {**operator, "guide": np.float32([[[1.0]], [[0.0]]])})
+    low, high = GUIDE_STOPS
+    out = ((pixel - steps) * (high - low) / (len(operator["grid"]) // 3 - 1))[..., None]
+    inside = (np.minimum(pixel, steps) > 0) & (np.maximum(pixel, steps) < len(operator["grid"]) // 3 - 1)
+    inside &= np.abs(out[..., 0]) < 2
+    beyond = (own - sliced(operator["grid"], steps))[inside]
+    detail = (beyond * out[inside]).sum() / (out[inside] ** 2).sum() / 3
+    assert inside.mean() > 0.8
+    assert out[inside].std() > 0.1
+    np.testing.assert_allclose(beyond, np.broadcast_to(detail * out[inside], beyond.shape), atol=2e-4)
+
+
+def test_looks_that_tell_no_guide_are_refused(fitted, tmp_path):
+    model = onnx.load(fitted.look)
+    entry = next(entry for entry in model.metadata_props if "operators" in entry.value)
+    facts = json.loads(entry.value)
+    entry.value = json.dumps({**facts, "operators": [name for name in facts["operators"] if name != "guide"]})
+    onnx.save(model, tmp_path / "older.onnx")
+    older = LookSession(load_look(tmp_path / "older.onnx"), "cpu")
+    assert set(older.operators) == {"grid", "anchor"}
+    with pytest.raises(LookError, match="no grid of gains that guidance could correct"):
+        check_grid(older)
 
 
 def test_what_is_there_is_kept_or_replaced_only_when_asked(fitted, locate, tmp_path):
