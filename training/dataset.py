@@ -12,28 +12,22 @@ from typing import Any
 import numpy as np
 import torch
 
-from relightgan.core.errors import TrainingError
 from relightgan.core.progress import Cancellation, progress
 from relightgan.training.back_translation import with_back_translation
-from relightgan.training.backbones import Backbone, embed_photos, load_backbone
+from relightgan.training.backbones import Backbone, load_backbone
 from relightgan.training.batches import TrainingData
 from relightgan.training.config import RunConfig
-from relightgan.training.contact_sheet import contact_sheet
-from relightgan.training.guiding import LEAST_COVERAGE, LEAST_JOINED, Guidance, joined_enough, make_guidance
-from relightgan.training.kept import digest, read_arrays, read_notes, write_arrays, write_notes
+from relightgan.training.guiding import LEAST_COVERAGE, LEAST_JOINED, Guidance, joined_enough
+from relightgan.training.kept import digest, read_arrays, write_arrays
 from relightgan.training.pairing import Pairs, centred, pair_photos
-from relightgan.training.photo_measuring import usual_workers
-from relightgan.training.photos import Photo, PhotoIndex, index_photos
-from relightgan.training.photos_command import write_sheet
-from relightgan.training.prepare import PhotoBank, prepare_photos
 from relightgan.training.preview import PreviewPhotos
 from relightgan.training.recipe import Direction
-from relightgan.training.register import Day, Registration, register_days
+from relightgan.training.register import Registration
 from relightgan.training.settings import to_dict
-from relightgan.training.targets import GainSamples, LazyImages, measure_gains, measuring_work
+from relightgan.training.side_stages import guide_sides, pairs_sheet, register_sides, side_features
+from relightgan.training.sides import SIDES, Side, make_side, training_bank, warn_of_shared
+from relightgan.training.targets import GainSamples, measure_gains, measuring_work
 
-FEWEST_PHOTOS = 4  # on each side; below this there is no set to learn
-SHOWN_PAIRS = 10
 NOT_REGISTERED = (
     "The photos of the two days couldn't be registered: too few points of the set are recognised across the change of "
     "light. The fit goes on with gains of single pairs of photos, and of patches."
@@ -46,29 +40,7 @@ TOO_LITTLE_SEEN = (
     f"That is less than {LEAST_COVERAGE:.0%}, too little to guide the fit. It goes on with gains of single pairs of "
     "photos, and of patches."
 )
-SIDES = ("source", "target")
 PREVIEW_PX = 384  # longest side of photos in previews
-
-
-@dataclasses.dataclass(frozen=True)
-class Side:
-    """The photos of one light.
-
-    Attributes:
-        name: "source" or "target".
-        index: everything found in its folders.
-        photos: training photos first, then validation photos; the test photos are left alone.
-        train: how many of them are training photos.
-        bank: the same photos, prepared.
-        sheet: contact sheet of the folder.
-    """
-
-    name: str
-    index: PhotoIndex
-    photos: tuple[Photo, ...]
-    train: int
-    bank: PhotoBank
-    sheet: Path
 
 
 @dataclasses.dataclass(frozen=True)
@@ -220,132 +192,6 @@ def make_dataset(
     return dataset
 
 
-def make_side(
-    name: str,
-    folders: Sequence[Path],
-    run_dir: Path,
-    config: RunConfig,
-    style: str,
-    stop: Cancellation,
-    say: Callable[[str], None],
-) -> Side:
-    """The photos of one light: indexed, shown on a sheet, and prepared.
-
-    Raises:
-        TrainingError: fewer photos than can be learned from.
-    """
-    place = run_dir / "photos" / name
-    index = index_photos(folders, config.photos, place, style, stop.check)
-    train, val = index.kept("train"), index.kept("val")
-    counts = f"{len(index.photos):,} found, {len(index.left_out()):,} left out, {len(train):,} to learn from"
-    say(f"The {name} photos: {counts}.")
-    if len(train) < FEWEST_PHOTOS:
-        raise TrainingError(
-            f"Only {len(train)} photos of {', '.join(map(str, folders))} can be learned from, not {FEWEST_PHOTOS}.",
-            "See why with `relightgan photos`, or give more photos.",
-        )
-    sheet = place / "contact_sheet.jpg"
-    key = digest([photo.id + photo.status + photo.split for photo in index.photos])
-    if not (sheet.exists() and read_notes(place / "sheet.json").get("key") == key):
-        title = ", ".join(folder.resolve().name for folder in folders)
-        write_sheet(index, title, sheet, usual_workers())
-        write_notes(place / "sheet.json", {"key": key})
-    stop.check()
-    photos = (*train, *val)
-    bank = prepare_photos(photos, run_dir / "prepared", config.photo_px, style, stop.check)
-    return Side(name, index, photos, len(train), bank, sheet)
-
-
-def warn_of_shared(source: Side, target: Side, say: Callable[[str], None]) -> None:
-    """Says where a photo is on both sides: it can't show both lights.
-
-    Raises:
-        TrainingError: so many are that there is no change of light to learn.
-    """
-    ids = {photo.id for photo in source.photos}
-    shared = [photo for photo in target.photos if photo.id in ids]
-    if not shared:
-        return
-    problem = f"{len(shared)} photos are both source and target, {shared[0].path} for one."
-    if 2 * len(shared) > min(len(source.photos), len(target.photos)):
-        raise TrainingError(problem, "Give folders of two different lights.")
-    say(f"Warning: {problem}")
-
-
-def side_features(
-    side: Side,
-    folder: Path,
-    config: RunConfig,
-    network: Callable[[], Backbone],
-    device: torch.device,
-    style: str,
-    stop: Cancellation,
-) -> np.ndarray:
-    """(N, C) float32 features of a side's photos, from the run folder where they are known."""
-    key = digest(
-        [config.pairing.backbone, config.pairing.weights, config.photo_px, [photo.id for photo in side.photos]]
-    )
-    path = folder / f"features-{side.name}.npz"
-    if (known := read_arrays(path, key)) is not None:
-        return known["features"]
-    with progress(len(side.photos), f"{side.name} photos looked at", style) as shown:
-
-        def looked_at(count: int) -> None:
-            shown.advance(count)
-            stop.check()
-
-        features = embed_photos(network(), LazyImages(side.bank, looked_at), str(device))
-    write_arrays(path, key, {"features": features})
-    return features
-
-
-def register_sides(
-    sides: tuple[Side, Side],
-    features: tuple[np.ndarray, np.ndarray],
-    folder: Path,
-    config: RunConfig,
-    style: str,
-    stop: Cancellation,
-) -> Registration | None:
-    """The training photos of both sides in one world, from the run folder where known; None where they don't allow it.
-
-    Args:
-        sides: source and target.
-        features: (N, C) of each side's training photos.
-        folder: keeps what was found.
-        config: of the run.
-        style: of progress, see `core.progress`.
-        stop: asked between steps.
-    """
-    banks = [training_bank(side) for side in sides]
-    a, b = (
-        Day(
-            LazyImages(bank),
-            values,
-            content_ids(bank, config),
-            [photo.focal_35mm for photo in bank.photos],
-        )
-        for bank, values in zip(banks, features, strict=True)
-    )
-    return register_days(a, b, config.registration, config.matching, config.seed, folder, style, stop)
-
-
-def guide_sides(
-    sides: tuple[Side, Side],
-    registration: Registration,
-    directions: Sequence[Direction],
-    folder: Path,
-    config: RunConfig,
-    device: torch.device,
-    style: str,
-    stop: Cancellation,
-) -> Guidance:
-    """What the registered photos of both sides saw of each other, from the run folder where known."""
-    banks = [training_bank(side) for side in sides]
-    ids = [name for bank in banks for name in content_ids(bank, config)]
-    return make_guidance(registration, banks, ids, config.guidance, directions, folder, device, style, stop)
-
-
 def side_gains(
     dataset: Dataset,
     direction: Direction,
@@ -380,31 +226,6 @@ def side_gains(
     return (found.points, found.patches), found.verified_pairs
 
 
-def pairs_sheet(pairs: Pairs, source: Side, target: Side, path: Path) -> Path:
-    """Writes a contact sheet of pairs from the most to the least similar, two to a row, no source photo twice."""
-    order = np.argsort(-pairs.similarity, kind="stable")
-    best = order[np.sort(np.unique(pairs.a[order], return_index=True)[1])]
-    shown = best[np.unique(np.linspace(0, len(best) - 1, min(SHOWN_PAIRS, len(best))).round().astype(int))]
-    key = digest([source.photos[int(pairs.a[n])].id + target.photos[int(pairs.b[n])].id for n in shown])
-    if path.exists() and read_notes(path.with_suffix(".json")).get("key") == key:
-        return path
-    cells = []
-    for number in shown:
-        a, b = int(pairs.a[number]), int(pairs.b[number])
-        cells.append(
-            [
-                (source.bank.image(a), source.photos[a].name),
-                (target.bank.image(b), f"{target.photos[b].name} · similarity {pairs.similarity[number]:.2f}"),
-            ]
-        )
-    rows = [[cell for pair in cells[n : n + 2] for cell in pair] for n in range(0, len(cells), 2)]
-    title = f"{len(pairs):,} content pairs"
-    subtitle = "source | nearest target, from the most to the least similar"
-    contact_sheet(rows, path, title=title, subtitle=subtitle, cell_px=300)
-    write_notes(path.with_suffix(".json"), {"key": key})
-    return path
-
-
 def manifest(dataset: Dataset, sources: Sequence[Path], targets: Sequence[Path]) -> dict[str, Any]:
     """Which photos a look was made from, for its metadata: counts, and the hash of each photo's content."""
     sides = {}
@@ -427,16 +248,6 @@ def data_key(source: Side, target: Side, pairs: Pairs) -> str:
     """A hash of the training photos and their pairs."""
     ids = [[photo.id for photo in side.photos[: side.train]] for side in (source, target)]
     return digest([ids, pairs.a.tolist(), pairs.b.tolist()])
-
-
-def training_bank(side: Side) -> PhotoBank:
-    """The training photos of a side alone."""
-    return PhotoBank(side.bank.photos[: side.train], side.bank.paths[: side.train])
-
-
-def content_ids(bank: PhotoBank, config: RunConfig) -> list[str]:
-    """Names of what prepared photos hold: what is kept of them is made again where these differ."""
-    return [f"{photo.id} {config.photo_px}" for photo in bank.photos]
 
 
 def preview_tensor(image: np.ndarray, device: torch.device) -> torch.Tensor:

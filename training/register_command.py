@@ -8,13 +8,14 @@ from relightgan.core.errors import PhotoError
 from relightgan.core.progress import Cancellation
 from relightgan.training.backbones import Backbone, load_backbone
 from relightgan.training.config import RunConfig
-from relightgan.training.dataset import Side, guide_sides, register_sides, side_features
 from relightgan.training.photos import PhotoIndex, PhotoSettings
 from relightgan.training.prepare import prepare_photos
 from relightgan.training.recipe import Direction
 from relightgan.training.register_view import figures, write_view
 from relightgan.training.report import Block, Picture, Section, Text
 from relightgan.training.run_report import GUIDANCE_CAPTION
+from relightgan.training.side_stages import guide_sides, register_sides, side_features
+from relightgan.training.sides import Side
 
 FEWEST_PHOTOS = 3  # on each day
 

@@ -12,13 +12,14 @@ from relightgan.core.guidance_files import photos_digest
 from relightgan.core.progress import Cancellation
 from relightgan.training.backbones import Backbone, load_backbone
 from relightgan.training.config import RunConfig, read_yaml
-from relightgan.training.dataset import SIDES, Side, content_ids, register_sides, side_features, training_bank
 from relightgan.training.depth import DepthMaps
 from relightgan.training.guiding import photos_to_ask
 from relightgan.training.photos import read_index
 from relightgan.training.prepare import PhotoBank, prepare_photos
 from relightgan.training.register import Registration
 from relightgan.training.settings import from_dict
+from relightgan.training.side_stages import register_sides, side_features
+from relightgan.training.sides import SIDES, Side, content_ids, training_bank
 from relightgan.training.views import Views
 
 FIX = "Give --run the run folder of a `relight` look whose photos were registered; the fit's log says so."

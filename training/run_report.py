@@ -13,7 +13,7 @@ from typing import Any
 from relightgan.core.errors import TrainingError
 from relightgan.training.config import RunConfig, resolved
 from relightgan.training.curves import Curve
-from relightgan.training.dataset import Dataset, Side
+from relightgan.training.dataset import Dataset
 from relightgan.training.export import versions
 from relightgan.training.kept import file_digest, read_notes, write_notes
 from relightgan.training.photos_command import reason_word, summary
@@ -31,6 +31,7 @@ from relightgan.training.report import (
     write_report,
 )
 from relightgan.training.run_log import duration
+from relightgan.training.sides import Side
 
 NOTES = "run.json"
 REPORT = "report.html"

@@ -107,6 +107,21 @@ def test_a_step_tells_its_losses_by_the_kind_of_lesson(data, guided_data):
         assert list(guided) == ["guided", "smooth", "doubt"]
 
 
+@pytest.mark.parametrize("number", [2, 3, 4])
+def test_the_losses_of_parts_add_up_to_those_of_the_batch(either, number):
+    recipe = recipe_of(either, dataclasses.replace(SMALL, batch_size=4))
+    recipe.step(np.random.default_rng(0), 0.5)  # a fresh grid has no roughness yet
+    plate, lessons = recipe.draw(np.random.default_rng(1))
+    if either.guidance:
+        lessons["guided"].weight[0] = 0  # a picture that nothing is known of
+    parameters, found = list(recipe.net.parameters()), []
+    for parts in (1, number):
+        losses = recipe_relight.descend(recipe_relight.parts_of(plate, lessons, parts), recipe.losses, parameters)
+        found.append((losses, torch.cat([parameter.grad.flatten() for parameter in parameters])))
+    assert found[1][0] == pytest.approx(found[0][0], rel=1e-4)
+    torch.testing.assert_close(found[1][1], found[0][1], rtol=1e-3, atol=1e-5)
+
+
 def test_each_loss_counts_by_its_weight(data):
     def after(**changes):
         recipe = recipe_of(data, dataclasses.replace(SMALL, **changes))
