@@ -9,8 +9,8 @@ The brightness that a pixel is looked up by is the *guide*: its own at edges of 
 texture. By its own everywhere, a grid that lifts shadows would lift the dark grains of a wall as well, and flatten it.
 
 Sources: the bilateral grid of Chen, Paris and Durand (SIGGRAPH 2007), predicted by a network as in HDRnet (Gharbi et
-al., SIGGRAPH 2017); the guide is the fast guided filter of He and Sun (2015, arXiv:1505.00996) with the proxy as its
-small picture. Gains instead of affine matrices, and exposure anchoring, are ours.
+al., SIGGRAPH 2017); the guide is the fast guided filter of He and Sun (2015, arXiv:1505.00996). Gains instead of affine
+matrices, and exposure anchoring, are ours.
 """
 
 from dataclasses import dataclass
@@ -27,7 +27,8 @@ LUMA_WEIGHTS = (0.2126, 0.7152, 0.0722)  # Rec. 709
 UNSHUFFLE = 4  # proxy pixels folded into channels at the entrance, either way
 HALF_SURE_STOPS = 0.5  # the expected error that makes a confidence of one half
 LEAST_DOUBT_STOPS = 0.02  # nobody measures gains of photos better than that, and the doubt's loss needs a floor
-GUIDE_RADIUS = 1  # proxy pixels around which the guide looks, either way
+GUIDE_PX = 640  # long side of the picture that the guide is made from; finer than the proxy, or edges get a halo
+GUIDE_RADIUS = 1  # pixels of it around which it looks, either way
 GUIDE_EDGE = 0.5  # stops squared: where brightness varies by more it is an edge of light, by less it is texture
 MOST_DETAIL_STOPS = 2.0  # of a pixel from its guide: what stands out further is no texture and gets no more contrast
 
@@ -60,7 +61,7 @@ class Operators(NamedTuple):
         grid: (N, 3 * depth, gh, gw) log2 gain in stops.
         anchor: (N, 1, 1, 1) the frame's mean log2 luminance, in stops.
         doubt: (N, 1, h, w) the error to expect of the gains, in stops, on a coarser raster.
-        guide: (N, 2, ph, pw) on the proxy's raster; see `guide_of`.
+        guide: (N, 2, ph, pw) on a finer one; see `guide_of`.
     """
 
     grid: Tensor
@@ -140,10 +141,10 @@ def pixel_positions(height: int, width: int, window: Tensor) -> Tensor:
 
 
 def guide_of(stops: Tensor) -> Tensor:
-    """The guide of a proxy: of each place, how a pixel's own brightness and that of its surroundings are mixed.
+    """The guide of a frame: of each place, how a pixel's own brightness and that of its surroundings are mixed.
 
     Args:
-        stops: (N, 1, h, w) log2 luminance.
+        stops: (N, 1, h, w) log2 luminance of the frame, reduced.
 
     Returns:
         (N, 2, h, w): a slope, from nearly 1 among edges to 0 where all is even, and an offset in stops. A pixel's guide
@@ -261,18 +262,18 @@ class GainGridNet(nn.Module):
     def proxy(self, plate: Tensor) -> Tensor:
         """The plate averaged down to the proxy raster, sides multiples of 16; (N, 3, H, W) to (N, 3, h, w) linear."""
         height, width = plate.shape[-2:]
-        size = proxy_size(height, width, self.settings.proxy_px)
-        return F.interpolate(plate, size=size, mode="bilinear", antialias=True, align_corners=False)
+        return averaged_down(plate, proxy_size(height, width, self.settings.proxy_px))
 
     def forward(self, plate: Tensor) -> Operators:
         """Predicts the operators of a whole frame, (N, 3, H, W) scene-linear.
 
         The doubt looks at the features and doesn't change them: no gradient of it reaches the gains.
         """
-        return self.from_proxy(self.proxy(plate))
+        guide = guide_of(log_luminance(averaged_down(plate, guide_size(*plate.shape[-2:]))))
+        return self.from_proxy(self.proxy(plate))._replace(guide=guide)
 
     def from_proxy(self, proxy: Tensor) -> Operators:
-        """The same from an already reduced frame, (N, 3, h, w) linear with h and w multiples of 16."""
+        """The same from an already reduced frame, (N, 3, h, w) linear with h and w multiples of 16; its guide too."""
         brightness = log_luminance(proxy)
         anchor = brightness.mean(dim=(2, 3), keepdim=True)
         stops = log2(proxy.clamp(min=DARKEST_LINEAR)) - anchor
@@ -294,6 +295,17 @@ def proxy_size(height: int, width: int, long_side: int) -> tuple[int, int]:
     """Height and width of the proxy: about the plate's aspect, sides multiples of 16, the long one `long_side`."""
     longest = max(height, width)
     return tuple(max(16, (side * long_side + 8 * longest) // (16 * longest) * 16) for side in (height, width))  # type: ignore[return-value]
+
+
+def guide_size(height: int, width: int) -> tuple[int, int]:
+    """Height and width of the picture that a frame's guide is made from: never larger than the frame."""
+    longest = max(height, width)
+    return tuple(max(1, side * min(longest, GUIDE_PX) // longest) for side in (height, width))  # type: ignore[return-value]
+
+
+def averaged_down(plate: Tensor, size: tuple[int, int]) -> Tensor:
+    """(N, 3, H, W) at another height and width, without aliasing."""
+    return F.interpolate(plate, size=size, mode="bilinear", antialias=True, align_corners=False)
 
 
 def conv(inputs: int, outputs: int, stride: int = 1) -> nn.Conv2d:
