@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from relightgan.core.colour import linear_to_srgb
+from relightgan.training import gain_grid
 from relightgan.training.detail import MOST_DETAIL, PAIRS, SHARE, finest, measured_detail, solved
 from relightgan.training.gain_grid import (
     MOST_DETAIL_STOPS,
@@ -24,6 +25,12 @@ from relightgan.training.torch_colour import decode_srgb, encode_srgb
 SMALL = GainGridSettings(proxy_px=64, depth=4, width=4)
 PHOTO_PX = (96, 128)
 WHOLE = torch.tensor([0.0, 0.0, 1.0, 1.0])
+
+
+@pytest.fixture(autouse=True)
+def small_guides(monkeypatch):
+    """These frames are small, and so is the picture that their guide is made from."""
+    monkeypatch.setattr(gain_grid, "GUIDE_PX", 64)
 
 
 def fresh_net(gain_stops=0.0, relights=False):

@@ -4,12 +4,14 @@ import numpy as np
 import pytest
 import torch
 
+from relightgan.training import gain_grid
 from relightgan.training.gain_grid import (
     GUIDE_STOPS,
     GainGridNet,
     GainGridSettings,
     gain_at,
     guide_of,
+    guide_size,
     log_luminance,
     look_up,
     pixel_positions,
@@ -21,6 +23,12 @@ SIZE = (192, 256)  # of frames: four pixels to one of the proxy
 WHOLE = torch.tensor([0.0, 0.0, 1.0, 1.0])
 LEFT, RIGHT = slice(16, 112), slice(144, 240)  # columns well inside either half of a frame
 STEEP = -0.8  # stops of gain for each stop of brightness
+
+
+@pytest.fixture(autouse=True)
+def small_guides(monkeypatch):
+    """These frames are small, and so is the picture that their guide is made from."""
+    monkeypatch.setattr(gain_grid, "GUIDE_PX", 64)
 
 
 @pytest.fixture(scope="module")
@@ -181,6 +189,13 @@ def test_the_guide_is_the_proxys_and_reaches_pixels_at_their_places(net):
     alone = gain_at(operators, plate[:, :, rows, columns][:, :, None], places, SMALL.depth)
     torch.testing.assert_close(alone[:, :, 0], whole[:, :, rows, columns], atol=1e-5, rtol=1e-5)
     assert whole.std() > 0.3
+
+
+def test_the_picture_a_guide_is_made_from_is_never_larger_than_the_frame(monkeypatch):
+    monkeypatch.undo()
+    assert [guide_size(*size) for size in ((480, 640), (2160, 3840), (3840, 2160), (90, 160), (1, 5000))] == [
+        (480, 640), (360, 640), (640, 360), (90, 160), (1, 640),
+    ]  # fmt: skip
 
 
 def test_the_guide_is_exact_where_the_network_multiplies_coarsely(net):
