@@ -281,7 +281,7 @@ def untrained_flagship(path: Path) -> Path:
     """A look of the `relight` recipe at its default size, as before training."""
     from relightgan.training.recipe_relight import RelightSettings, build
 
-    return export_untrained(path, lambda device: build(RelightSettings(), NO_PHOTOS, device))
+    return export_untrained(path, lambda device: build(RelightSettings(match_detail=False), NO_PHOTOS, device))
 
 
 def untrained_cyclegan(path: Path) -> Path:
@@ -292,7 +292,7 @@ def untrained_cyclegan(path: Path) -> Path:
 
 
 # Recipes keep their data for `step`, which is never called here; one of them asks whether there is any gain to learn.
-NO_PHOTOS: Any = SimpleNamespace(gains=((0,),))
+NO_PHOTOS: Any = SimpleNamespace(gains=((0,),), guidance=None)
 
 
 def export_untrained(path: Path, build: Callable[[Any], Any]) -> Path:

@@ -98,8 +98,12 @@ def check_grid(session: LookSession) -> None:
     """
     path, operators = session.look.path, session.operators
     fix = "Guidance is for `relight` looks; fit one, or leave --guidance out."
-    if not {GRID, ANCHOR, GUIDE} <= set(operators):
+    if not {GRID, ANCHOR} <= set(operators):
         raise LookError(f"{path} has no grid of gains that guidance could correct.", fix)
+    if GUIDE not in operators:
+        raise LookError(
+            f"{path} was fitted by an older version and tells no guide.", "Fit it again, or leave --guidance out."
+        )
     rng = np.random.default_rng(0)
     light = np.exp2(rng.uniform(-7, 4, (32, 48, 3))).astype(np.float32)
     operator = session.predict(light)
@@ -132,7 +136,9 @@ def brightness_steps(light: np.ndarray, operator: Operator) -> np.ndarray:
     own = np.log2(np.maximum(luminance(light), DARKEST_LINEAR))
     anchor = float(operator[ANCHOR].reshape(-1)[0])
     size = (light.shape[1], light.shape[0])
-    slope, offset = (cv2.resize(plane, size, interpolation=cv2.INTER_LINEAR) for plane in operator[GUIDE])
+    finer = operator[GUIDE].shape[2] > size[0]
+    how = cv2.INTER_AREA if finer else cv2.INTER_LINEAR
+    slope, offset = (cv2.resize(plane, size, interpolation=how) for plane in operator[GUIDE])
     steps: np.ndarray = np.clip((slope * own + offset - anchor - low) * ((depth - 1) / (high - low)), 0, depth - 1)
     return steps
 

@@ -22,7 +22,8 @@ from relightgan.training.settings import differences
 
 CHECKPOINT_FORMAT = 1
 NAME = "checkpoint-{images:09d}.pt"
-# These may change between a stop and going on: they say how long and how to watch, not what one step does.
+# These may change between a stop and going on: they say how long, how to watch and how the look is written, not what
+# one step does.
 FREE_KEYS = (
     "preset",
     "train.images",
@@ -32,6 +33,7 @@ FREE_KEYS = (
     "train.log_images",
     "train.previews",
     "train.preview_photos",
+    "relight.match_detail",
 )
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from relightgan.training.batches import PhotoBank
-from relightgan.training.gain_grid import GainGridNet, box_mean, log2, plate_gain, weigh_luminance
+from relightgan.training.gain_grid import WHOLE, GainGridNet, box_mean, log2, plate_gain, weigh_luminance
 from relightgan.training.pairing import Pairs
 from relightgan.training.targets import DARK_FLOOR
 from relightgan.training.torch_colour import decode_srgb
@@ -44,7 +44,7 @@ def measured_detail(net: GainGridNet, a: PhotoBank, b: PhotoBank, pairs: Pairs) 
     energies = []
     for number in pairs.draw(np.random.default_rng(0), PAIRS):
         plate = decode_srgb(as_tensor(a, int(pairs.a[number]), device))
-        operators, window = net(plate), torch.tensor([0.0, 0.0, 1.0, 1.0], device=device)
+        operators, window = net(plate), WHOLE.to(device)
         without, with_detail = (
             finest(plate * torch.exp2(plate_gain(plate, window, operators, net.settings.depth, detail)))
             for detail in (torch.zeros_like(net.detail), torch.full_like(net.detail, STEP))

@@ -16,7 +16,7 @@ import numpy as np
 
 from relightgan.core.errors import EXIT_DONE, PhotoError, UsageError
 from relightgan.core.guidance import GRID
-from relightgan.core.look import load_look
+from relightgan.core.look import GUIDE, load_look
 from relightgan.core.progress import STYLES, cancellation, progress
 from relightgan.core.session import LookSession
 from relightgan.training.baselines import NearPhotos, Pool, near_photos, pool_photos
@@ -144,8 +144,11 @@ def evaluate(request: Request, style: str = "none", check: Callable[[], None] = 
             methods.append(nearest_method(near_folders(request.source_photos, request.target_photos, check)))
         methods += [look_method(name, session) for name, session in sessions.items()]
         if request.guidance is not None:
-            correctable = {name: session for name, session in sessions.items() if GRID in session.look.facts.operators}
-            methods += [guided_method(name, session, request.guidance) for name, session in correctable.items()]
+            methods += [
+                guided_method(name, session, request.guidance)
+                for name, session in sessions.items()
+                if {GRID, GUIDE} <= {*session.look.facts.operators}
+            ]
         shown_names = [method.name for method in methods if method.name.removesuffix(GUIDED) in looks]
         methods += oracle_methods() if request.oracles else []
         with progress(len(views), "views", style) as shown:

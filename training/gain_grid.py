@@ -24,6 +24,7 @@ from relightgan.core.errors import ConfigError
 from relightgan.core.guidance import DARKEST_LINEAR, GUIDE_STOPS
 
 LUMA_WEIGHTS = (0.2126, 0.7152, 0.0722)  # Rec. 709
+WHOLE = torch.tensor([0.0, 0.0, 1.0, 1.0])  # the window of a whole frame
 UNSHUFFLE = 4  # proxy pixels folded into channels at the entrance, either way
 HALF_SURE_STOPS = 0.5  # the expected error that makes a confidence of one half
 LEAST_DOUBT_STOPS = 0.02  # nobody measures gains of photos better than that, and the doubt's loss needs a floor
@@ -273,7 +274,10 @@ class GainGridNet(nn.Module):
         return self.from_proxy(self.proxy(plate))._replace(guide=guide)
 
     def from_proxy(self, proxy: Tensor) -> Operators:
-        """The same from an already reduced frame, (N, 3, h, w) linear with h and w multiples of 16; its guide too."""
+        """The same from an already reduced frame, (N, 3, h, w) linear with h and w multiples of 16.
+
+        Its guide is as coarse as the frame: good enough to fit by, where lessons are coarse as well.
+        """
         brightness = log_luminance(proxy)
         anchor = brightness.mean(dim=(2, 3), keepdim=True)
         stops = log2(proxy.clamp(min=DARKEST_LINEAR)) - anchor

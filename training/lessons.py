@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from relightgan.training.batches import sample_affine, workers
-from relightgan.training.gain_grid import pixel_positions
+from relightgan.training.gain_grid import WHOLE, pixel_positions
 from relightgan.training.guidance import GuidanceMaps
 from relightgan.training.targets import CLIPPED, DARK_FLOOR, GainSamples
 from relightgan.training.torch_colour import encode_srgb
@@ -74,7 +74,7 @@ def guided_lesson(maps: GuidanceMaps, rows: np.ndarray, matrices: np.ndarray, pl
     wanted = np.stack(list(workers().map(look_up, rows.tolist(), matrices)))
     weight = np.where(wanted[..., 3:] > FAINTEST, wanted[..., 3:], 0)
     colour = wanted[..., :3] / np.maximum(wanted[..., 3:], FAINTEST)
-    position = pixel_positions(height, width, torch.tensor([0.0, 0.0, 1.0, 1.0]))
+    position = pixel_positions(height, width, WHOLE)
     return Lesson(
         position.expand(len(rows), height, width, 2), small, *(
             torch.from_numpy(part).permute(0, 3, 1, 2).contiguous() for part in (colour, weight.astype(np.float32))

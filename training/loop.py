@@ -179,7 +179,7 @@ def fit(
 def multiplies_bf16(device: torch.device) -> bool:
     """Does the device multiply bfloat16 itself? Others go the long way round, slower than with float32."""
     if device.type == "cuda":
-        return True
+        return torch.cuda.is_bf16_supported(including_emulation=False)
     known: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # torch 2.6 doesn't tell
     return bool(known.get("avx512_bf16") or known.get("amx_bf16"))
 

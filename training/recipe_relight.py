@@ -18,6 +18,7 @@ from relightgan.training.batches import TrainingData, draw_photos
 from relightgan.training.detail import measured_detail
 from relightgan.training.gain_grid import (
     HALF_SURE_STOPS,
+    WHOLE,
     GainGridLook,
     GainGridNet,
     GainGridSettings,
@@ -43,7 +44,6 @@ from relightgan.training.torch_colour import decode_srgb, encode_srgb
 # Width over height of the crops a batch may have, with how often: plates are wider than photos.
 ASPECTS = ((4 / 3, 0.5), (16 / 9, 0.3), (2.39, 0.1), (3 / 4, 0.1))
 EXAMPLE_PX = (96, 128)  # size of the plate that export traces; any size works afterwards
-WHOLE = torch.tensor([0.0, 0.0, 1.0, 1.0])  # the window of a whole frame
 WARM_UP_FRACTION = 0.02
 # Doubt learns so much faster than the gains whose errors it foretells: on the courtyard's held-out views its rank
 # correlation with their true error was 0.41 after 450 steps, and 0.31 at the same rate.
@@ -78,6 +78,21 @@ class RelightSettings:
                 raise ConfigError(f"{name} is {getattr(self, name)}.", "Give 0 or more.")
         if self.learning_rate <= 0:
             raise ConfigError("A learning rate must be above 0.", "Give for example 1e-3.")
+
+
+@dataclasses.dataclass(frozen=True)
+class Share:
+    """Some pictures of a batch.
+
+    Attributes:
+        plate: (n, 3, h, w) linear.
+        lessons: what they should become.
+        shares: of each loss of the batch, what falls to this part.
+    """
+
+    plate: Tensor
+    lessons: dict[str, Lesson]
+    shares: dict[str, float]
 
 
 class RelightRecipe:
@@ -131,14 +146,14 @@ class RelightRecipe:
         for group in self.optimisers["net"].param_groups:
             group["lr"] = settings.learning_rate * share * group["rate"]
         plate, lessons = self.draw(rng)
-        parts = parts_of(plate, lessons, parts_for(self.device, len(plate)))
+        parts = shares_of(plate, lessons, parts_for(self.device, len(plate)))
         losses = descend(parts, self.losses, list(self.net.parameters()))
         nn.utils.clip_grad_norm_(self.net.gain_parameters(), 1.0)  # apart, so that doubt never shortens a gain's step
         nn.utils.clip_grad_norm_(self.net.doubt.parameters(), 1.0)
         self.optimisers["net"].step()
         return losses
 
-    def losses(self, part: "Part") -> tuple[Tensor, dict[str, Tensor]]:
+    def losses(self, part: Share) -> tuple[Tensor, dict[str, Tensor]]:
         """What a part of a batch adds to the loss of the batch, and to its figures before weighting."""
         settings = self.settings
         operators = self.net.from_proxy(part.plate)
@@ -193,8 +208,8 @@ class RelightRecipe:
     def export(self, direction: Direction) -> ExportSpec:
         """The averaged network as an operator look."""
         net = copy.deepcopy(self.averaged)
-        if self.settings.match_detail:
-            net.detail.fill_(measured_detail(net, self.data.a, self.data.b, self.data.pairs))
+        detail = measured_detail(net, self.data.a, self.data.b, self.data.pairs) if self.settings.match_detail else 0.0
+        net.detail.fill_(detail)
         module = GainGridLook(net.cpu()).eval()
         facts = {
             "direction": direction,
@@ -206,8 +221,9 @@ class RelightRecipe:
             "aovs": ("gain", "confidence"),
             "size_multiple": 1,
             "overlap_px": 0,
+            "evaluation": {"detail": round(detail, 3)},
         }
-        example = (torch.full((1, 3, *EXAMPLE_PX), 0.5), torch.tensor([0.0, 0.0, 1.0, 1.0]))
+        example = (torch.full((1, 3, *EXAMPLE_PX), 0.5), WHOLE)
         outputs = ("relit", *Operators._fields, "gain", "confidence")
         return ExportSpec(module, example, outputs, facts, (module.net, module.apply_operators))
 
@@ -224,32 +240,17 @@ def build(settings: RelightSettings, data: TrainingData, device: torch.device) -
     return RelightRecipe(settings, data, device)
 
 
-@dataclasses.dataclass(frozen=True)
-class Part:
-    """Some pictures of a batch.
-
-    Attributes:
-        plate: (n, 3, h, w) linear.
-        lessons: what they should become.
-        shares: of each loss of the batch, what falls to this part.
-    """
-
-    plate: Tensor
-    lessons: dict[str, Lesson]
-    shares: dict[str, float]
-
-
-def parts_of(plate: Tensor, lessons: dict[str, Lesson], number: int) -> list[Part]:
+def shares_of(plate: Tensor, lessons: dict[str, Lesson], number: int) -> list[Share]:
     """A batch in parts, whose losses add up to the losses of the batch."""
     if number == 1:
-        return [Part(plate, lessons, dict.fromkeys((*lessons, "smooth", "doubt"), 1.0))]
+        return [Share(plate, lessons, dict.fromkeys((*lessons, "smooth", "doubt"), 1.0))]
     weights = {name: lesson.weight.sum(dim=(1, 2, 3)).double() for name, lesson in lessons.items()}
     weights["smooth"] = torch.ones(len(plate))
     weights["doubt"] = torch.stack([weights[name] for name in lessons]).sum(dim=0)
     parts = []
     for rows in torch.arange(len(plate)).chunk(number):
         shares = {name: float(each[rows].sum() / each.sum().clamp(min=1e-6)) for name, each in weights.items()}
-        parts.append(Part(plate[rows], {name: lesson.rows(rows) for name, lesson in lessons.items()}, shares))
+        parts.append(Share(plate[rows], {name: lesson.rows(rows) for name, lesson in lessons.items()}, shares))
     return parts
 
 

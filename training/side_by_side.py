@@ -2,7 +2,7 @@
 
 The usual way, all cores sharing each operation, has them wait for one another a thousand times per step: for small
 networks, or where other programs run too, they mostly wait. Here each core takes some pictures through the whole
-network and back, and they wait once.
+network and back, and they wait once. Where there are more cores than pictures, several share one.
 """
 
 import functools
@@ -44,7 +44,7 @@ def descend(
             total, shown = losses_of(part)
         return torch.autograd.grad(total, list(parameters)), shown
 
-    found = [work(parts[0])] if len(parts) == 1 else list(cores(torch.get_num_threads()).map(work, parts))
+    found = [work(parts[0])] if len(parts) == 1 else list(crew(len(parts), torch.get_num_threads()).map(work, parts))
     for parameter, *gradients in zip(parameters, *(gradients for gradients, _ in found), strict=True):
         parameter.grad = functools.reduce(torch.add, gradients)
     names = list(found[0][1])
@@ -52,17 +52,17 @@ def descend(
     return dict(zip(names, sums.tolist(), strict=True))
 
 
-def work_alone() -> None:
-    """Has this thread divide no operation."""
-    torch.set_num_threads(1)
-    torch.get_num_threads()  # or its first operation would go back to the number that any thread set last
-
-
 @functools.cache
-def cores(number: int) -> ThreadPoolExecutor:
-    """Threads that leave the operations of torch undivided; the number of threads elsewhere stays."""
-    pool = ThreadPoolExecutor(number, "cores", initializer=work_alone)
+def crew(number: int, cores: int) -> ThreadPoolExecutor:
+    """As many threads, among which the cores are divided; the number that other threads work with stays."""
+    each = max(1, cores // number)
+
+    def settle() -> None:
+        torch.set_num_threads(each)
+        torch.get_num_threads()  # or its first operation would go back to the number that any thread set last
+
+    pool = ThreadPoolExecutor(number, "crew", initializer=settle)
     all_there = threading.Barrier(number)
     list(pool.map(lambda _: all_there.wait(), range(number)))
-    torch.set_num_threads(number)  # threads to come begin with the number that was set last
+    torch.set_num_threads(cores)  # threads to come begin with the number that was set last
     return pool

@@ -378,7 +378,11 @@ def write_look(
         log.say(f"The look {path} is up to date.")
         return path
     preview = look_preview(recipe, dataset.previews(direction, 1, job.device))
-    proof = export_look(recipe.export(direction), path, facts, preview)
+    spec = recipe.export(direction)
+    if detail := spec.facts.get("evaluation", {}).get("detail"):
+        more = "more" if detail > 0 else "less"
+        log.say(f"Texture gets {abs(detail):.0%} {more} contrast, as photos of the wanted light show.")
+    proof = export_look(spec, path, facts, preview)
     note = {"key": key, "sha256": file_digest(path), "direction": direction, "difference": max(proof.differences)}
     write_notes(notes_path, {**notes, str(path.resolve()): note})
     log.say(f"Wrote the look {path}; onnxruntime and torch differ by {max(proof.differences):.1e} at most.")

@@ -7,6 +7,7 @@ import pytest
 
 from benchmarks import speed
 from relightgan.core.errors import RelightError
+from relightgan.core.look import load_look
 
 
 def read(path):
@@ -33,6 +34,12 @@ def test_plates_have_values_above_1_and_differ_from_frame_to_frame(tmp_path):
     first, second = (read(str(pattern) % frame) for frame in (1, 2))
     assert first.max() > 2
     assert np.array_equal(np.roll(first, 4, 1), second)
+
+
+def test_looks_that_were_never_trained_can_be_measured(tmp_path):
+    look = load_look(speed.untrained_flagship(tmp_path / "flagship.onnx"))
+    assert look.facts.operators == ("grid", "anchor", "doubt", "guide")
+    assert load_look(speed.untrained_cyclegan(tmp_path / "cyclegan.onnx")).facts.operators == ()
 
 
 def test_a_process_that_fails_is_told_with_its_last_words(tmp_path):

@@ -3,6 +3,7 @@ import pytest
 import torch
 
 from relightgan.core.errors import ConfigError
+from relightgan.training import gain_grid
 from relightgan.training.gain_grid import (
     GUIDE_STOPS,
     GainGridApply,
@@ -13,6 +14,7 @@ from relightgan.training.gain_grid import (
     confidence_of,
     exp2,
     gain_at,
+    guide_size,
     log_luminance,
     look_up,
     pixel_positions,
@@ -180,7 +182,7 @@ def test_any_size_will_do(look, height, width):
     proxy_height, proxy_width = proxy_size(height, width, 64)
     assert (doubt.shape, confidence.shape) == ((1, 1, proxy_height // 8, proxy_width // 8), (1, 1, height, width))
     assert grid.shape == (1, 12, proxy_height // 4, proxy_width // 4)
-    assert guide.shape == (1, 2, proxy_height, proxy_width)
+    assert guide.shape == (1, 2, *guide_size(height, width))
     assert anchor.shape == (1, 1, 1, 1)
 
 
@@ -199,11 +201,13 @@ def test_the_proxy_has_the_frames_aspect_and_average():
     torch.testing.assert_close(GainGridNet(SMALL).proxy(stripes), torch.full((1, 3, 32, 64), 0.5), rtol=0, atol=0.03)
 
 
-def test_a_frame_gets_the_same_gains_at_any_resolution(look):
+def test_a_frame_gets_the_same_gains_at_any_resolution(look, monkeypatch):
+    monkeypatch.setattr(gain_grid, "GUIDE_PX", 100)  # these frames are small
     plate = torch.nn.functional.interpolate(plates(60, 100), scale_factor=4, mode="bilinear")
     half = torch.nn.functional.avg_pool2d(plate, 2)
     operators, of_half = look.net(plate), look.net(half)
     torch.testing.assert_close(of_half.anchor, operators.anchor, rtol=0, atol=0.02)
+    assert operators.guide.shape == (1, 2, 60, 100)
     for ours, theirs in ((of_half.grid, operators.grid), (of_half.guide, operators.guide)):
         assert (ours - theirs).abs().mean() < 0.05 * theirs.std()
 

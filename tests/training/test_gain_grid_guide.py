@@ -177,10 +177,13 @@ def test_a_shadows_edge_has_no_halo_wherever_it_falls_on_the_proxy(net, past):
     assert (kept[middle:] - lit).abs().max() < 0.3 * (shaded - lit)
 
 
-def test_the_guide_is_the_proxys_and_reaches_pixels_at_their_places(net):
+def test_the_guide_is_of_a_finer_picture_than_the_proxy_and_reaches_pixels_at_their_places(net, monkeypatch):
+    monkeypatch.setattr(gain_grid, "GUIDE_PX", 128)
     plate = grey(two_walls())
     operators = net(plate)
-    assert torch.equal(operators.guide, guide_of(log_luminance(net.proxy(plate))))
+    assert operators.guide.shape == (1, 2, 96, 128)
+    halves = torch.nn.functional.interpolate(plate, size=(96, 128), mode="bilinear", antialias=True)
+    torch.testing.assert_close(operators.guide, guide_of(log_luminance(halves)))
     # Any pixel alone, with only its place and colour, gets what it gets in its frame.
     whole = plate_gain(plate, WHOLE, operators, SMALL.depth)
     rng = np.random.default_rng(0)

@@ -222,13 +222,6 @@ def test_a_torch_that_cannot_tell_what_the_cpu_does_uses_float32(monkeypatch):
     assert not multiplies_bf16(torch.device("cpu"))
 
 
-def test_whether_bfloat16_is_multiplied_is_what_torch_says_of_this_cpu():
-    known = getattr(torch.cpu, "get_capabilities", dict)()
-    expected = known.get("avx512_bf16", False) or known.get("amx_bf16", False)
-    assert multiplies_bf16(torch.device("cpu")) is expected
-    assert multiplies_bf16(torch.device("cuda")) is True
-
-
 def test_previews_climb_the_ladder(tmp_path):
     photos = PreviewPhotos("ab", (torch.full((1, 3, 20, 30), 0.5),), (torch.full((1, 3, 16, 16), 0.8),))
     small.small_fit(tmp_path, images=100, previews=(photos,))

@@ -116,7 +116,7 @@ def test_the_losses_of_parts_add_up_to_those_of_the_batch(either, number):
         lessons["guided"].weight[0] = 0  # a picture that nothing is known of
     parameters, found = list(recipe.net.parameters()), []
     for parts in (1, number):
-        losses = recipe_relight.descend(recipe_relight.parts_of(plate, lessons, parts), recipe.losses, parameters)
+        losses = recipe_relight.descend(recipe_relight.shares_of(plate, lessons, parts), recipe.losses, parameters)
         found.append((losses, torch.cat([parameter.grad.flatten() for parameter in parameters])))
     assert found[1][0] == pytest.approx(found[0][0], rel=1e-4)
     torch.testing.assert_close(found[1][1], found[0][1], rtol=1e-3, atol=1e-5)

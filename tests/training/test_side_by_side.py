@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from relightgan.training.side_by_side import cores, descend, parts_for
+from relightgan.training.side_by_side import crew, descend, parts_for
 
 
 @pytest.fixture
@@ -55,6 +55,9 @@ def test_each_part_has_one_core_and_the_number_of_threads_stays():
         shown = descend(torch.randn(2, 3, 32, 32).chunk(2), squares(net, 2), list(net.parameters()))
         assert shown["threads"] == 2  # one each
         assert torch.get_num_threads() == 2
+        torch.set_num_threads(5)  # more cores than pictures
+        assert descend(torch.randn(2, 3, 32, 32).chunk(2), squares(net, 2), list(net.parameters()))["threads"] == 4
+        torch.set_num_threads(2)
         fresh = []
         thread = threading.Thread(target=lambda: fresh.append(torch.get_num_threads()))
         thread.start()
@@ -92,6 +95,6 @@ def test_a_batch_is_taken_in_as_many_parts_as_there_are_cores():
         torch.set_num_threads(3)
         assert [parts_for(torch.device("cpu"), pictures) for pictures in (8, 3, 2, 1)] == [3, 3, 2, 1]
         assert parts_for(torch.device("cuda"), 8) == 1
-        assert cores(3) is cores(3)
+        assert crew(3, 3) is crew(3, 3)
     finally:
         torch.set_num_threads(before)

@@ -144,6 +144,18 @@ def test_the_same_command_again_finds_everything_done(run, capsys):
     assert "is up to date" in captured.err
 
 
+def test_a_finished_look_can_be_written_again_without_detail(run, dumps, capsys):
+    detail = load_look(run.look).facts.evaluation["detail"]
+    assert -0.3 <= detail <= 0.3
+    again = [*run.command, "--out", str(run.folder / "plain.onnx"), "--run-dir", str(run.run_dir)]
+    before = files_of(run.run_dir / "checkpoints")
+    assert main([*again, "--relight.match-detail", "false"]) == 0
+    assert "The fit was finished before" in capsys.readouterr().err
+    assert load_look(run.folder / "plain.onnx").facts.evaluation["detail"] == 0
+    assert files_of(run.run_dir / "checkpoints") == before
+    assert main(run.command) == 0  # and back
+
+
 def test_other_settings_in_the_same_run_folder_are_refused_before_anything_changes(run, capsys):
     before = files_of(run.folder)
     assert main([*run.command, "--relight.learning-rate", "0.01"]) == 1
