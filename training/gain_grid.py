@@ -5,6 +5,10 @@ brightness, how many stops to add to red, green and blue. Every pixel looks up i
 and is multiplied by 2^gain in scene-linear light. So detail, highlights, negatives and resolution are the plate's own,
 and gains of neighbouring frames can be averaged without ghosts.
 
+What the network sees is held at the *white* of the photos: above it they are flat, and plates are not. How bright that
+white would be in a plate is told by another, tiny network from what lies below it: it knows the set. So nothing depends
+on the plate's exposure, and a sky ten times as bright as any photo could show is seen as the photos' white sky.
+
 The brightness that a pixel is looked up by is the *guide*: its own at edges of light, that of its surroundings in
 texture. By its own everywhere, a grid that lifts shadows would lift the dark grains of a wall as well, and flatten it.
 
@@ -28,6 +32,7 @@ WHOLE = torch.tensor([0.0, 0.0, 1.0, 1.0])  # the window of a whole frame
 UNSHUFFLE = 4  # proxy pixels folded into channels at the entrance, either way
 HALF_SURE_STOPS = 0.5  # the expected error that makes a confidence of one half
 LEAST_DOUBT_STOPS = 0.02  # nobody measures gains of photos better than that, and the doubt's loss needs a floor
+WHITE_SCALE = 4.0  # stops; white lies so far from the mean of a frame, about
 GUIDE_PX = 640  # long side of the picture that the guide is made from; finer than the proxy, or edges get a halo
 GUIDE_RADIUS = 1  # pixels of it around which it looks, either way
 GUIDE_EDGE = 0.5  # stops squared: where brightness varies by more it is an edge of light, by less it is texture
@@ -253,12 +258,13 @@ class GainGridNet(nn.Module):
         # With random numbers of its own, so that every other weight starts as it would without it.
         with torch.random.fork_rng(devices=[]):
             self.doubt = nn.Sequential(nn.Conv2d(5 * w, 2 * w, 1), nn.SiLU(), nn.Conv2d(2 * w, 1, 1))
+            self.white = WhiteNet(max(2, 3 * w // 4))
         self.detail: Tensor
         self.register_buffer("detail", torch.zeros(()))  # see `gain_at`; measured after the fit, not learned
 
     def gain_parameters(self) -> list[nn.Parameter]:
-        """The weights that gains come from: all but the doubt's."""
-        return [value for name, value in self.named_parameters() if not name.startswith("doubt.")]
+        """The weights that gains come from: all but those of the doubt and of the white."""
+        return [value for name, value in self.named_parameters() if not name.startswith(("doubt.", "white."))]
 
     def proxy(self, plate: Tensor) -> Tensor:
         """The plate averaged down to the proxy raster, sides multiples of 16; (N, 3, H, W) to (N, 3, h, w) linear."""
@@ -266,23 +272,22 @@ class GainGridNet(nn.Module):
         return averaged_down(plate, proxy_size(height, width, self.settings.proxy_px))
 
     def forward(self, plate: Tensor) -> Operators:
-        """Predicts the operators of a whole frame, (N, 3, H, W) scene-linear.
+        """Predicts the operators of a whole frame, (N, 3, H, W) scene-linear."""
+        small = averaged_down(plate, guide_size(*plate.shape[-2:]))
+        white = self.white(self.proxy(small))
+        return self.from_photo(self.proxy(torch.minimum(small, exp2(white))), small)
+
+    def from_photo(self, photo: Tensor, plate: Tensor) -> Operators:
+        """The operators of a frame that was reduced and held at white.
 
         The doubt looks at the features and doesn't change them: no gradient of it reaches the gains.
-        """
-        guide = guide_of(log_luminance(averaged_down(plate, guide_size(*plate.shape[-2:]))))
-        return self.from_proxy(self.proxy(plate))._replace(guide=guide)
 
-    def from_proxy(self, proxy: Tensor) -> Operators:
-        """The same from an already reduced frame, (N, 3, h, w) linear with h and w multiples of 16.
-
-        Its guide is as coarse as the frame: good enough to fit by, where lessons are coarse as well.
+        Args:
+            photo: (N, 3, h, w) linear, what a photo would show of it; h and w multiples of 16.
+            plate: (N, 3, H, W) linear, the frame with all its highlights, for the guide.
         """
-        brightness = log_luminance(proxy)
-        anchor = brightness.mean(dim=(2, 3), keepdim=True)
-        stops = log2(proxy.clamp(min=DARKEST_LINEAR)) - anchor
-        low, high = GUIDE_STOPS
-        fine = self.enter(F.pixel_unshuffle(stops.clamp(low, high) * 0.4, UNSHUFFLE))
+        anchor = log_luminance(photo).mean(dim=(2, 3), keepdim=True)
+        fine = self.enter(entrance(photo, anchor))
         middle = self.middle(fine)
         coarse = self.bottom(middle)
         coarse = coarse + self.whole(coarse.mean(dim=(2, 3)))[:, :, None, None]
@@ -292,7 +297,39 @@ class GainGridNet(nn.Module):
         limit = self.settings.max_stops
         grid = torch.tanh((broad + self.leave_fine(edges)).float() / limit) * limit
         doubt = F.softplus(self.doubt(x.detach()).float()) + LEAST_DOUBT_STOPS
-        return Operators(grid, anchor, doubt, guide_of(brightness))
+        return Operators(grid, anchor, doubt, guide_of(log_luminance(plate)))
+
+
+class WhiteNet(nn.Module):
+    """Tells how bright the photos' white would be in a plate: their exposure, of a set that it knows.
+
+    Every cell of a coarse raster gives an estimate, and says how much to trust it.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.enter = conv(3 * UNSHUFFLE**2, 2 * width)
+        self.middle = nn.Sequential(block(2 * width, 3 * width, stride=2), block(3 * width, 4 * width, stride=2))
+        self.leave = nn.Sequential(nn.SiLU(), nn.Conv2d(4 * width, 2, 1))
+
+    def forward(self, proxy: Tensor) -> Tensor:
+        """(N, 3, h, w) linear with h and w multiples of 16 to (N, 1, 1, 1) log2 of white."""
+        estimates, trust = self.estimates(proxy)
+        return (estimates * trust).sum(dim=(2, 3), keepdim=True)
+
+    def estimates(self, proxy: Tensor) -> tuple[Tensor, Tensor]:
+        """What each cell says, (N, 1, h / 16, w / 16) log2 of white, and the trust in it, which sums to 1."""
+        anchor = log_luminance(proxy).mean(dim=(2, 3), keepdim=True)
+        found = self.leave(self.middle(self.enter(entrance(proxy, anchor)))).float()
+        trust = torch.exp(found[:, 1:2].clamp(-10, 10))
+        return anchor + WHITE_SCALE * found[:, 0:1], trust / trust.sum(dim=(2, 3), keepdim=True)
+
+
+def entrance(proxy: Tensor, anchor: Tensor) -> Tensor:
+    """What networks see of a proxy (N, 3, h, w): its stops around the anchor, squares of pixels as channels."""
+    low, high = GUIDE_STOPS
+    stops = log2(proxy.clamp(min=DARKEST_LINEAR)) - anchor
+    return F.pixel_unshuffle(stops.clamp(low, high) * 0.4, UNSHUFFLE)
 
 
 def proxy_size(height: int, width: int, long_side: int) -> tuple[int, int]:

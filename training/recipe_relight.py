@@ -23,8 +23,10 @@ from relightgan.training.gain_grid import (
     GainGridNet,
     GainGridSettings,
     Operators,
+    WhiteNet,
     gain_at,
     look_up,
+    pixel_positions,
     plate_gain,
     proxy_size,
 )
@@ -45,6 +47,9 @@ from relightgan.training.torch_colour import decode_srgb, encode_srgb
 ASPECTS = ((4 / 3, 0.5), (16 / 9, 0.3), (2.39, 0.1), (3 / 4, 0.1))
 EXAMPLE_PX = (96, 128)  # size of the plate that export traces; any size works afterwards
 WARM_UP_FRACTION = 0.02
+CLOUDS, CLOUD_DEPTH = (4, 5), 0.6  # of drawn skies: how finely they vary, down and across, and by which share
+MOST_CLOUDS = 1.5  # stops
+CELL_SHARE = 0.2  # of what each cell says of white, beside what they say together
 # Doubt learns so much faster than the gains whose errors it foretells: on the courtyard's held-out views its rank
 # correlation with their true error was 0.41 after 450 steps, and 0.31 at the same rate.
 DOUBT_RATE = 3.0
@@ -86,11 +91,13 @@ class Share:
 
     Attributes:
         plate: (n, 3, h, w) linear.
+        cloudy: the same under skies that aren't flat.
         lessons: what they should become.
         shares: of each loss of the batch, what falls to this part.
     """
 
     plate: Tensor
+    cloudy: Tensor
     lessons: dict[str, Lesson]
     shares: dict[str, float]
 
@@ -125,6 +132,7 @@ class RelightRecipe:
                 [
                     {"params": self.net.gain_parameters(), "rate": 1.0},
                     {"params": list(self.net.doubt.parameters()), "rate": DOUBT_RATE},
+                    {"params": list(self.net.white.parameters()), "rate": 1.0},
                 ],
                 lr=settings.learning_rate,
                 betas=(0.9, 0.99),
@@ -145,18 +153,19 @@ class RelightRecipe:
         share = rate_share(fraction_done)
         for group in self.optimisers["net"].param_groups:
             group["lr"] = settings.learning_rate * share * group["rate"]
-        plate, lessons = self.draw(rng)
-        parts = shares_of(plate, lessons, parts_for(self.device, len(plate)))
+        plate, cloudy, lessons = self.draw(rng)
+        parts = shares_of(plate, cloudy, lessons, parts_for(self.device, len(plate)))
         losses = descend(parts, self.losses, list(self.net.parameters()))
-        nn.utils.clip_grad_norm_(self.net.gain_parameters(), 1.0)  # apart, so that doubt never shortens a gain's step
-        nn.utils.clip_grad_norm_(self.net.doubt.parameters(), 1.0)
+        # Apart, so that doubt never shortens a gain's step.
+        for parameters in (self.net.gain_parameters(), self.net.doubt.parameters(), self.net.white.parameters()):
+            nn.utils.clip_grad_norm_(parameters, 1.0)
         self.optimisers["net"].step()
         return losses
 
     def losses(self, part: Share) -> tuple[Tensor, dict[str, Tensor]]:
         """What a part of a batch adds to the loss of the batch, and to its figures before weighting."""
         settings = self.settings
-        operators = self.net.from_proxy(part.plate)
+        operators = self.net.from_photo(part.plate, part.plate)
         gains = {
             name: gain_at(operators, lesson.plate, lesson.position, settings.net.depth)
             for name, lesson in part.lessons.items()
@@ -164,13 +173,14 @@ class RelightRecipe:
         losses = {name: lesson_loss(lesson, gains[name]) for name, lesson in part.lessons.items()}
         losses["smooth"] = roughness(operators.grid)
         losses["doubt"] = doubt_loss(operators.doubt, [(lesson, gains[name]) for name, lesson in part.lessons.items()])
+        losses["white"] = white_loss(self.net.white, part.cloudy)
         losses = {name: loss * part.shares[name] for name, loss in losses.items()}
         weights = {"patches": settings.patch_weight, "smooth": settings.smooth_weight}
         total = torch.stack([loss * weights.get(name, 1.0) for name, loss in losses.items()]).sum()
         return total, losses
 
-    def draw(self, rng: np.random.Generator) -> tuple[Tensor, dict[str, Lesson]]:
-        """Crops to relight, (N, 3, h, w) linear, and what they should become, by the kind of lesson."""
+    def draw(self, rng: np.random.Generator) -> tuple[Tensor, Tensor, dict[str, Lesson]]:
+        """Crops to relight, (N, 3, h, w) linear; the same under skies that aren't flat; what they should become."""
         settings, data = self.settings, self.data
         size = crop_size(rng, settings.net.proxy_px)
         rows = np.zeros(0, np.int64)
@@ -180,8 +190,10 @@ class RelightRecipe:
         else:
             photos = data.pairs.a[data.pairs.draw(rng, settings.batch_size)]
         crops, matrices = draw_photos(rng, data.a, photos, size)
-        added = torch.from_numpy(rng.uniform(0, settings.unclip_stops, len(crops)).astype(np.float32))
-        plate = unclip(decode_srgb(crops), added)[0]
+        linear, position = decode_srgb(crops), pixel_positions(*size, WHOLE).expand(len(crops), *size, 2)
+        added = torch.from_numpy(rng.uniform(0, settings.unclip_stops, (len(crops), 1, 1, 1)).astype(np.float32))
+        clouds = look_up(drawn_clouds(rng, len(crops), MOST_CLOUDS), position)
+        plate, cloudy = unclip(linear, added)[0], unclip(linear, clouds)[0]
         if data.guidance:
             lessons = {"guided": guided_lesson(data.guidance, rows, matrices, plate)}
         else:
@@ -191,7 +203,8 @@ class RelightRecipe:
                 for (name, count), samples in zip(counts.items(), data.gains, strict=True)
             }
             lessons = {name: brightened(lesson, unclip(lesson.plate, added)[1]) for name, lesson in found.items()}
-        return plate.to(self.device), {name: lesson.to(self.device) for name, lesson in lessons.items()}
+        here = {name: lesson.to(self.device) for name, lesson in lessons.items()}
+        return plate.to(self.device), cloudy.to(self.device), here
 
     @torch.no_grad()
     def relight(self, photos: Tensor, direction: Direction) -> Tensor:
@@ -240,17 +253,18 @@ def build(settings: RelightSettings, data: TrainingData, device: torch.device) -
     return RelightRecipe(settings, data, device)
 
 
-def shares_of(plate: Tensor, lessons: dict[str, Lesson], number: int) -> list[Share]:
+def shares_of(plate: Tensor, cloudy: Tensor, lessons: dict[str, Lesson], number: int) -> list[Share]:
     """A batch in parts, whose losses add up to the losses of the batch."""
     if number == 1:
-        return [Share(plate, lessons, dict.fromkeys((*lessons, "smooth", "doubt"), 1.0))]
+        return [Share(plate, cloudy, lessons, dict.fromkeys((*lessons, "smooth", "doubt", "white"), 1.0))]
     weights = {name: lesson.weight.sum(dim=(1, 2, 3)).double() for name, lesson in lessons.items()}
-    weights["smooth"] = torch.ones(len(plate))
+    weights["smooth"] = weights["white"] = torch.ones(len(plate))
     weights["doubt"] = torch.stack([weights[name] for name in lessons]).sum(dim=0)
     parts = []
     for rows in torch.arange(len(plate)).chunk(number):
         shares = {name: float(each[rows].sum() / each.sum().clamp(min=1e-6)) for name, each in weights.items()}
-        parts.append(Share(plate[rows], {name: lesson.rows(rows) for name, lesson in lessons.items()}, shares))
+        some = {name: lesson.rows(rows) for name, lesson in lessons.items()}
+        parts.append(Share(plate[rows], cloudy[rows], some, shares))
     return parts
 
 
@@ -289,18 +303,38 @@ def doubt_loss(doubt: Tensor, answers: Sequence[tuple[Lesson, Tensor]]) -> Tenso
     return total / weights.clamp(min=1)
 
 
+def white_loss(white: WhiteNet, plate: Tensor) -> Tensor:
+    """By how many stops white is missed, as a whole and (counting less) by each cell; photos are white at 1.
+
+    Args:
+        white: to be taught.
+        plate: (N, 3, h, w) linear crops of photos, with skies as bright as in plates.
+    """
+    estimates, trust = white.estimates(plate)
+    return (estimates * trust).sum(dim=(2, 3)).abs().mean() + CELL_SHARE * estimates.abs().mean()
+
+
+def drawn_clouds(rng: np.random.Generator, number: int, most: float) -> Tensor:
+    """Random smooth skies, (N, 1, h, w) stops from 0 to at most `most`, different in each: by how much over white.
+
+    Photos clip bright skies to one flat white that no plate has; a network could tell white by that alone.
+    """
+    brightest, depth = rng.uniform(0, most, (number, 1, 1, 1)), rng.random((number, 1, *CLOUDS))
+    return torch.from_numpy((brightest * (1 - CLOUD_DEPTH * depth)).astype(np.float32))
+
+
 def unclip(linear: Tensor, stops: Tensor) -> tuple[Tensor, Tensor]:
     """Shows clipped highlights brighter, as a scene-linear plate of the same view would have them.
 
     Args:
         linear: (N, 3, H, W) linear photo values.
-        stops: (N,) how much brighter fully clipped pixels become.
+        stops: (N, 1, H or 1, W or 1) how much brighter a fully clipped pixel becomes.
 
     Returns:
         The brighter picture, and the stops added to each pixel (N, 1, H, W).
     """
     clipped = ((linear.amax(dim=1, keepdim=True) - 0.9) / 0.1).clamp(0, 1)
-    added = clipped * stops[:, None, None, None]
+    added = clipped * stops
     return linear * torch.exp2(added), added
 
 
