@@ -32,7 +32,7 @@ WHOLE = torch.tensor([0.0, 0.0, 1.0, 1.0])  # the window of a whole frame
 UNSHUFFLE = 4  # proxy pixels folded into channels at the entrance, either way
 HALF_SURE_STOPS = 0.5  # the expected error that makes a confidence of one half
 LEAST_DOUBT_STOPS = 0.02  # nobody measures gains of photos better than that, and the doubt's loss needs a floor
-WHITE_SCALE = 4.0  # stops; white lies so far from the mean of a frame, about
+WHITE_SCALE = 3.0  # stops; so far above the mean of a frame white is looked for first
 GUIDE_PX = 640  # long side of the picture that the guide is made from; finer than the proxy, or edges get a halo
 GUIDE_RADIUS = 1  # pixels of it around which it looks, either way
 GUIDE_EDGE = 0.5  # stops squared: where brightness varies by more it is an edge of light, by less it is texture
@@ -310,7 +310,10 @@ class WhiteNet(nn.Module):
         super().__init__()
         self.enter = conv(3 * UNSHUFFLE**2, 2 * width)
         self.middle = nn.Sequential(block(2 * width, 3 * width, stride=2), block(3 * width, 4 * width, stride=2))
-        self.leave = nn.Sequential(nn.SiLU(), nn.Conv2d(4 * width, 2, 1))
+        last = nn.Conv2d(4 * width, 2, 1)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+        self.leave = nn.Sequential(nn.SiLU(), last)
 
     def forward(self, proxy: Tensor) -> Tensor:
         """(N, 3, h, w) linear with h and w multiples of 16 to (N, 1, 1, 1) log2 of white."""
@@ -322,7 +325,7 @@ class WhiteNet(nn.Module):
         anchor = log_luminance(proxy).mean(dim=(2, 3), keepdim=True)
         found = self.leave(self.middle(self.enter(entrance(proxy, anchor)))).float()
         trust = torch.exp(found[:, 1:2].clamp(-10, 10))
-        return anchor + WHITE_SCALE * found[:, 0:1], trust / trust.sum(dim=(2, 3), keepdim=True)
+        return anchor + WHITE_SCALE * (1 + found[:, 0:1]), trust / trust.sum(dim=(2, 3), keepdim=True)
 
 
 def entrance(proxy: Tensor, anchor: Tensor) -> Tensor:
