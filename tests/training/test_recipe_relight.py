@@ -103,20 +103,21 @@ def test_120_steps_move_sky_and_ground_each_its_own_way(either, painted_set):
 def test_a_step_tells_its_losses_by_the_kind_of_lesson(data, guided_data):
     for fraction in (0.1, 0.9):
         measured, guided = (recipe_of(d).step(np.random.default_rng(0), fraction) for d in (data, guided_data))
-        assert list(measured) == ["points", "patches", "smooth", "doubt"]
-        assert list(guided) == ["guided", "smooth", "doubt"]
+        assert list(measured) == ["points", "patches", "smooth", "doubt", "white"]
+        assert list(guided) == ["guided", "smooth", "doubt", "white"]
 
 
 @pytest.mark.parametrize("number", [2, 3, 4])
 def test_the_losses_of_parts_add_up_to_those_of_the_batch(either, number):
     recipe = recipe_of(either, dataclasses.replace(SMALL, batch_size=4))
     recipe.step(np.random.default_rng(0), 0.5)  # a fresh grid has no roughness yet
-    plate, lessons = recipe.draw(np.random.default_rng(1))
+    plate, cloudy, lessons = recipe.draw(np.random.default_rng(1))
     if either.guidance:
         lessons["guided"].weight[0] = 0  # a picture that nothing is known of
     parameters, found = list(recipe.net.parameters()), []
     for parts in (1, number):
-        losses = recipe_relight.descend(recipe_relight.shares_of(plate, lessons, parts), recipe.losses, parameters)
+        shares = recipe_relight.shares_of(plate, cloudy, lessons, parts)
+        losses = recipe_relight.descend(shares, recipe.losses, parameters)
         found.append((losses, torch.cat([parameter.grad.flatten() for parameter in parameters])))
     assert found[1][0] == pytest.approx(found[0][0], rel=1e-4)
     torch.testing.assert_close(found[1][1], found[0][1], rtol=1e-3, atol=1e-5)
@@ -147,13 +148,13 @@ def test_guided_photos_alone_are_drawn_and_show_what_is_wanted(guided_data, pain
         )
         parts = [recipe.draw(rng) for _ in range(20)]
     assert drawn == {1, 2, 3, 4, 5}
-    for plate, lessons in parts:
+    for plate, _, lessons in parts:
         lesson = lessons["guided"]
         torch.testing.assert_close(lesson.plate, torch.nn.functional.avg_pool2d(plate, 2))
     gains = torch.cat([
         (lessons["guided"].wanted - torch.log2(lessons["guided"].plate + DARK_FLOOR))
         .permute(0, 2, 3, 1)[lessons["guided"].weight[:, 0] > 0.9]
-        for _, lessons in parts
+        for _, _, lessons in parts
     ]).numpy()  # fmt: skip
     # Away from the horizon every place is sky or ground, as painted, less a little for the floor of the dark.
     off = [np.abs(gains - stops).mean(axis=1) for stops in (painted_set.SKY_STOPS, painted_set.GROUND_STOPS)]
@@ -180,7 +181,7 @@ def test_clipped_places_are_shown_brighter_and_what_is_wanted_stays(kind, measur
         gain = np.full((count, 3), stops - np.log2(1 + DARK_FLOOR), np.float32)
         samples = GainSamples(np.array([0, count]), xy, np.ones_like(gain), gain, np.ones(count, np.float32))
         data = TrainingData(White(), White(), pairs, (samples, NO_GAINS))
-    plate, lessons = recipe_of(data, dataclasses.replace(SMALL, unclip_stops=2.0, batch_size=8)).draw(
+    plate, _, lessons = recipe_of(data, dataclasses.replace(SMALL, unclip_stops=2.0, batch_size=8)).draw(
         np.random.default_rng(0)
     )
     lesson = lessons["guided" if kind == "guided" else "points"]
@@ -195,7 +196,7 @@ def test_gains_learn_the_same_with_and_without_doubt(either, monkeypatch):
         recipe = recipe_of(either)
         kept = {}
         stepped = recipe.optimisers["net"].step
-        gains = {name for name, _ in recipe.net.named_parameters() if not name.startswith("doubt.")}
+        gains = {name for name, _ in recipe.net.named_parameters() if not name.startswith(("doubt.", "white."))}
 
         def step():
             kept.update({name: p.grad.clone() for name, p in recipe.net.named_parameters() if name in gains})
@@ -298,7 +299,7 @@ def test_no_network_has_dropout_or_a_norm_that_would_erase_exposure(data):
 
 def test_clipped_pixels_alone_are_shown_brighter():
     linear = torch.tensor([0.2, 0.9, 0.95, 1.0]).expand(2, 3, 1, 4)
-    shown, added = unclip(linear, torch.tensor([0.0, 1.0]))
+    shown, added = unclip(linear, torch.tensor([0.0, 1.0])[:, None, None, None])
     torch.testing.assert_close(added[1, 0, 0], torch.tensor([0.0, 0.0, 0.5, 1.0]), atol=1e-5, rtol=0)
     torch.testing.assert_close(shown[1, 2, 0], torch.tensor([0.2, 0.9, 0.95 * 2**0.5, 2.0]), atol=1e-5, rtol=0)
     torch.testing.assert_close(shown[0], linear[0])
