@@ -17,7 +17,7 @@ from relightgan.training.targets import DARK_FLOOR
 from relightgan.training.torch_colour import decode_srgb
 
 PAIRS = 96  # of photos that are compared
-MOST_DETAIL = 0.4  # either way; photos that ask for more differ in lens or focus, not in light
+MOST_DETAIL = 0.6  # either way; photos that ask for more differ in lens or focus, not in light
 # Of what photos ask for. Plates are sharper than photos, and the finer the band, the less the days differ: on a set
 # that was rendered, clouds left 0.70 of the sun's energy in the finest band of photos, and 0.75 in that of plates twice
 # as large.
