@@ -311,8 +311,8 @@ class WhiteNet(nn.Module):
         self.enter = conv(3 * UNSHUFFLE**2, 2 * width)
         self.middle = nn.Sequential(block(2 * width, 3 * width, stride=2), block(3 * width, 4 * width, stride=2))
         last = nn.Conv2d(4 * width, 2, 1)
-        nn.init.zeros_(last.weight)
-        nn.init.zeros_(last.bias)
+        for parameter in last.parameters():
+            nn.init.zeros_(parameter)
         self.leave = nn.Sequential(nn.SiLU(), last)
 
     def forward(self, proxy: Tensor) -> Tensor:
