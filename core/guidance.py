@@ -136,7 +136,7 @@ def brightness_steps(light: np.ndarray, operator: Operator) -> np.ndarray:
     own = np.log2(np.maximum(luminance(light), DARKEST_LINEAR))
     anchor = float(operator[ANCHOR].reshape(-1)[0])
     size = (light.shape[1], light.shape[0])
-    finer = operator[GUIDE].shape[2] > size[0]
+    finer = operator[GUIDE].shape[1] >= size[1] and operator[GUIDE].shape[2] >= size[0]
     how = cv2.INTER_AREA if finer else cv2.INTER_LINEAR
     slope, offset = (cv2.resize(plane, size, interpolation=how) for plane in operator[GUIDE])
     steps: np.ndarray = np.clip((slope * own + offset - anchor - low) * ((depth - 1) / (high - low)), 0, depth - 1)

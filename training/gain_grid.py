@@ -156,10 +156,13 @@ def guide_of(stops: Tensor) -> Tensor:
         (N, 2, h, w): a slope, from nearly 1 among edges to 0 where all is even, and an offset in stops. A pixel's guide
         is its own log2 luminance times the slope, plus the offset.
     """
-    mean = box_mean(stops)
-    spread = (box_mean(stops * stops) - mean * mean).clamp(min=0)
+    middle = stops.mean(dim=(2, 3), keepdim=True)  # squares of large numbers would lose what tells them apart
+    around = stops - middle
+    mean = box_mean(around)
+    spread = (box_mean(around * around) - mean * mean).clamp(min=0)
     slope = spread / (spread + GUIDE_EDGE)
-    return box_mean(torch.cat([slope, mean - slope * mean], dim=1))
+    slope, offset = box_mean(torch.cat([slope, mean - slope * mean], dim=1)).split(1, dim=1)
+    return torch.cat([slope, offset + middle * (1 - slope)], dim=1)
 
 
 def box_mean(x: Tensor) -> Tensor:
