@@ -6,8 +6,8 @@ and is multiplied by 2^gain in scene-linear light. So detail, highlights, negati
 and gains of neighbouring frames can be averaged without ghosts.
 
 What the network sees is held at the *white* of the photos: above it they are flat, and plates are not. How bright that
-white would be in a plate is told by another, tiny network, which knows the set and was taught under skies up to a stop and
-a half above white. So nothing depends on the plate's exposure, and a sky that no photo could show is seen as their white.
+white would be in a plate is told by another, tiny network, which knows the set and was taught under skies up to a stop
+and a half above white. So nothing depends on the plate's exposure, and a sky that no photo could show is seen as white.
 
 The brightness that a pixel is looked up by is the *guide*: its own at edges of light, that of its surroundings in
 texture. By its own everywhere, a grid that lifts shadows would lift the dark grains of a wall as well, and flatten it.
