@@ -14,7 +14,7 @@ import numpy as np
 from relightgan.core.colour import linear_to_srgb, srgb_to_linear
 from relightgan.training.batches import PhotoBank
 from relightgan.training.guidance import GuidanceMaps
-from relightgan.training.targets import DARK_FLOOR
+from relightgan.training.stops import from_stops, to_stops
 
 WEIGHT = 0.7  # of such a pair; its plate is a little soft, and wrong where depths are
 FILL_SHARES = (0.012, 0.03, 0.075, 0.25)  # of the width: how far gains reach into holes, first the near ones
@@ -56,10 +56,10 @@ def with_back_translation(
         height, width = linear.shape[:2]
         scale = max(raster) / max(height, width)
         shape = (max(1, round(height * scale)), max(1, round(width * scale)))  # maps have one raster, photos their own
-        own = stops_of(at_raster(linear, *shape))
+        own = to_stops(at_raster(linear, *shape))
         found = (at_raster(part.astype(np.float32), *shape) for part in (colour, weight))
         pictures.append(carried_back(own, *found).astype(np.float16))
-        wanted.append(stops_of(at_raster(linear, *raster)).astype(np.float16))
+        wanted.append(to_stops(at_raster(linear, *raster)).astype(np.float16))
     if not pictures:
         return JoinedBank(a, []), guidance
     colour = np.stack(wanted)
@@ -76,7 +76,7 @@ def carried_back(own: np.ndarray, colour: np.ndarray, weight: np.ndarray) -> np.
     """A photo's view in the other light: colours of the other day's photos, holes by the gains around them.
 
     Args:
-        own: (h, w, 3) stops of the photo, log2(linear + `targets.DARK_FLOOR`).
+        own: (h, w, 3) stops of the photo, `stops.to_stops`.
         colour: (h, w, 3) stops of the other day's photos there.
         weight: (h, w) of them, 0..1.
 
@@ -93,13 +93,7 @@ def carried_back(own: np.ndarray, colour: np.ndarray, weight: np.ndarray) -> np.
         left -= taken
     trust = np.clip(weight / TRUSTED, 0, 1)[..., None]
     stops = trust * colour + (1 - trust) * (own + filled)
-    return linear_to_srgb(np.clip(np.exp2(stops) - DARK_FLOOR, 0, 1)).astype(np.float32)
-
-
-def stops_of(linear: np.ndarray) -> np.ndarray:
-    """log2(linear + `targets.DARK_FLOOR`)."""
-    stops: np.ndarray = np.log2(np.maximum(linear, 0) + DARK_FLOOR)
-    return stops
+    return linear_to_srgb(np.minimum(from_stops(stops), 1)).astype(np.float32)
 
 
 def at_raster(image: np.ndarray, height: int, width: int) -> np.ndarray:

@@ -18,8 +18,9 @@ from scipy import sparse
 
 from relightgan.core.colour import linear_to_srgb, luminance, srgb_to_linear
 from relightgan.core.errors import PhotoError
-from relightgan.training.metrics import LOG_OFFSET, to_display, to_stops
+from relightgan.training.metrics import to_display
 from relightgan.training.pairing import centred
+from relightgan.training.stops import from_stops, to_stops
 
 NEAREST = "histogram of the nearest photo"
 PHOTOS_AT_A_TIME = 16
@@ -136,7 +137,7 @@ def transfer_lab(plate: np.ndarray, source: Pool, target: Pool) -> np.ndarray:
 def transfer_stops(plate: np.ndarray, source: Pool, target: Pool) -> np.ndarray:
     """Mean and deviation per channel carried from one dump's to the other's in stops; clips nothing."""
     stops = (to_stops(plate) - source.stops_mean) * _ratio(target.stops_deviation, source.stops_deviation)
-    return np.asarray(np.maximum(np.exp2(stops + target.stops_mean) - LOG_OFFSET, 0.0), dtype=np.float32)
+    return from_stops(stops + target.stops_mean)
 
 
 def match_histogram(plate: np.ndarray, source: Pool, target: Pool) -> np.ndarray:
@@ -203,7 +204,7 @@ def oracle_gain_grid(
     pixels = np.maximum(plate, 0.0).reshape(-1, 3).astype(np.float64)
     wanted_linear = truth.reshape(-1, 3).astype(np.float64)
     wanted = linear_to_srgb(wanted_linear.astype(np.float32))
-    log_gain = np.log2(np.maximum(wanted_linear, 0.0) + LOG_OFFSET) - np.log2(pixels + LOG_OFFSET)
+    log_gain = to_stops(wanted_linear) - to_stops(pixels)
     grid = _least_squares(lookup, log_gain, np.square(_slope(np.maximum(wanted_linear, 0.0))), ridge=1e-4, rounds=60)
     best, least = grid, np.inf
     for _ in range(GRID_ROUNDS):

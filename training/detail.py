@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from relightgan.training.batches import PhotoBank
-from relightgan.training.gain_grid import WHOLE, GainGridNet, box_mean, log2, plate_gain, weigh_luminance
+from relightgan.training.gain_grid import WHOLE, GainGridNet, box_mean, plate_gain, weigh_luminance
 from relightgan.training.pairing import Pairs
-from relightgan.training.targets import DARK_FLOOR
+from relightgan.training.stops import tensor_stops
 from relightgan.training.torch_colour import decode_srgb
 
 PAIRS = 96  # of photos that are compared
@@ -77,7 +77,7 @@ def solved(energies: np.ndarray) -> float:
 
 def finest(linear: Tensor) -> Tensor:
     """(N, 1, H, W) stops: what of a picture's log2 luminance differs from the mean around; seen as a photo, 0..1."""
-    stops = log2(weigh_luminance(linear.clamp(0, 1)) + DARK_FLOOR)
+    stops = tensor_stops(weigh_luminance(linear.clamp(0, 1)))
     return stops - box_mean(stops)
 
 

@@ -18,7 +18,8 @@ from relightgan.core.pipeline import Settings, WindowCache, relight_frame
 from relightgan.core.plate import Plate
 from relightgan.core.session import LookSession
 from relightgan.training.evaluation import SIDES, UNTOUCHED, check_finite, pictures_of, read_picture, size_text
-from relightgan.training.metrics import gain_flicker, psnr, to_display, to_stops, warp_error
+from relightgan.training.metrics import gain_flicker, psnr, to_display, warp_error
+from relightgan.training.stops import to_stops
 
 TRUTH = "truth"
 

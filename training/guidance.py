@@ -40,8 +40,8 @@ class GuidanceMaps:
 
     Attributes:
         photo: (n,) which of its side's training photos, ascending; photos without guidance aren't in it.
-        colour: (n, h, w, 3) float16, stops: log2(linear + `targets.DARK_FLOOR`) of the other day's colour, 0 where the
-            weight is 0. From log2(`targets.CLIPPED` + `targets.DARK_FLOOR`) on it was clipped, and means "at least".
+        colour: (n, h, w, 3) float16, stops: `stops.to_stops` of the other day's colour, 0 where the
+            weight is 0. From `stops.CLIPPED_STOPS` on it was clipped, and means "at least".
         weight: (n, h, w) float16, how far to trust it, 0..1; 0 where the other day's photos say nothing.
     """
 

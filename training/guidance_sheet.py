@@ -11,7 +11,7 @@ from relightgan.training.batches import PhotoBank
 from relightgan.training.contact_sheet import Cell, contact_sheet
 from relightgan.training.depth import DepthMaps
 from relightgan.training.guidance import GuidanceMaps
-from relightgan.training.targets import DARK_FLOOR
+from relightgan.training.stops import from_stops
 from relightgan.training.views import Views
 
 SHOWN_PHOTOS = 8
@@ -72,7 +72,7 @@ def _of_photo(maps: GuidanceMaps, photo: int, height: int, width: int) -> tuple[
     if len(at) == 0:
         return np.zeros((height, width, 3), np.float32), np.zeros((height, width), np.float32)
     weight = maps.weight[at[0]].astype(np.float32)
-    linear = np.exp2(maps.colour[at[0]].astype(np.float32)) - DARK_FLOOR
+    linear = from_stops(maps.colour[at[0]])
     seen = linear_to_srgb(np.clip(linear, 0, 1)) * (weight > 0)[..., None]
     # Maps of photos of another shape are stretched; back to the photo's own.
     size = (width, height)

@@ -14,12 +14,13 @@ from torch import Tensor
 from relightgan.training.batches import sample_affine, workers
 from relightgan.training.gain_grid import WHOLE, pixel_positions
 from relightgan.training.guidance import GuidanceMaps
-from relightgan.training.targets import CLIPPED, DARK_FLOOR, GainSamples
+from relightgan.training.stops import CLIPPED_STOPS, DARK_FLOOR, tensor_stops, to_stops
+from relightgan.training.targets import GainSamples
 from relightgan.training.torch_colour import encode_srgb
 
 # A wanted colour from here on was clipped, and may be any above; a little less than told, for what storing maps as
 # float16 and resampling them rounds off.
-WHITE_STOPS = float(np.log2(CLIPPED + DARK_FLOOR)) - 2.0**-10
+WHITE_STOPS = CLIPPED_STOPS - 2.0**-10
 LESSON_SHRINK = 2  # proxy pixels to a place of a guided lesson, either way; cells of the grid are wider still
 FAINTEST = 0.05  # guidance of less weight than this, at the edge of what is known, isn't asked about
 BEARABLE = 0.1  # an error of sRGB code values up to which errors count by their square, and above straight
@@ -35,7 +36,7 @@ class Lesson:
     Attributes:
         position: (N, h, w, 2) places in the crop, 0..1.
         plate: (N, 3, h, w) linear colour of the crop there.
-        wanted: (N, 3, h, w) log2(linear + `targets.DARK_FLOOR`) in the other light; from `WHITE_STOPS` on "at least".
+        wanted: (N, 3, h, w) stops (`stops.to_stops`) in the other light; from `WHITE_STOPS` on "at least".
         weight: (N, 1, h, w) how much to trust it, 0 where nothing is known.
     """
 
@@ -106,7 +107,7 @@ def measured_lesson(
         drawn = rng.choice(inside, count)
         position[row], plate[row] = xy[drawn], samples.plate[where][drawn]
         gain[row], weight[row] = samples.gain[where][drawn], samples.weight[where][drawn]
-    wanted = (np.log2(plate + DARK_FLOOR) + gain).astype(np.float32)
+    wanted = to_stops(plate) + gain
 
     def place(values: np.ndarray) -> Tensor:
         return torch.from_numpy(values).transpose(1, 2)[:, :, None]
@@ -115,8 +116,8 @@ def measured_lesson(
 
 
 def relit_stops(lesson: Lesson, gain: Tensor) -> Tensor:
-    """log2(linear + `targets.DARK_FLOOR`) of the places of a lesson with gains (N, 3, h, w) applied, in stops."""
-    return torch.log2(lesson.plate.clamp(min=0) * torch.exp2(gain.float()) + DARK_FLOOR)
+    """The stops (`stops.to_stops`) of the places of a lesson with gains (N, 3, h, w) applied."""
+    return tensor_stops(lesson.plate * torch.exp2(gain.float()))
 
 
 def missed_stops(lesson: Lesson, relit: Tensor) -> Tensor:

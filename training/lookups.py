@@ -20,7 +20,7 @@ from torch import Tensor
 
 from relightgan.training.depth import DepthMaps
 from relightgan.training.guidance import GuidanceMaps
-from relightgan.training.targets import DARK_FLOOR
+from relightgan.training.stops import tensor_stops
 from relightgan.training.views import Sight, Views, nearest_values, rays, sight, smooth_colours
 
 SAME_SHARE = 0.04  # of a depth: by how much two photos may differ about it and still see the same place,
@@ -48,7 +48,7 @@ class Looks:
     """What V photos saw at p places.
 
     Attributes:
-        stops: (V, 3, p) log2(linear + `DARK_FLOOR`).
+        stops: (V, 3, p) `stops.to_stops`.
         weight: (V, p) of each look; 0 where the photo doesn't see the place.
     """
 
@@ -72,7 +72,7 @@ def own_day_errors(views: Views, depths: DepthMaps, advance: Callable[[int], Non
             inverse = _of(views, depths.inverse, row).reshape(-1)[pixels]
             others = best_looks(views, depths, row, bool(views.of_target[row]), everybody, OWN_LOOKS)
             colour, _, count = agreed(surface_looks(views, depths, row, directions, inverse, others))
-            off = (colour - _stops(_of(views, views.colour, row).reshape(3, -1)[:, pixels])).abs().mean(dim=0)
+            off = (colour - tensor_stops(_of(views, views.colour, row).reshape(3, -1)[:, pixels])).abs().mean(dim=0)
             off = off[count >= 2]
             if len(off) >= LEAST_CHECKED:
                 errors[row] = float(off.median())
@@ -129,7 +129,7 @@ def guide(views: Views, depths: DepthMaps, row: int, usable: np.ndarray, most: i
     height, width = views.sizes[row]
     target = bool(views.of_target[row])
     known, inverse = (_of(views, maps, row).reshape(-1) for maps in (depths.known, depths.inverse))
-    own = _stops(_of(views, views.colour, row).reshape(3, -1))
+    own = tensor_stops(_of(views, views.colour, row).reshape(3, -1))
     directions = rays(views, row)
     colour, weight = torch.zeros_like(own), torch.zeros_like(own[0])
     # Next to what is known, an unknown pixel shows a bit of it.
@@ -211,7 +211,7 @@ def surface_looks(
         others: (V,) rows to ask.
     """
     seen, weight = _surface_worth(views, depths, row, directions, inverse, others)
-    return Looks(_stops(smooth_colours(views, others, seen)), weight)
+    return Looks(tensor_stops(smooth_colours(views, others, seen)), weight)
 
 
 def sky_looks(
@@ -219,7 +219,7 @@ def sky_looks(
 ) -> Looks:
     """What other photos saw infinitely far away in the directions of a photo's pixels; as `surface_looks`."""
     seen, weight = _sky_worth(views, depths, row, directions, others)
-    return Looks(_stops(smooth_colours(views, others, seen)), weight)
+    return Looks(tensor_stops(smooth_colours(views, others, seen)), weight)
 
 
 def agreed(looks: Looks) -> tuple[Tensor, Tensor, Tensor]:
@@ -280,10 +280,6 @@ def _of_likeness(cosine: Tensor) -> Tensor:
 def _of(views: Views, maps: Tensor, row: int) -> Tensor:
     height, width = views.sizes[row]
     return maps[row, ..., :height, :width]
-
-
-def _stops(linear: Tensor) -> Tensor:
-    return torch.log2(linear.clamp(min=0) + DARK_FLOOR)
 
 
 def _common_size(sizes: np.ndarray) -> tuple[int, int]:

@@ -12,8 +12,8 @@ from skimage.metrics import structural_similarity
 
 from relightgan.core.colour import linear_to_srgb, luminance
 from relightgan.core.flow import follow
+from relightgan.training.stops import DARK_FLOOR, to_stops
 
-LOG_OFFSET = 2.0**-7
 # The span of the stops encoding over linear 0..1; the peak in `log_psnr`, so that the figure needs no look at the data.
 LOG_RANGE_STOPS = 7.0
 # Frequencies from half of Nyquist on: what a blur or a small upsampled raster loses first.
@@ -29,12 +29,6 @@ BRIGHTER = 4.0  # how much brighter a plate is shown to see whether exposure pas
 def to_display(linear: np.ndarray) -> np.ndarray:
     """The picture as a viewer shows it: clipped to [0, 1] and sRGB-encoded, float32."""
     return np.asarray(linear_to_srgb(np.clip(linear, 0.0, 1.0).astype(np.float32, copy=False)), dtype=np.float32)
-
-
-def to_stops(linear: np.ndarray) -> np.ndarray:
-    """The picture in stops: log2(max(x, 0) + 2^-7), float32; 0 becomes -7, 1 about 0."""
-    stops: np.ndarray = np.log2(np.maximum(linear, 0.0, dtype=np.float32) + np.float32(LOG_OFFSET))
-    return stops
 
 
 def measure_picture(
@@ -146,8 +140,8 @@ def shadow_sign(plate: np.ndarray, relit: np.ndarray, truth: np.ndarray, mask: n
     Returns:
         0..1; None where no pixel is counted.
     """
-    before = np.log2(np.maximum(luminance(plate), LOG_OFFSET))
-    made, true = (np.log2(np.maximum(luminance(linear), LOG_OFFSET)) - before for linear in (relit, truth))
+    before = np.log2(np.maximum(luminance(plate), DARK_FLOOR))
+    made, true = (np.log2(np.maximum(luminance(linear), DARK_FLOOR)) - before for linear in (relit, truth))
     made, true = made - np.median(made), true - np.median(true)
     counted = mask & (np.abs(true) > SHADOW_STOPS)
     if not counted.any():
@@ -167,7 +161,7 @@ def exposure_error(relit: np.ndarray, relit_brighter: np.ndarray) -> float:
         max |brighter - 4 relit| / (4 relit) over values (pixels and channels) of `relit` above 2^-7; 0 where exposure
         passes through, 0.75 where the result doesn't change at all; 0 where nothing is so bright.
     """
-    bright = relit > LOG_OFFSET
+    bright = relit > DARK_FLOOR
     expected = BRIGHTER * relit[bright].astype(np.float64)
     return float((np.abs(relit_brighter[bright] - expected) / expected).max(initial=0.0))
 

@@ -16,7 +16,7 @@ from relightgan.training.depth import TESTED_BY, DepthMaps, known_depths, sweep
 from relightgan.training.locate import Camera, neighbours_of
 from relightgan.training.lookups import OWN_LOOKS, agreed, badly_placed, best_looks, guide, surface_looks
 from relightgan.training.register import Registration
-from relightgan.training.targets import CLIPPED, DARK_FLOOR
+from relightgan.training.stops import CLIPPED_STOPS, to_stops
 from relightgan.training.views import NEAR_SHARE, NEAREST_PERCENT, Views, rays
 
 LEAST_TESTED = 200  # pixels of a raster by which a plate can be judged
@@ -129,8 +129,8 @@ class PlateViews:
         colour, weight = (part.cpu().numpy() for part in guide(views, depths, slot, self.usable, self.looks))
         says = weight[..., None] > 0
         # The plate's own colours, not what photos predict for them: theirs were clipped where the plate's may not be.
-        gain = np.where(says, colour - np.log2(np.maximum(exposed, 0) + DARK_FLOOR), 0).astype(np.float32)
-        least = (colour >= np.log2(CLIPPED + DARK_FLOOR)) & says
+        gain = np.where(says, colour - to_stops(exposed), 0).astype(np.float32)
+        least = (colour >= CLIPPED_STOPS) & says
         return Judged(Guidance(gain, least, weight), exposure, off, True)
 
     # Private implementation
@@ -175,15 +175,15 @@ def exposure_of(linear: np.ndarray, predicted: np.ndarray) -> tuple[float, float
 
     Args:
         linear: (p, 3) of its pixels.
-        predicted: (p, 3) log2(linear + `DARK_FLOOR`) that photos predict for them.
+        predicted: (p, 3) stops (`stops.to_stops`) that photos predict for them.
     """
-    of_use = (predicted < np.log2(CLIPPED + DARK_FLOOR)).all(axis=1)
+    of_use = (predicted < CLIPPED_STOPS).all(axis=1)
     if of_use.sum() < LEAST_TESTED:
         return 0.0, None
     linear, predicted = np.maximum(linear[of_use], 0), predicted[of_use]
     # The floor keeps the darkest from counting, but bends the scale; so step by step.
     exposure = 0.0
     for _ in range(EXPOSURE_STEPS):
-        exposure += float(np.median(predicted - np.log2(linear * 2.0**exposure + DARK_FLOOR)))
-    off = np.abs(predicted - np.log2(linear * 2.0**exposure + DARK_FLOOR)).mean(axis=1)
+        exposure += float(np.median(predicted - to_stops(linear * 2.0**exposure)))
+    off = np.abs(predicted - to_stops(linear * 2.0**exposure)).mean(axis=1)
     return exposure, float(np.median(off))

@@ -6,7 +6,8 @@ import numpy as np
 
 from relightgan.training.batches import PhotoBank
 from relightgan.training.register import Registration
-from relightgan.training.targets import CLIPPED, DARK_FLOOR, colours_at
+from relightgan.training.stops import CLIPPED, to_stops
+from relightgan.training.targets import colours_at
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +51,7 @@ def robust_colours(bank: PhotoBank, sightings: Sightings, number: int) -> tuple[
     kept &= (2 * np.bincount(sightings.point[kept], minlength=number) > np.bincount(sightings.point, minlength=number))[
         sightings.point
     ]
-    point, stops = sightings.point[kept], np.log2(np.maximum(colour[kept], 0) + DARK_FLOOR)
+    point, stops = sightings.point[kept], to_stops(colour[kept])
     middle = group_median(point, stops, number)
     spread = group_median(point, np.abs(stops - middle[point]), number).mean(axis=1)
     return middle, spread, np.bincount(point, minlength=number)

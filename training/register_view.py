@@ -11,7 +11,7 @@ from relightgan.training.batches import PhotoBank
 from relightgan.training.point_colours import recognised, robust_colours
 from relightgan.training.register import Registration
 from relightgan.training.report import Block, Facts, Html, Section, Text, write_report
-from relightgan.training.targets import DARK_FLOOR
+from relightgan.training.stops import from_stops, to_stops
 
 MOST_POINTS = 20_000  # drawn; a larger set is thinned
 SHOWN_STOPS = 2.0  # gains up to this many stops have different colours
@@ -97,12 +97,10 @@ def scene(registration: Registration, banks: tuple[PhotoBank, PhotoBank]) -> dic
     colours = []
     for target, bank in ((False, banks[0]), (True, banks[1])):
         stops, _, count = robust_colours(bank, recognised(registration, target), number)
-        linear = np.where(count[:, None] > 0, np.exp2(stops) - DARK_FLOOR, np.nan)
+        linear = np.where(count[:, None] > 0, from_stops(stops), np.nan)
         colours.append(linear)
     both = np.isfinite(colours[0]) & np.isfinite(colours[1])
-    gain = np.where(
-        both, np.log2((np.nan_to_num(colours[1]) + DARK_FLOOR) / (np.nan_to_num(colours[0]) + DARK_FLOOR)), 0
-    )
+    gain = np.where(both, to_stops(np.nan_to_num(colours[1])) - to_stops(np.nan_to_num(colours[0])), 0)
     turn = upright(solve.poses)
     middle = np.median(solve.points, axis=0)
     extent = np.percentile(np.linalg.norm(solve.centres - middle, axis=1), 95)

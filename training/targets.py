@@ -18,9 +18,8 @@ from relightgan.training.backbones import Backbone, to_picture
 from relightgan.training.batches import PhotoBank
 from relightgan.training.matching import MatchingSettings, PointMatches, match_photos
 from relightgan.training.pairing import Pairs
+from relightgan.training.stops import CLIPPED, to_stops
 
-CLIPPED = 0.97  # linear photo values above this may have been anything
-DARK_FLOOR = 2.0**-7  # linear; keeps the log of near-black, where photos hold only noise, from speaking loudly
 POINT_BLUR = 0.004  # of the photo's width: the neighbourhood a point's colour is averaged over
 MOST_STOPS = 5.0  # larger gains are mismatches
 PATCH_SHORT_SIDE = 224
@@ -83,7 +82,7 @@ def colours_at(bank: PhotoBank, photos: np.ndarray, xy: np.ndarray) -> np.ndarra
 
 def log_ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
     """log2 of one linear colour over another, in stops, with near-black held."""
-    return np.log2((np.maximum(above, 0) + DARK_FLOOR) / (np.maximum(below, 0) + DARK_FLOOR)).astype(np.float32)
+    return to_stops(above) - to_stops(below)
 
 
 def sort_by_photo(
@@ -153,8 +152,8 @@ def patch_samples(
             a.features[photo].to(device).float() @ torch.cat([b.features[j] for j in others]).to(device).float().T
         )
         top = similarity.topk(min(PATCH_NEIGHBOURS, similarity.shape[1]), dim=1)
-        seen = np.log2(np.concatenate([b.colours[j] for j in others])[top.indices.cpu().numpy()] + DARK_FLOOR)
-        gain = np.median(seen, axis=1) - np.log2(a.colours[photo] + DARK_FLOOR)
+        seen = to_stops(np.concatenate([b.colours[j] for j in others])[top.indices.cpu().numpy()])
+        gain = np.median(seen, axis=1) - to_stops(a.colours[photo])
         disagreement = seen.std(axis=1).mean(axis=1)
         trust = (top.values.mean(dim=1).cpu().numpy() - LEAST_PATCH_SIMILARITY) / (
             FULL_PATCH_SIMILARITY - LEAST_PATCH_SIMILARITY

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 
 from relightgan.core.colour import linear_to_srgb, srgb_to_linear
-from relightgan.training.back_translation import TRUSTED, WEIGHT, carried_back, stops_of, with_back_translation
+from relightgan.training.back_translation import TRUSTED, WEIGHT, carried_back, with_back_translation
 from relightgan.training.guidance import GuidanceMaps
-from relightgan.training.targets import DARK_FLOOR
+from relightgan.training.stops import DARK_FLOOR, to_stops
 
 H, W = 24, 32
 
@@ -27,12 +27,12 @@ def texture(seed, height=H, width=W):
 
 
 def maps(photo, linear, weight):
-    colour = stops_of(linear) * (weight > 0)[..., None]
+    colour = to_stops(linear) * (weight > 0)[..., None]
     return GuidanceMaps(np.array(photo), colour.astype(np.float16), weight.astype(np.float16))
 
 
 def test_what_is_trusted_stands_as_the_other_day_saw_it():
-    own, theirs = stops_of(texture(0)), stops_of(texture(1))
+    own, theirs = to_stops(texture(0)), to_stops(texture(1))
     picture = carried_back(own, theirs, np.full((H, W), TRUSTED, np.float32))
     np.testing.assert_allclose(srgb_to_linear(picture), texture(1), atol=2e-3)
 
@@ -40,7 +40,7 @@ def test_what_is_trusted_stands_as_the_other_day_saw_it():
 def test_holes_keep_their_own_detail_under_the_gains_around_them():
     linear = texture(0)
     gain = np.array([-1.0, -0.5, 0.5], np.float32)
-    own = stops_of(linear)
+    own = to_stops(linear)
     weight = np.ones((H, W), np.float32)
     weight[8:16, 10:20] = 0
     colour = np.where(weight[..., None] > 0, own + gain, 0)
@@ -50,7 +50,7 @@ def test_holes_keep_their_own_detail_under_the_gains_around_them():
 
 
 def test_a_photo_that_nobody_saw_stays_as_it_is():
-    own = stops_of(texture(0))
+    own = to_stops(texture(0))
     picture = carried_back(own, np.zeros_like(own), np.zeros((H, W), np.float32))
     np.testing.assert_allclose(srgb_to_linear(picture), texture(0), atol=2e-3)
 
@@ -67,7 +67,7 @@ def test_target_photos_follow_the_source_photos_and_are_guided_by_themselves():
     assert np.array_equal(joined.colour[:2], guidance.colour)
     for index, (seen, photo) in enumerate([(30, 1), (31, 3)]):
         np.testing.assert_allclose(srgb_to_linear(bank.image(3 + index)), texture(seen), atol=3e-3)
-        np.testing.assert_allclose(joined.colour[2 + index], stops_of(b.linear[photo]), atol=5e-3)
+        np.testing.assert_allclose(joined.colour[2 + index], to_stops(b.linear[photo]), atol=5e-3)
     assert np.all(joined.weight[2:] == np.float16(WEIGHT))
 
 
@@ -91,6 +91,6 @@ def test_without_anything_to_carry_back_all_stays():
 @pytest.mark.parametrize("value", [0.0, 1.0])
 def test_black_and_white_make_no_numbers_that_are_none(value):
     flat = np.full((H, W, 3), value, np.float32)
-    picture = carried_back(stops_of(flat), stops_of(1 - flat), np.linspace(0, 1, H * W, dtype=np.float32).reshape(H, W))
+    picture = carried_back(to_stops(flat), to_stops(1 - flat), np.linspace(0, 1, H * W, dtype=np.float32).reshape(H, W))
     assert np.isfinite(picture).all()
     assert 0 <= picture.min() <= picture.max() <= 1

@@ -4,7 +4,8 @@ import pytest
 from relightgan.core.colour import srgb_to_linear
 from relightgan.core.errors import PhotoError
 from relightgan.training import baselines
-from relightgan.training.metrics import psnr, to_display, to_stops
+from relightgan.training.metrics import psnr, to_display
+from relightgan.training.stops import to_stops
 
 
 @pytest.fixture

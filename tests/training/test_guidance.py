@@ -14,7 +14,7 @@ from relightgan.training.guidance import GuidanceMaps, GuidanceSettings
 from relightgan.training.guiding import Guidance, joined_enough, make_guidance
 from relightgan.training.lookups import Looks, agreed, badly_placed, best_looks, guide, own_day_errors, weighted_median
 from relightgan.training.semi_global import best_plane, smoothed
-from relightgan.training.targets import DARK_FLOOR
+from relightgan.training.stops import DARK_FLOOR
 from relightgan.training.views import load_views, straightened
 
 CPU = torch.device("cpu")

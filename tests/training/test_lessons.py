@@ -25,7 +25,8 @@ from relightgan.training.lessons import (
     relit_stops,
 )
 from relightgan.training.pairing import Pairs
-from relightgan.training.targets import CLIPPED, DARK_FLOOR, GainSamples
+from relightgan.training.stops import CLIPPED, DARK_FLOOR
+from relightgan.training.targets import GainSamples
 from relightgan.training.torch_colour import decode_srgb, encode_srgb
 
 RASTER = (24, 32)  # of maps: landscape, whatever shape the photos have

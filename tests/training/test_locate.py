@@ -24,7 +24,7 @@ from relightgan.core.session import LookSession
 from relightgan.training.locate_command import PlateFinder, lens_axis
 from relightgan.training.plate_guidance import LEAST_TESTED, exposure_of
 from relightgan.training.run_photos import load_run
-from relightgan.training.targets import DARK_FLOOR
+from relightgan.training.stops import DARK_FLOOR
 
 HELD_OUT = 3  # of the first day's photos: the plate
 COUNT = 8

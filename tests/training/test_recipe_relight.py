@@ -27,7 +27,8 @@ from relightgan.training.recipe_relight import (
     unclip,
 )
 from relightgan.training.settings import fields_of, from_dict, to_dict
-from relightgan.training.targets import DARK_FLOOR, GainSamples
+from relightgan.training.stops import DARK_FLOOR
+from relightgan.training.targets import GainSamples
 from relightgan.training.torch_colour import decode_srgb
 
 SMALL = RelightSettings(

@@ -18,7 +18,7 @@ from relightgan.training.config import resolve
 from relightgan.training.dataset import NOT_REGISTERED, TOO_FEW_REGISTERED, TOO_LITTLE_SEEN, make_dataset
 from relightgan.training.register_view import upright
 from relightgan.training.run_report import guidance_blocks
-from relightgan.training.targets import DARK_FLOOR
+from relightgan.training.stops import DARK_FLOOR
 
 
 def photos(*words):
