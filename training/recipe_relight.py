@@ -208,22 +208,24 @@ class RelightRecipe:
 
     @torch.no_grad()
     def relight(self, photos: Tensor, direction: Direction) -> Tensor:
-        """Photos in the other light, by the averaged network.
+        """Photos in the other light, by the averaged network; with the detail that `export` measured, once it has.
 
         Args:
             photos: (N, 3, H, W) float32, sRGB-encoded 0..1.
             direction: "ab"; a look of the other direction is another fit.
         """
         plate = decode_srgb(photos.to(self.device))
-        gain = plate_gain(plate, WHOLE.to(self.device), self.averaged(plate), self.settings.net.depth)
+        net, window = self.averaged, WHOLE.to(self.device)
+        gain = plate_gain(plate, window, net(plate), self.settings.net.depth, net.detail)
         return encode_srgb((plate * torch.exp2(gain)).clamp(0, 1))
 
     def export(self, direction: Direction) -> ExportSpec:
         """The averaged network as an operator look."""
-        net = copy.deepcopy(self.averaged)
-        detail = measured_detail(net, self.data.a, self.data.b, self.data.pairs) if self.settings.match_detail else 0.0
-        net.detail.fill_(detail)
-        module = GainGridLook(net.cpu()).eval()
+        detail = 0.0
+        if self.settings.match_detail:
+            detail = measured_detail(self.averaged, self.data.a, self.data.b, self.data.pairs)
+        self.averaged.detail.fill_(detail)
+        module = GainGridLook(copy.deepcopy(self.averaged).cpu()).eval()
         facts = {
             "direction": direction,
             "translator": "relight",

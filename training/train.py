@@ -377,8 +377,8 @@ def write_look(
     if known.get("key") == key and known.get("sha256") == file_digest(path):
         log.say(f"The look {path} is up to date.")
         return path
-    preview = look_preview(recipe, dataset.previews(direction, 1, job.device))
     spec = recipe.export(direction)
+    preview = look_preview(recipe, dataset.previews(direction, 1, job.device))
     if detail := spec.facts.get("evaluation", {}).get("detail"):
         more = "more" if detail > 0 else "less"
         log.say(f"Texture gets {abs(detail):.0%} {more} contrast, as photos of the wanted light show.")

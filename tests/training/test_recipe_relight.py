@@ -29,7 +29,7 @@ from relightgan.training.recipe_relight import (
 from relightgan.training.settings import fields_of, from_dict, to_dict
 from relightgan.training.stops import DARK_FLOOR
 from relightgan.training.targets import GainSamples
-from relightgan.training.torch_colour import decode_srgb
+from relightgan.training.torch_colour import decode_srgb, encode_srgb
 
 SMALL = RelightSettings(
     net=GainGridSettings(proxy_px=64, depth=4, width=4), points_per_photo=64, patches_per_photo=64, batch_size=3,
@@ -367,7 +367,10 @@ def test_a_look_has_the_detail_that_its_photos_ask_for(either):
     recipe = recipe_of(either)
     recipe.step(np.random.default_rng(0), 0.5)
     recipe.averaged.load_state_dict(recipe.net.state_dict())
+    photo = torch.from_numpy(either.a.image(0)).permute(2, 0, 1)[None].contiguous()
+    before = recipe.relight(photo, "ab")
     spec = recipe.export("ab")
+    after = recipe.relight(photo, "ab")
     recipe.settings = dataclasses.replace(SMALL, match_detail=False)
     off = recipe.export("ab")
     wanted = measured_detail(recipe.averaged, either.a, either.b, either.pairs)
@@ -381,7 +384,11 @@ def test_a_look_has_the_detail_that_its_photos_ask_for(either):
         torch.testing.assert_close(whole[-2], gain)
         torch.testing.assert_close(second[1], gain)
         assert found.module.net.detail.item() == pytest.approx(detail)
-    assert not recipe.averaged.detail  # what goes on being fitted knows nothing of it
+    # Pictures of the look, made after it, are what it makes; without the detail they are as they were.
+    relit, *_ = spec.module(decode_srgb(photo), window)
+    torch.testing.assert_close(after, encode_srgb(relit.clamp(0, 1)))
+    assert not torch.equal(after, before)
+    assert torch.equal(recipe.relight(photo, "ab"), before)
 
 
 def test_photos_that_have_nothing_in_common_are_refused(data):
