@@ -1,0 +1,422 @@
+"""The second set's light: two skies, a sun, and what surfaces throw back, kept in maps on every surface.
+
+Radiance is on the pictures' scale: exposure is applied, 1.0 is white. Light maps hold irradiance over pi, so that albedo
+times map is what a camera sees.
+"""
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from benchmarks.second_set_scene import Box, Scene, Surface
+from benchmarks.second_set_textures import Sheet, layers, step
+
+DAYS = "AB"
+SUN_ELEVATION, SUN_AZIMUTH = 35.0, 217.0  # degrees; azimuth from x, the street's way, to the left
+SUN_RADIUS = 0.006  # radians; a little more than the real 0.0047
+SUN = np.float32([2.40, 1.95, 1.36])  # irradiance over pi, faced
+OVERCAST = np.float32([1.80, 1.90, 2.03])  # radiance at the zenith
+ZENITH, HORIZON = np.float32([0.13, 0.24, 0.50]), np.float32([0.52, 0.64, 0.82])
+GLOW = np.float32([1.0, 0.85, 0.6])
+TEXELS_BETWEEN = 6.6  # of a surface's texture, for one of its light map; twice as many as of its map of the sun
+PATTERN = 4  # texels from one set of directions to the same set again
+BLOCK = 512  # texels at once
+BOUNCES = 3
+SMALL = 0.004  # steradians: what is smaller isn't asked whether it hides the sky
+
+
+@dataclass(frozen=True)
+class Detail:
+    """How finely the set is made; tests make it coarse."""
+
+    texture: float = 1.0  # of the surfaces' own texels per metre
+    light: float = 1.0  # of the light maps' texels per metre
+    rays: int = 128  # to the sky, from each texel
+    sun_rays: int = 16
+
+
+@dataclass(frozen=True)
+class Painted:
+    """A surface ready to be drawn."""
+
+    levels: tuple[np.ndarray, ...]  # (H, W, 4) float32: albedo, sun on the relief over sun on a plane; then halves
+    alphas: tuple[np.ndarray, ...]  # (H, W) float32 of the same sizes; empty where all is covered
+    sky: dict[str, np.ndarray]  # by day (H, W, 3) float32: light of the sky and of other surfaces
+    sun: np.ndarray  # (H, W) float32: share of SUN that a plane gets
+
+
+def sun_direction() -> np.ndarray:
+    """(3,) towards the sun."""
+    up, around = np.radians(SUN_ELEVATION), np.radians(SUN_AZIMUTH)
+    return np.array([np.cos(up) * np.cos(around), np.cos(up) * np.sin(around), np.sin(up)])
+
+
+class Sky:
+    """Both skies, with the structure of clouds."""
+
+    def __init__(self, seed: int) -> None:
+        self.clouds = layers(np.random.default_rng([seed, 4]), (1024, 1024), 170, 7, 0.55)
+        self.sun = sun_direction().astype(np.float32)
+
+    def radiance(self, way: np.ndarray, day: str, clouds: bool = True) -> np.ndarray:
+        """What is seen of it, (..., 3) float32, along (..., 3) unit vectors; below the horizon as at it."""
+        up = np.maximum(way[..., 2], 0)
+        if day == "A":
+            # CIE standard overcast sky: a third of the zenith's at the horizon; here a little more, as over towns.
+            found = (0.42 + 0.58 * up)[..., None] * OVERCAST
+            if clouds:
+                depth = self.cloud(way)
+                found *= (1 + 0.42 * depth)[..., None] * (1 + np.clip(-depth, 0, 1)[..., None] * np.float32([-0.03, 0, 0.05]))
+            return found
+        near = np.clip(way @ self.sun, -1, 1)
+        found = ZENITH + ((1 - up) ** 2.2)[..., None] * (HORIZON - ZENITH)
+        found = found + (0.16 * np.exp(6 * (near - 1)) + 0.9 * np.exp(60 * (near - 1)))[..., None] * GLOW
+        if clouds:
+            found += (0.05 * step(0.15, 0.9, self.cloud(way * np.float32([1, 0.35, 1]))))[..., None]
+        return found
+
+    def cloud(self, way: np.ndarray) -> np.ndarray:
+        """Cloud structure, about -1..1, as on a flat layer far up."""
+        place = way[..., :2] / (np.maximum(way[..., 2:], 0) + 0.22)
+        maps = (place.reshape(-1, 2) * 190 + 512).astype(np.float32)
+        return remap(self.clouds, maps[:, 0], maps[:, 1], cv2.BORDER_REFLECT).reshape(way.shape[:-1])
+
+
+def remap(image: np.ndarray, x: np.ndarray, y: np.ndarray, border: int = cv2.BORDER_REPLICATE) -> np.ndarray:
+    """Bilinear samples (N,) or (N, C) at pixel places (N,) float32."""
+    # OpenCV takes pictures of up to 32767 columns.
+    count = len(x)
+    columns = min(count, 16384)
+    rows = -(-count // columns)
+    maps = [np.resize(each, rows * columns).reshape(rows, columns) for each in (x, y)]
+    found = cv2.remap(image, maps[0], maps[1], cv2.INTER_LINEAR, borderMode=border)
+    return found.reshape(rows * columns, *image.shape[2:])[:count]
+
+
+def in_threads(work: Callable, items: list, threads: int, on_done: Callable[[], None] = lambda: None) -> list:
+    """The results of work on every item, in order; `on_done` is called after each."""
+    lock = threading.Lock()
+
+    def one(item: object) -> object:
+        found = work(item)
+        with lock:
+            on_done()
+        return found
+
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(one, items))
+
+
+def paint(
+    scene: Scene, seed: int, detail: Detail, threads: int, on_done: Callable[[], None] = lambda: None
+) -> list[Sheet]:  # fmt: skip
+    """Every surface's sheet; each has its own random numbers, so that order doesn't matter."""
+
+    def one(number: int) -> Sheet:
+        surface = scene.surfaces[number]
+        rng = np.random.default_rng([seed, 2, number])
+        sheet = surface.material(rng, *surface.size, surface.density * detail.texture)
+        # Lifts what materials and weather made too dark, and keeps the bright ones.
+        sheet.rgb = np.clip(1.9 * sheet.rgb / (1 + 0.9 * sheet.rgb), 0.02, 0.9).astype(np.float32)
+        return sheet
+
+    return in_threads(one, list(range(len(scene.surfaces))), threads, on_done)
+
+
+def light(
+    scene: Scene, sheets: list[Sheet], sky: Sky, detail: Detail, threads: int,
+    on_done: Callable[[], None] = lambda: None,
+) -> list[Painted]:  # fmt: skip
+    """Every surface with its maps of light; `on_done` is called twice for each."""
+    numbers = list(range(len(scene.surfaces)))
+    shapes = [map_shape(surface, detail.light) for surface in scene.surfaces]
+    starts = np.concatenate([[0], np.cumsum([rows * columns for rows, columns in shapes])])
+    suns = in_threads(lambda n: sun_map(scene, n, detail), numbers, threads, on_done)
+    found = in_threads(lambda n: gather(scene, n, shapes, starts, sky, detail), numbers, threads, on_done)
+    albedo = np.concatenate(
+        [cv2.resize(s.rgb, shape[::-1], interpolation=cv2.INTER_AREA).reshape(-1, 3) for s, shape in zip(sheets, shapes, strict=True)]
+    )
+    sunlit = np.concatenate(
+        [cv2.resize(sun, shape[::-1], interpolation=cv2.INTER_AREA).reshape(-1) for sun, shape in zip(suns, shapes, strict=True)]
+    )
+    direct = np.concatenate([each[0] for each in found])
+    # What each texel sends on, both days in one row; the last stands for what no texel is known of.
+    sent = np.concatenate([albedo, albedo], axis=1)
+    straight = direct + np.concatenate([np.zeros_like(albedo), sunlit[:, None] * SUN], axis=1)
+    total = straight
+    for _ in range(BOUNCES):
+        shining = np.concatenate([sent * total, np.zeros((1, 6), np.float32)])
+        bounced = np.concatenate(in_threads(lambda n, s=shining: thrown_back(found[n][1], s), numbers, threads))
+        total = straight + bounced
+    kept = direct + bounced
+
+    def ready(n: int) -> Painted:
+        rows, columns = shapes[n]
+        part = kept[starts[n] : starts[n + 1]].reshape(rows, columns, 6)
+        part = smooth(part, found[n][2].reshape(rows, columns), 1.1)
+        skies = {"A": np.ascontiguousarray(part[..., :3]), "B": np.ascontiguousarray(part[..., 3:])}
+        return Painted(*pyramids(sheets[n], scene.surfaces[n]), skies, suns[n])
+
+    return in_threads(ready, numbers, threads)
+
+
+# Private implementation
+
+
+def map_shape(surface: Surface, fineness: float) -> tuple[int, int]:
+    """Rows and columns of a light map."""
+    rows, columns = (max(round(each * fineness * surface.density / TEXELS_BETWEEN), 2) for each in surface.size)
+    return rows, columns
+
+
+def places(surface: Surface, shape: tuple[int, int]) -> np.ndarray:
+    """(rows * columns, 3) middles of a map's texels, a little before the surface."""
+    down, right = ((np.arange(count) + 0.5) / count for count in shape)
+    found = surface.corner + right[None, :, None] * surface.right + down[:, None, None] * surface.down
+    return (found + 0.004 * surface.normal).reshape(-1, 3).astype(np.float32)
+
+
+def within(points: np.ndarray, boxes: list[Box]) -> np.ndarray:
+    """(N,) whether a box holds the point."""
+    found = np.zeros(len(points), bool)
+    for box in boxes:
+        local = np.abs((points - box.centre.astype(np.float32)) @ box.axes.T.astype(np.float32))
+        found |= (local < box.half.astype(np.float32)).all(axis=1)
+    return found
+
+
+def ahead_of(surface: Surface, boxes: list[Box]) -> list[Box]:
+    """The boxes that reach before a surface's plane."""
+    normal = surface.normal
+    return [
+        box
+        for box in boxes
+        if (box.centre - surface.corner) @ normal + np.abs(box.axes @ normal) @ box.half > 0.006
+    ]  # fmt: skip
+
+
+def first_hits(origins: np.ndarray, ways: np.ndarray, boxes: list[Box], any_hit: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    """The nearest box of each ray: (N,) its place in the list or -1, and (N,) how far away.
+
+    With `any_hit` some box that is hit, nearest or not.
+    """
+    nearest = np.full(len(origins), np.inf, np.float32)
+    which = np.full(len(origins), -1, np.int32)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ox, oy, oz = (np.ascontiguousarray(origins[:, k]) for k in range(3))
+        dx, dy, dz = (np.ascontiguousarray(ways[:, k]) for k in range(3))
+        plain = [1 / d for d in (dx, dy, dz)]
+        for number, box in enumerate(boxes):
+            centre, half, axes = box.centre.astype(np.float32), box.half.astype(np.float32), box.axes.astype(np.float32)
+            aligned = abs(axes[0, 0]) > 0.9999 and abs(axes[2, 2]) > 0.9999
+            enter = leave = None
+            for k in range(3):
+                if aligned:
+                    place, turn = (ox, oy, oz)[k] - centre[k], plain[k]
+                else:
+                    a = axes[k]
+                    place = (ox - centre[0]) * a[0] + (oy - centre[1]) * a[1] + (oz - centre[2]) * a[2]
+                    turn = 1 / (dx * a[0] + dy * a[1] + dz * a[2])
+                middle = -place * turn
+                reach = np.abs(turn) * half[k]
+                low, high = middle - reach, middle + reach
+                enter = low if enter is None else np.maximum(enter, low)
+                leave = high if leave is None else np.minimum(leave, high)
+            hit = (enter < leave) & (enter > 0.001)
+            if not any_hit:
+                hit &= enter < nearest
+            which[hit] = number
+            nearest[hit] = enter[hit]
+    return which, nearest
+
+
+def directions(count: int, pattern: int) -> np.ndarray:
+    """(count, 3) local directions, as many towards a place of the sky as its cosine says; z is the normal."""
+    # Roberts' R2 sequence, shifted for each pattern.
+    golden = np.array([0.7548776662466927, 0.5698402909980532])
+    spots = (0.5 + (np.arange(count)[:, None] + 0.0) * golden + pattern * np.array([0.38196601, 0.2360679])) % 1
+    spots[:, 0] = ((np.arange(count) + (0.37 + pattern * 0.618034) % 1) / count) % 1
+    radius, angle = np.sqrt(spots[:, 0]), 2 * np.pi * spots[:, 1]
+    return np.stack([radius * np.cos(angle), radius * np.sin(angle), np.sqrt(1 - spots[:, 0])], axis=1)
+
+
+def patterns(shape: tuple[int, int]) -> np.ndarray:
+    """(rows * columns,) which set of directions a texel has."""
+    rows, columns = np.mgrid[: shape[0], : shape[1]]
+    return (PATTERN * (rows % PATTERN) + columns % PATTERN).reshape(-1)
+
+
+def in_blocks(valid: np.ndarray, shape: tuple[int, int], size: int) -> Iterator[np.ndarray]:
+    """The numbers of a map's valid texels, `size` neighbours at a time."""
+    rows, columns = np.divmod(np.flatnonzero(valid), shape[1])
+    side = max(int(size**0.5), 1)
+    order = np.argsort((rows // side) * 10000 + columns // side, kind="stable")
+    indices = (rows * shape[1] + columns)[order]
+    for start in range(0, len(indices), size):
+        yield indices[start : start + size]
+
+
+def around(points: np.ndarray) -> tuple[np.ndarray, float]:
+    """The middle of points, and how far they reach from it."""
+    middle = (points.min(axis=0) + points.max(axis=0)) / 2
+    return middle, float(np.linalg.norm(points - middle, axis=1).max())
+
+
+def looming(points: np.ndarray, boxes: list[Box]) -> list[Box]:
+    """The boxes that aren't negligibly small from there."""
+    middle, reach = around(points)
+    kept = []
+    for box in boxes:
+        away = max(float(np.linalg.norm(box.centre - middle) - np.linalg.norm(box.half) - reach), 0.0)
+        large = np.sort(box.half)[1:]
+        if 4 * large[0] * large[1] > SMALL * away**2:
+            kept.append(box)
+    return kept
+
+
+def shading(points: np.ndarray, boxes: list[Box]) -> list[Box]:
+    """The boxes that may stand between points and the sun."""
+    middle, reach = around(points)
+    towards = sun_direction()
+    kept = []
+    for box in boxes:
+        offset = box.centre - middle
+        along = float(offset @ towards)
+        beside = float(np.linalg.norm(offset - along * towards))
+        if beside < reach + np.linalg.norm(box.half) + 0.3 and along > -reach - np.linalg.norm(box.half):
+            kept.append(box)
+    return kept
+
+
+def gather(
+    scene: Scene, number: int, shapes: list, starts: np.ndarray, sky: Sky, detail: Detail
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # fmt: skip
+    """What a surface's texels see: (T, 6) light straight from both skies, (T, rays) texels seen or -1, (T,) validity."""
+    surface, shape = scene.surfaces[number], shapes[number]
+    points = places(surface, shape)
+    valid = ~within(points, scene.boxes)
+    boxes = ahead_of(surface, scene.boxes)
+    frame = np.stack([surface.right / surface.size[1], surface.down / surface.size[0], surface.normal])
+    tables = np.stack([directions(detail.rays, k) @ frame for k in range(PATTERN**2)]).astype(np.float32)
+    skies = np.concatenate([sky.radiance(tables, day, clouds=False) for day in DAYS], axis=-1)
+    which_table = patterns(shape)
+    direct = np.zeros((len(points), 6), np.float32)
+    seen = np.full((len(points), detail.rays), -1, np.int32)
+    for block in in_blocks(valid, shape, BLOCK):
+        ways = tables[which_table[block]].reshape(-1, 3)
+        origins = np.repeat(points[block], detail.rays, axis=0)
+        near = looming(points[block], boxes)
+        which, away = first_hits(origins, ways, near)
+        free = (which < 0).reshape(len(block), -1)
+        direct[block] = (skies[which_table[block]] * free[..., None]).mean(axis=1)
+        hit = np.flatnonzero(which >= 0)
+        target = np.full(len(which), -1, np.int32)
+        target[hit] = texels_hit(origins[hit] + away[hit, None] * ways[hit], which[hit], near, shapes, starts)
+        seen[block] = target.reshape(len(block), -1)
+    return direct, seen, valid
+
+
+def texels_hit(points: np.ndarray, which: np.ndarray, boxes: list[Box], shapes: list, starts: np.ndarray) -> np.ndarray:
+    """The light-map texels, counted over all surfaces, at points on boxes; -1 where no surface is known."""
+    found = np.full(len(points), -1, np.int32)
+    order = np.argsort(which, kind="stable")
+    for part in np.split(order, np.flatnonzero(np.diff(which[order])) + 1):
+        if not len(part):
+            continue
+        box = boxes[which[part[0]]]
+        local = ((points[part] - box.centre.astype(np.float32)) @ box.axes.T.astype(np.float32)) / box.half.astype(np.float32)
+        axis = np.abs(local).argmax(axis=1)
+        face = 2 * axis + (local[np.arange(len(part)), axis] > 0)
+        # Right and down of each face in the box's own axes; see Scene.box.
+        for side, (across, along) in enumerate(
+            (((1, -1), (2, -1)), ((1, 1), (2, -1)), ((0, 1), (2, -1)), ((0, -1), (2, -1)), ((0, 1), (1, 1)), ((0, 1), (1, -1)))
+        ):
+            mine = np.flatnonzero(face == side)
+            number = box.faces[side]
+            if number < 0 or not len(mine):
+                continue
+            rows, columns = shapes[number]
+            u = (0.5 + 0.5 * across[1] * local[mine, across[0]]).clip(0, 0.9999)
+            v = (0.5 + 0.5 * along[1] * local[mine, along[0]]).clip(0, 0.9999)
+            found[part[mine]] = starts[number] + (v * rows).astype(np.int32) * columns + (u * columns).astype(np.int32)
+    return found
+
+
+def thrown_back(seen: np.ndarray, shining: np.ndarray) -> np.ndarray:
+    """(T, 6) light from the texels that are seen."""
+    found = np.zeros((len(seen), 6), np.float32)
+    for start in range(0, len(seen), BLOCK):
+        found[start : start + BLOCK] = shining[seen[start : start + BLOCK]].mean(axis=1)
+    return found
+
+
+def sun_map(scene: Scene, number: int, detail: Detail) -> np.ndarray:
+    """(rows, columns) float32: the share of SUN on a surface, shadows of boxes included."""
+    surface = scene.surfaces[number]
+    towards = sun_direction()
+    facing = float(surface.normal @ towards)
+    shape = map_shape(surface, 2 * detail.light)
+    if facing <= 0 and surface.both:
+        facing = -0.7 * facing  # the light shines through
+    if facing <= 0:
+        return np.zeros((2, 2), np.float32)
+    points = places(surface, shape)
+    valid = ~within(points, scene.boxes)
+    boxes = scene.boxes if surface.both else ahead_of(surface, scene.boxes)
+    side = np.cross(towards, [0, 0, 1])
+    side /= np.linalg.norm(side)
+    frame = np.stack([side, np.cross(side, towards), towards])
+    disc = np.stack([directions(detail.sun_rays, k) for k in range(PATTERN**2)])
+    disc[..., :2] *= SUN_RADIUS
+    disc[..., 2] = 1
+    tables = (disc @ frame).astype(np.float32)
+    which_table = patterns(shape)
+    share = np.zeros(len(points), np.float32)
+    for block in in_blocks(valid, shape, 8 * BLOCK):
+        ways = tables[which_table[block]].reshape(-1, 3)
+        near = shading(points[block], boxes)
+        which, _ = first_hits(np.repeat(points[block], detail.sun_rays, axis=0), ways, near, any_hit=True)
+        share[block] = (which < 0).reshape(len(block), -1).mean(axis=1)
+    return facing * smooth(share.reshape(*shape, 1), valid.reshape(shape), 0.8)[..., 0]
+
+
+def smooth(values: np.ndarray, valid: np.ndarray, deviation: float) -> np.ndarray:
+    """(H, W, C) values blurred among the valid ones, which also spread to the others."""
+    weight = valid.astype(np.float32)
+    found = cv2.GaussianBlur(values * weight[..., None], (0, 0), deviation).reshape(values.shape)
+    total = cv2.GaussianBlur(weight, (0, 0), deviation)
+    known = total > 0.02
+    result = np.where(known[..., None], found / np.maximum(total, 1e-6)[..., None], 0).astype(np.float32)
+    for _ in range(3):
+        if known.all():
+            break
+        near = cv2.blur(known.astype(np.float32), (5, 5))
+        spread = cv2.blur(result * known[..., None].astype(np.float32), (5, 5)).reshape(values.shape)
+        new = ~known & (near > 0)
+        result[new] = spread[new] / near[new][:, None]
+        known |= new
+    return result
+
+
+def pyramids(sheet: Sheet, surface: Surface) -> tuple[tuple[np.ndarray, ...], tuple[np.ndarray, ...]]:
+    """A sheet with what the sun makes of its relief, and its cut-out, at all sizes down to a few texels."""
+    towards = sun_direction()
+    frame = np.stack([surface.right / surface.size[1], surface.down / surface.size[0], surface.normal])
+    across, along, out = (frame @ towards).astype(np.float32)
+    slope = cv2.GaussianBlur(sheet.height, (0, 0), 0.7) * np.float32(sheet.density)
+    down, right = np.gradient(slope)
+    lit = (out - across * right - along * down) / np.sqrt(1 + right**2 + down**2)
+    relief = np.clip(lit / max(out, 0.12), 0, 2.5) if out > 0 else np.ones_like(slope)
+    image = np.dstack([sheet.rgb, relief.astype(np.float32)])
+    levels = [np.ascontiguousarray(image, np.float32)]
+    alphas = [] if sheet.alpha is None else [np.ascontiguousarray(sheet.alpha, np.float32)]
+    while min(levels[-1].shape[:2]) > 4:
+        size = tuple(max(-(-each // 2), 1) for each in levels[-1].shape[1::-1])
+        levels.append(cv2.resize(levels[-1], size, interpolation=cv2.INTER_AREA))
+        if alphas:
+            alphas.append(cv2.resize(alphas[-1], size, interpolation=cv2.INTER_AREA))
+    return tuple(levels), tuple(alphas)
