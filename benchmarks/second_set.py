@@ -3,10 +3,10 @@
     python benchmarks/second_set.py --out build/second_set
     python benchmarks/quality.py --data build/second_set --ab look_ab.onnx --ba look_ba.onnx
 
-Laid out as quality.py reads it: train/A_overcast and train/B_sunny (unpaired photos, 320x240 JPEG), test/pairs/{A,B,mask}
-(640x480, scene-linear half EXR) and clips/clip1/{A,B,flow}. Flow goes from a frame back to the one before: R = u, G = v
-in pixels, B = 1 where they hold. A picture that is there isn't rendered again: the same command goes on where it was
-stopped, and more of a kind can be asked for later. The same seed gives the same pictures.
+Laid out as quality.py wants it: unpaired photos in train/A_overcast and train/B_sunny, 320x240 JPEG; in
+test/pairs/{A,B,mask} and clips/clip1/{A,B,flow} 640x480 scene-linear half EXR. Flow goes from a frame back to the one
+before: R = u, G = v in pixels, B = 1 where they hold. A picture that is there isn't rendered again: the same command
+goes on where it stopped, and more of a kind can be asked for later. The same seed gives the same pictures.
 """
 
 import argparse
@@ -27,17 +27,28 @@ import numpy as np  # noqa: E402
 import OpenImageIO  # noqa: E402
 from PIL import Image  # noqa: E402
 
-from benchmarks.second_set_draw import FOV_X, Seen, flow_back, picture, see, solid_pixels  # noqa: E402
+from benchmarks.second_set_boxes import Boxes, Scene, boxes_of  # noqa: E402
+from benchmarks.second_set_draw import (  # noqa: E402
+    FOV_X,
+    Seen,
+    camera_draw,
+    flow_back,
+    picture,
+    see,
+    solid_pixels,
+    walk,
+)
 from benchmarks.second_set_light import DAYS, Detail, Painted, Sky, in_threads, light, paint  # noqa: E402
-from benchmarks.second_set_scene import Scene, camera_draw, market_street, walk  # noqa: E402
+from benchmarks.second_set_scene import market_street  # noqa: E402
 from relightgan.core.cli import run_command  # noqa: E402
 from relightgan.core.colour import linear_to_srgb  # noqa: E402
 from relightgan.core.errors import EXIT_DONE, PlateError, UsageError  # noqa: E402
 from relightgan.core.files import replacing  # noqa: E402
-from relightgan.core.progress import STYLES, Progress, cancellation, progress  # noqa: E402
+from relightgan.core.progress import STYLES, cancellation, progress  # noqa: E402
 from relightgan.training.evaluation_report import write_text  # noqa: E402
 from relightgan.training.photo_measuring import usual_workers  # noqa: E402
 
+FINE = Detail()
 FORMAT = 1  # of the place and its light; raise it when pictures change
 NOTES = "second_set.json"
 PHOTO_FOLDERS = {"A": "train/A_overcast", "B": "train/B_sunny"}
@@ -57,7 +68,7 @@ class Settings:
     seed: int = 0
     photo_px: tuple[int, int] = (320, 240)  # width and height
     plate_px: tuple[int, int] = (640, 480)
-    detail: Detail = Detail()
+    detail: Detail = FINE
 
 
 @dataclass(frozen=True)
@@ -99,12 +110,13 @@ def main(argv: Sequence[str]) -> int:
     return EXIT_DONE
 
 
-def render(settings: Settings, style: str = "auto") -> int:
+def render(settings: Settings, style: str = "auto", place: Place | None = None) -> int:
     """Renders what is missing of a set; how many cameras that were.
 
     Args:
         settings: what and where.
         style: of progress, see `relightgan.core.progress`.
+        place: from `prepare` with the same seed and detail; made where it is needed when None.
 
     Raises:
         UsageError: the numbers make no sense.
@@ -112,28 +124,41 @@ def render(settings: Settings, style: str = "auto") -> int:
         Cancelled: somebody asked to stop; what was finished is whole.
     """
     check(settings)
-    scene = market_street(settings.seed)
-    tasks = [task for task in all_tasks(settings, scene) if task.open]
+    boxes = boxes_of(market_street(settings.seed))
+    tasks = [task for task in all_tasks(settings, boxes) if task.open]
     write_text(settings.out / NOTES, json.dumps(notes(settings), indent=1) + "\n")
-    write_cameras(settings, scene)
+    write_cameras(settings, boxes)
     if not tasks:
         return 0
     with cancellation() as cancelled:
-        threads = usual_workers()
+        ready = place or prepare(settings, style, cancelled.check)
+        with progress(len(tasks), "cameras", style) as shown:
 
-        def step(shown: Progress) -> None:
-            cancelled.check()
+            def done() -> None:
+                cancelled.check()
+                shown.advance()
+
+            in_threads(lambda task: task.make(ready), tasks, usual_workers(), done)
+    return len(tasks)
+
+
+def prepare(settings: Settings, style: str = "auto", check_stop: Callable[[], None] = lambda: None) -> Place:
+    """Paints and lights the place, which takes a minute or two at full detail.
+
+    Args:
+        settings: for its seed and detail.
+        style: of progress.
+        check_stop: called now and then; what it raises ends the work.
+    """
+    scene, sky, threads = market_street(settings.seed), Sky(settings.seed), usual_workers()
+    with progress(3 * len(scene.surfaces), "surfaces", style) as shown:
+
+        def done() -> None:
+            check_stop()
             shown.advance()
 
-        with progress(3 * len(scene.surfaces), "surfaces", style) as shown:
-            on_done = functools.partial(step, shown)
-            sheets = paint(scene, settings.seed, settings.detail, threads, on_done)
-            sky = Sky(settings.seed)
-            place = Place(scene, light(scene, sheets, sky, settings.detail, threads, on_done), sky)
-            del sheets
-        with progress(len(tasks), "cameras", style) as shown:
-            in_threads(lambda task: task.make(place), tasks, threads, functools.partial(step, shown))
-    return len(tasks)
+        sheets = paint(scene, settings.seed, settings.detail, threads, done)
+        return Place(scene, light(scene, sheets, sky, settings.detail, threads, done), sky)
 
 
 def check(settings: Settings) -> None:
@@ -177,18 +202,18 @@ def notes(settings: Settings) -> dict[str, object]:
     }
 
 
-def all_tasks(settings: Settings, scene: Scene) -> Iterator[Task]:
+def all_tasks(settings: Settings, boxes: Boxes) -> Iterator[Task]:
     """Every picture of the set."""
     out = settings.out
     for number in range(settings.photos):
         for day, folder in PHOTO_FOLDERS.items():
             path = out / folder / f"{number + 1:04}.jpg"
-            pose = drawn(settings.seed, day, number, scene)
+            pose = drawn(settings.seed, day, number, boxes)
             yield Task((path,), functools.partial(make_photo, path=path, pose=pose, size=settings.photo_px, day=day))
     for number in range(settings.views):
         files = {side: out / PAIRS / side / f"{number + 1:04}.exr" for side in DAYS}
         mask = out / PAIRS / "mask" / f"{number + 1:04}.png"
-        pose = drawn(settings.seed, "views", number, scene)
+        pose = drawn(settings.seed, "views", number, boxes)
         make = functools.partial(make_view, files=files, mask=mask, pose=pose, size=settings.plate_px)
         yield Task((*files.values(), mask), make)
     for number in range(settings.frames):
@@ -199,9 +224,9 @@ def all_tasks(settings: Settings, scene: Scene) -> Iterator[Task]:
         yield Task((*files.values(), *((flow,) if flow else ())), make)
 
 
-def drawn(seed: int, stream: str, number: int, scene: Scene) -> np.ndarray:
+def drawn(seed: int, stream: str, number: int, boxes: Boxes) -> np.ndarray:
     """A random camera that depends on nothing but its name."""
-    return camera_draw(np.random.default_rng([seed, STREAMS[stream], number]), scene)
+    return camera_draw(np.random.default_rng([seed, STREAMS[stream], number]), boxes)
 
 
 def make_photo(place: Place, path: Path, pose: np.ndarray, size: tuple[int, int], day: str) -> None:
@@ -252,9 +277,9 @@ def write_exr(path: Path, rgb: np.ndarray) -> None:
             raise OSError(0, " ".join(said.split()) or "unknown reason")
 
 
-def write_cameras(settings: Settings, scene: Scene) -> None:
+def write_cameras(settings: Settings, boxes: Boxes) -> None:
     """Writes cameras.json beside the views and the clip: camera to world, metres, z up, looking along -z."""
-    views = [drawn(settings.seed, "views", number, scene) for number in range(settings.views)]
+    views = [drawn(settings.seed, "views", number, boxes) for number in range(settings.views)]
     frames = [walk(settings.seed, number) for number in range(settings.frames)]
     for folder, poses in ((PAIRS, views), (CLIP, frames)):
         known = {"fov_x_deg": FOV_X, "size": settings.plate_px, "cam_to_world": [pose.tolist() for pose in poses]}
@@ -271,11 +296,15 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="benchmarks/second_set.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="for the set; new, empty or to go on with")
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="for the set; new, empty or to go on with"
+    )
     parser.add_argument("--photos", type=int, default=160, metavar="N", help="of each day (default: 160)")
     parser.add_argument("--views", type=int, default=12, metavar="N", help="paired test views (default: 12)")
     parser.add_argument("--frames", type=int, default=12, metavar="N", help="of the clip (default: 12)")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of colours, textures and cameras (default: 0)")
+    parser.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="of colours, textures and cameras (default: 0)"
+    )
     parser.add_argument("--progress", default="auto", choices=STYLES, help="how to show progress (default: auto)")
     return parser
 

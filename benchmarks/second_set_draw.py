@@ -1,4 +1,4 @@
-"""Pictures of the second set: which surface a ray meets, what is seen there, and how it moved since the last frame.
+"""Cameras and pictures of the second set: which surface a ray meets, what is seen there, and how it moved.
 
 Exact: a camera ray times the inverse of (right, down, corner) of a rectangle, in camera space, is (s, t, 1) over depth,
 so all three are affine in the pixel. Every pixel is 3x3 rays; textures are taken from the size that fits each ray.
@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from benchmarks.second_set_boxes import Boxes, Scene, rotation
 from benchmarks.second_set_light import SUN, Painted, Sky, remap
-from benchmarks.second_set_scene import Scene
+from benchmarks.second_set_textures import Rng
 
 FOV_X = 60.0  # degrees
 RAYS = 3  # across a pixel
@@ -114,8 +115,8 @@ def solid_pixels(seen: Seen) -> np.ndarray:
 def flow_back(now: Seen, before: Seen) -> np.ndarray:
     """(H, W, 3) float32: u, v in pixels from a frame to the one before it, and 1 where they hold, else 0.
 
-    They hold where the point is within the frame before and all four pixels that bilinear sampling reads there show
-    what is within 2 % of its depth. The sky is infinitely far.
+    They hold where the point is within the frame before and all four pixels that bilinear sampling reads there show the
+    same surface, or another within 2 % of its depth. The sky is infinitely far.
     """
     wide, high = now.size
     middle = slice(RAYS // 2, None, RAYS)
@@ -128,7 +129,7 @@ def flow_back(now: Seen, before: Seen) -> np.ndarray:
     local = world @ camera_rows(before.pose).T
     ahead = local[..., 2] > 1e-6
     depth = np.where(ahead, local[..., 2], 1)
-    there = np.stack([local[..., 0], local[..., 1]], axis=-1) / depth[..., None] * focal + [wide / 2 - 0.5, high / 2 - 0.5]
+    there = local[..., :2] / depth[..., None] * focal + [wide / 2 - 0.5, high / 2 - 0.5]
     flow = there - np.stack([x, y], axis=-1)
     inside = ahead & (there >= 0).all(axis=-1) & (there[..., 0] <= wide - 1) & (there[..., 1] <= high - 1)
     left, top = (np.where(inside, np.floor(there[..., k]), 0).astype(int) for k in range(2))
@@ -137,9 +138,55 @@ def flow_back(now: Seen, before: Seen) -> np.ndarray:
     valid = inside
     for dx in (0, 1):
         for dy in (0, 1):
-            met = old[np.minimum(top + dy, high - 1), np.minimum(left + dx, wide - 1)]
-            valid = valid & (np.abs(met - expected) <= 0.02 * expected)
+            spot = np.minimum(top + dy, high - 1), np.minimum(left + dx, wide - 1)
+            same = before.surface[middle, middle][spot] == now.surface[middle, middle]
+            valid = valid & (same | (np.abs(old[spot] - expected) <= 0.02 * expected))
     return np.dstack([np.where(inside[..., None], flow, 0), valid]).astype(np.float32)
+
+
+def camera_draw(rng: Rng, boxes: Boxes) -> np.ndarray:
+    """A handheld camera somewhere in the street, (4, 4) from camera to world: x right, y up, looking along -z.
+
+    Most look along the street, some anywhere, some up, some at the ground. None is within things or close before one.
+    """
+    while True:
+        place = np.array([rng.uniform(-4.5, 9.5), rng.uniform(-1.4, 1.4), rng.uniform(0.9, 2.2)])
+        kind = rng.random()
+        yaw, pitch = (
+            (rng.normal(0, 24), rng.normal(4, 8)) if kind < 0.60
+            else (rng.uniform(-180, 180), rng.normal(4, 9)) if kind < 0.72
+            else (rng.normal(0, 50), rng.uniform(18, 48)) if kind < 0.90
+            else (rng.normal(0, 55), rng.uniform(-40, -16))
+        )  # fmt: skip
+        pose = camera(place, yaw, pitch, rng.normal(0, 4))
+        if boxes.away(place[None])[0] > 0.5 and free_ahead(pose, boxes, 1.3):
+            return pose
+
+
+def camera(place: np.ndarray, yaw: float, pitch: float, roll: float) -> np.ndarray:
+    """(4, 4) from camera to world, of degrees: yaw 0 looks along x, to the left is positive, pitch up."""
+    found = np.eye(4)
+    turned = rotation("z", yaw) @ rotation("y", -pitch) @ rotation("x", roll)
+    found[:3, :3] = turned @ np.array([[0, 0, -1], [-1, 0, 0], [0, 1, 0]])
+    found[:3, 3] = place
+    return found
+
+
+def walk(seed: int, frame: int) -> np.ndarray:
+    """The camera of a clip's frame, from 0 on: a step down the street, a pan, an unsteady hand."""
+    rng = np.random.default_rng([seed, 3])
+    phase = rng.uniform(0, 2 * np.pi, (6, 2))
+    sway = np.sin(frame * np.array([0.45, 0.83]) + phase) @ np.array([1.0, 0.45])
+    place = np.array([0.2 + 0.06 * frame, -0.7 + 0.025 * frame, 1.62]) + np.array([0.01, 0.012, 0.012]) * sway[:3]
+    return camera(place, 14 - 0.55 * frame + 0.5 * sway[3], 4 + 0.15 * frame + 0.4 * sway[4], 1.2 * sway[5])
+
+
+def free_ahead(pose: np.ndarray, boxes: Boxes, reach: float) -> bool:
+    """Whether nothing is closer than `reach` along the middle of the view and around it."""
+    ways = np.array([[0, 0, -1], [-0.3, 0, -1], [0.3, 0, -1], [0, 0.2, -1], [0, -0.2, -1]]) @ pose[:3, :3].T
+    steps = np.arange(0.3, reach, 0.2)
+    points = pose[:3, 3] + ways[:, None] * steps[:, None]
+    return bool(boxes.away(points.reshape(-1, 3)).min() > 0)
 
 
 # Private implementation
@@ -196,8 +243,8 @@ def sample(levels: tuple[np.ndarray, ...], s: np.ndarray, t: np.ndarray, level: 
     first, last = int(base.min()), int(base.max())
     found = np.empty((len(s), *levels[0].shape[2:]), np.float32)
     for number in range(first, last + 1):
-        spot = np.flatnonzero(base == number) if first < last else slice(None)
-        if first < last and not len(spot):
+        spot = np.flatnonzero(base == number)
+        if not len(spot):
             continue
         fine = lookup(levels[number], s[spot], t[spot])
         share = level[spot] - number

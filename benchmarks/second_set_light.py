@@ -1,7 +1,7 @@
 """The second set's light: two skies, a sun, and what surfaces throw back, kept in maps on every surface.
 
-Radiance is on the pictures' scale: exposure is applied, 1.0 is white. Light maps hold irradiance over pi, so that albedo
-times map is what a camera sees.
+Radiance is on the pictures' scale: exposure is applied, 1.0 is white. Light maps hold irradiance over pi: albedo times
+map is what a camera sees.
 """
 
 import threading
@@ -12,21 +12,21 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from benchmarks.second_set_scene import Box, Scene, Surface
+from benchmarks.second_set_boxes import Boxes, Scene, Surface, boxes_of, first_hits, texels_hit, within
 from benchmarks.second_set_textures import Sheet, layers, step
 
 DAYS = "AB"
 SUN_ELEVATION, SUN_AZIMUTH = 35.0, 217.0  # degrees; azimuth from x, the street's way, to the left
 SUN_RADIUS = 0.006  # radians; a little more than the real 0.0047
-SUN = np.float32([2.40, 1.95, 1.36])  # irradiance over pi, faced
-OVERCAST = np.float32([1.80, 1.90, 2.03])  # radiance at the zenith
-ZENITH, HORIZON = np.float32([0.13, 0.24, 0.50]), np.float32([0.52, 0.64, 0.82])
-GLOW = np.float32([1.0, 0.85, 0.6])
+SUN = np.array([2.40, 1.95, 1.36], np.float32)  # irradiance over pi, faced
+OVERCAST = np.array([1.68, 1.78, 1.90], np.float32)  # radiance at the zenith
+ZENITH, HORIZON = np.array([0.13, 0.24, 0.50], np.float32), np.array([0.52, 0.64, 0.82], np.float32)
+GLOW = np.array([1.0, 0.85, 0.6], np.float32)
 TEXELS_BETWEEN = 6.6  # of a surface's texture, for one of its light map; twice as many as of its map of the sun
 PATTERN = 4  # texels from one set of directions to the same set again
 BLOCK = 512  # texels at once
 BOUNCES = 3
-SMALL = 0.004  # steradians: what is smaller isn't asked whether it hides the sky
+HIDDEN = 0.01  # what lights surfaces that nothing reaches
 
 
 @dataclass(frozen=True)
@@ -70,13 +70,16 @@ class Sky:
             found = (0.42 + 0.58 * up)[..., None] * OVERCAST
             if clouds:
                 depth = self.cloud(way)
-                found *= (1 + 0.42 * depth)[..., None] * (1 + np.clip(-depth, 0, 1)[..., None] * np.float32([-0.03, 0, 0.05]))
+                found *= (1 + 0.5 * depth)[..., None]
+                found *= 1 + np.clip(-depth, 0, 1)[..., None] * np.array(
+                    [-0.03, 0, 0.05], np.float32
+                )  # dark ones are bluer
             return found
         near = np.clip(way @ self.sun, -1, 1)
         found = ZENITH + ((1 - up) ** 2.2)[..., None] * (HORIZON - ZENITH)
         found = found + (0.16 * np.exp(6 * (near - 1)) + 0.9 * np.exp(60 * (near - 1)))[..., None] * GLOW
         if clouds:
-            found += (0.05 * step(0.15, 0.9, self.cloud(way * np.float32([1, 0.35, 1]))))[..., None]
+            found += (0.05 * step(0.15, 0.9, self.cloud(way * np.array([1, 0.35, 1], np.float32))))[..., None]
         return found
 
     def cloud(self, way: np.ndarray) -> np.ndarray:
@@ -120,7 +123,7 @@ def paint(
         surface = scene.surfaces[number]
         rng = np.random.default_rng([seed, 2, number])
         sheet = surface.material(rng, *surface.size, surface.density * detail.texture)
-        # Lifts what materials and weather made too dark, and keeps the bright ones.
+        # This lifts what materials and weather made too dark, and keeps the bright ones.
         sheet.rgb = np.clip(1.9 * sheet.rgb / (1 + 0.9 * sheet.rgb), 0.02, 0.9).astype(np.float32)
         return sheet
 
@@ -133,20 +136,19 @@ def light(
 ) -> list[Painted]:  # fmt: skip
     """Every surface with its maps of light; `on_done` is called twice for each."""
     numbers = list(range(len(scene.surfaces)))
+    boxes = boxes_of(scene)
     shapes = [map_shape(surface, detail.light) for surface in scene.surfaces]
     starts = np.concatenate([[0], np.cumsum([rows * columns for rows, columns in shapes])])
-    suns = in_threads(lambda n: sun_map(scene, n, detail), numbers, threads, on_done)
-    found = in_threads(lambda n: gather(scene, n, shapes, starts, sky, detail), numbers, threads, on_done)
-    albedo = np.concatenate(
-        [cv2.resize(s.rgb, shape[::-1], interpolation=cv2.INTER_AREA).reshape(-1, 3) for s, shape in zip(sheets, shapes, strict=True)]
+    suns = in_threads(lambda n: sun_map(scene.surfaces[n], boxes, detail), numbers, threads, on_done)
+    found = in_threads(
+        lambda n: gather(scene.surfaces[n], boxes, shapes, shapes[n], starts, sky, detail), numbers, threads, on_done
     )
-    sunlit = np.concatenate(
-        [cv2.resize(sun, shape[::-1], interpolation=cv2.INTER_AREA).reshape(-1) for sun, shape in zip(suns, shapes, strict=True)]
-    )
+    albedo = at_texels([sheet.rgb for sheet in sheets], shapes)
+    sunlit = at_texels([sun[..., None] for sun in suns], shapes)
     direct = np.concatenate([each[0] for each in found])
     # What each texel sends on, both days in one row; the last stands for what no texel is known of.
     sent = np.concatenate([albedo, albedo], axis=1)
-    straight = direct + np.concatenate([np.zeros_like(albedo), sunlit[:, None] * SUN], axis=1)
+    straight = direct + np.concatenate([np.zeros_like(albedo), sunlit * SUN], axis=1)
     total = straight
     for _ in range(BOUNCES):
         shining = np.concatenate([sent * total, np.zeros((1, 6), np.float32)])
@@ -167,6 +169,15 @@ def light(
 # Private implementation
 
 
+def at_texels(images: list[np.ndarray], shapes: list[tuple[int, int]]) -> np.ndarray:
+    """(T, C) means of the surfaces' (H, W, C) images over all texels of their light maps."""
+    found = []
+    for image, shape in zip(images, shapes, strict=True):
+        small = cv2.resize(image, shape[::-1], interpolation=cv2.INTER_AREA)
+        found.append(small.reshape(-1, image.shape[2]))
+    return np.concatenate(found)
+
+
 def map_shape(surface: Surface, fineness: float) -> tuple[int, int]:
     """Rows and columns of a light map."""
     rows, columns = (max(round(each * fineness * surface.density / TEXELS_BETWEEN), 2) for each in surface.size)
@@ -180,68 +191,14 @@ def places(surface: Surface, shape: tuple[int, int]) -> np.ndarray:
     return (found + 0.004 * surface.normal).reshape(-1, 3).astype(np.float32)
 
 
-def within(points: np.ndarray, boxes: list[Box]) -> np.ndarray:
-    """(N,) whether a box holds the point."""
-    found = np.zeros(len(points), bool)
-    for box in boxes:
-        local = np.abs((points - box.centre.astype(np.float32)) @ box.axes.T.astype(np.float32))
-        found |= (local < box.half.astype(np.float32)).all(axis=1)
-    return found
-
-
-def ahead_of(surface: Surface, boxes: list[Box]) -> list[Box]:
-    """The boxes that reach before a surface's plane."""
-    normal = surface.normal
-    return [
-        box
-        for box in boxes
-        if (box.centre - surface.corner) @ normal + np.abs(box.axes @ normal) @ box.half > 0.006
-    ]  # fmt: skip
-
-
-def first_hits(origins: np.ndarray, ways: np.ndarray, boxes: list[Box], any_hit: bool = False) -> tuple[np.ndarray, np.ndarray]:
-    """The nearest box of each ray: (N,) its place in the list or -1, and (N,) how far away.
-
-    With `any_hit` some box that is hit, nearest or not.
-    """
-    nearest = np.full(len(origins), np.inf, np.float32)
-    which = np.full(len(origins), -1, np.int32)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        ox, oy, oz = (np.ascontiguousarray(origins[:, k]) for k in range(3))
-        dx, dy, dz = (np.ascontiguousarray(ways[:, k]) for k in range(3))
-        plain = [1 / d for d in (dx, dy, dz)]
-        for number, box in enumerate(boxes):
-            centre, half, axes = box.centre.astype(np.float32), box.half.astype(np.float32), box.axes.astype(np.float32)
-            aligned = abs(axes[0, 0]) > 0.9999 and abs(axes[2, 2]) > 0.9999
-            enter = leave = None
-            for k in range(3):
-                if aligned:
-                    place, turn = (ox, oy, oz)[k] - centre[k], plain[k]
-                else:
-                    a = axes[k]
-                    place = (ox - centre[0]) * a[0] + (oy - centre[1]) * a[1] + (oz - centre[2]) * a[2]
-                    turn = 1 / (dx * a[0] + dy * a[1] + dz * a[2])
-                middle = -place * turn
-                reach = np.abs(turn) * half[k]
-                low, high = middle - reach, middle + reach
-                enter = low if enter is None else np.maximum(enter, low)
-                leave = high if leave is None else np.minimum(leave, high)
-            hit = (enter < leave) & (enter > 0.001)
-            if not any_hit:
-                hit &= enter < nearest
-            which[hit] = number
-            nearest[hit] = enter[hit]
-    return which, nearest
-
-
 def directions(count: int, pattern: int) -> np.ndarray:
     """(count, 3) local directions, as many towards a place of the sky as its cosine says; z is the normal."""
-    # Roberts' R2 sequence, shifted for each pattern.
-    golden = np.array([0.7548776662466927, 0.5698402909980532])
-    spots = (0.5 + (np.arange(count)[:, None] + 0.0) * golden + pattern * np.array([0.38196601, 0.2360679])) % 1
-    spots[:, 0] = ((np.arange(count) + (0.37 + pattern * 0.618034) % 1) / count) % 1
-    radius, angle = np.sqrt(spots[:, 0]), 2 * np.pi * spots[:, 1]
-    return np.stack([radius * np.cos(angle), radius * np.sin(angle), np.sqrt(1 - spots[:, 0])], axis=1)
+    # Even in the one number, an additive sequence in the other, both shifted for each pattern.
+    number = np.arange(count)
+    across = (number + (0.37 + 0.618034 * pattern) % 1) / count
+    angle = 2 * np.pi * (0.5 + 0.5698402909980532 * number + 0.2360679 * pattern)
+    radius = np.sqrt(across)
+    return np.stack([radius * np.cos(angle), radius * np.sin(angle), np.sqrt(1 - across)], axis=1)
 
 
 def patterns(shape: tuple[int, int]) -> np.ndarray:
@@ -260,46 +217,14 @@ def in_blocks(valid: np.ndarray, shape: tuple[int, int], size: int) -> Iterator[
         yield indices[start : start + size]
 
 
-def around(points: np.ndarray) -> tuple[np.ndarray, float]:
-    """The middle of points, and how far they reach from it."""
-    middle = (points.min(axis=0) + points.max(axis=0)) / 2
-    return middle, float(np.linalg.norm(points - middle, axis=1).max())
-
-
-def looming(points: np.ndarray, boxes: list[Box]) -> list[Box]:
-    """The boxes that aren't negligibly small from there."""
-    middle, reach = around(points)
-    kept = []
-    for box in boxes:
-        away = max(float(np.linalg.norm(box.centre - middle) - np.linalg.norm(box.half) - reach), 0.0)
-        large = np.sort(box.half)[1:]
-        if 4 * large[0] * large[1] > SMALL * away**2:
-            kept.append(box)
-    return kept
-
-
-def shading(points: np.ndarray, boxes: list[Box]) -> list[Box]:
-    """The boxes that may stand between points and the sun."""
-    middle, reach = around(points)
-    towards = sun_direction()
-    kept = []
-    for box in boxes:
-        offset = box.centre - middle
-        along = float(offset @ towards)
-        beside = float(np.linalg.norm(offset - along * towards))
-        if beside < reach + np.linalg.norm(box.half) + 0.3 and along > -reach - np.linalg.norm(box.half):
-            kept.append(box)
-    return kept
-
-
 def gather(
-    scene: Scene, number: int, shapes: list, starts: np.ndarray, sky: Sky, detail: Detail
+    surface: Surface, boxes: Boxes, shapes: list[tuple[int, int]], shape: tuple[int, int], starts: np.ndarray, sky: Sky,
+    detail: Detail,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # fmt: skip
-    """What a surface's texels see: (T, 6) light straight from both skies, (T, rays) texels seen or -1, (T,) validity."""
-    surface, shape = scene.surfaces[number], shapes[number]
+    """What a surface's texels see: (T, 6) light of both skies, (T, rays) texels or -1, (T,) whether they are free."""
     points = places(surface, shape)
-    valid = ~within(points, scene.boxes)
-    boxes = ahead_of(surface, scene.boxes)
+    valid = ~within(points, boxes)
+    ahead = boxes.ahead_of(surface)
     frame = np.stack([surface.right / surface.size[1], surface.down / surface.size[0], surface.normal])
     tables = np.stack([directions(detail.rays, k) @ frame for k in range(PATTERN**2)]).astype(np.float32)
     skies = np.concatenate([sky.radiance(tables, day, clouds=False) for day in DAYS], axis=-1)
@@ -309,7 +234,7 @@ def gather(
     for block in in_blocks(valid, shape, BLOCK):
         ways = tables[which_table[block]].reshape(-1, 3)
         origins = np.repeat(points[block], detail.rays, axis=0)
-        near = looming(points[block], boxes)
+        near = ahead.looming(points[block])
         which, away = first_hits(origins, ways, near)
         free = (which < 0).reshape(len(block), -1)
         direct[block] = (skies[which_table[block]] * free[..., None]).mean(axis=1)
@@ -320,32 +245,6 @@ def gather(
     return direct, seen, valid
 
 
-def texels_hit(points: np.ndarray, which: np.ndarray, boxes: list[Box], shapes: list, starts: np.ndarray) -> np.ndarray:
-    """The light-map texels, counted over all surfaces, at points on boxes; -1 where no surface is known."""
-    found = np.full(len(points), -1, np.int32)
-    order = np.argsort(which, kind="stable")
-    for part in np.split(order, np.flatnonzero(np.diff(which[order])) + 1):
-        if not len(part):
-            continue
-        box = boxes[which[part[0]]]
-        local = ((points[part] - box.centre.astype(np.float32)) @ box.axes.T.astype(np.float32)) / box.half.astype(np.float32)
-        axis = np.abs(local).argmax(axis=1)
-        face = 2 * axis + (local[np.arange(len(part)), axis] > 0)
-        # Right and down of each face in the box's own axes; see Scene.box.
-        for side, (across, along) in enumerate(
-            (((1, -1), (2, -1)), ((1, 1), (2, -1)), ((0, 1), (2, -1)), ((0, -1), (2, -1)), ((0, 1), (1, 1)), ((0, 1), (1, -1)))
-        ):
-            mine = np.flatnonzero(face == side)
-            number = box.faces[side]
-            if number < 0 or not len(mine):
-                continue
-            rows, columns = shapes[number]
-            u = (0.5 + 0.5 * across[1] * local[mine, across[0]]).clip(0, 0.9999)
-            v = (0.5 + 0.5 * along[1] * local[mine, along[0]]).clip(0, 0.9999)
-            found[part[mine]] = starts[number] + (v * rows).astype(np.int32) * columns + (u * columns).astype(np.int32)
-    return found
-
-
 def thrown_back(seen: np.ndarray, shining: np.ndarray) -> np.ndarray:
     """(T, 6) light from the texels that are seen."""
     found = np.zeros((len(seen), 6), np.float32)
@@ -354,9 +253,8 @@ def thrown_back(seen: np.ndarray, shining: np.ndarray) -> np.ndarray:
     return found
 
 
-def sun_map(scene: Scene, number: int, detail: Detail) -> np.ndarray:
+def sun_map(surface: Surface, boxes: Boxes, detail: Detail) -> np.ndarray:
     """(rows, columns) float32: the share of SUN on a surface, shadows of boxes included."""
-    surface = scene.surfaces[number]
     towards = sun_direction()
     facing = float(surface.normal @ towards)
     shape = map_shape(surface, 2 * detail.light)
@@ -365,8 +263,8 @@ def sun_map(scene: Scene, number: int, detail: Detail) -> np.ndarray:
     if facing <= 0:
         return np.zeros((2, 2), np.float32)
     points = places(surface, shape)
-    valid = ~within(points, scene.boxes)
-    boxes = scene.boxes if surface.both else ahead_of(surface, scene.boxes)
+    valid = ~within(points, boxes)
+    ahead = boxes if surface.both else boxes.ahead_of(surface)
     side = np.cross(towards, [0, 0, 1])
     side /= np.linalg.norm(side)
     frame = np.stack([side, np.cross(side, towards), towards])
@@ -378,7 +276,7 @@ def sun_map(scene: Scene, number: int, detail: Detail) -> np.ndarray:
     share = np.zeros(len(points), np.float32)
     for block in in_blocks(valid, shape, 8 * BLOCK):
         ways = tables[which_table[block]].reshape(-1, 3)
-        near = shading(points[block], boxes)
+        near = ahead.shading(points[block], towards)
         which, _ = first_hits(np.repeat(points[block], detail.sun_rays, axis=0), ways, near, any_hit=True)
         share[block] = (which < 0).reshape(len(block), -1).mean(axis=1)
     return facing * smooth(share.reshape(*shape, 1), valid.reshape(shape), 0.8)[..., 0]
@@ -393,12 +291,14 @@ def smooth(values: np.ndarray, valid: np.ndarray, deviation: float) -> np.ndarra
     result = np.where(known[..., None], found / np.maximum(total, 1e-6)[..., None], 0).astype(np.float32)
     for _ in range(3):
         if known.all():
-            break
+            return result
         near = cv2.blur(known.astype(np.float32), (5, 5))
         spread = cv2.blur(result * known[..., None].astype(np.float32), (5, 5)).reshape(values.shape)
         new = ~known & (near > 0)
         result[new] = spread[new] / near[new][:, None]
         known |= new
+    # Far within things; but not black, which nothing in a picture is.
+    result[~known] = values[valid].mean(axis=0) if valid.any() else HIDDEN
     return result
 
 

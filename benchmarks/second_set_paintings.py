@@ -64,8 +64,8 @@ def window(rng: Rng, high: float, wide: float, density: float) -> Sheet:
     curtain = pick(rng, INKS) * 0.3 + 0.25 if rng.random() < 0.6 else None
     for column in range(columns):
         for row in range(rows):
-            x = inner[0] + (inner[2] - inner[0]) * np.float64([column, column + 1]) / columns
-            y = inner[1] + (inner[3] - inner[1]) * np.float64([row, row + 1]) / rows
+            x = inner[0] + (inner[2] - inner[0]) * np.array([column, column + 1]) / columns
+            y = inner[1] + (inner[3] - inner[1]) * np.array([row, row + 1]) / rows
             box = (x[0] + 0.018, y[0] + 0.018, x[1] - 0.018, y[1] - 0.018)
             shine = rng.uniform(0.4, 1.0) * (1 - 0.5 * row / rows)
             glass = colour(0.13, 0.15, 0.17) + shine * colour(0.24, 0.28, 0.33)
@@ -108,7 +108,8 @@ def shop(rng: Rng, high: float, wide: float, density: float) -> Sheet:
             box = (x, y + 0.2 - tall, min(x + rng.uniform(0.03, 0.16), wide - 0.17), y + 0.16)
             frame(rng, sheet, box, 0.22 * pick(rng, INKS) + 0.06, -0.04)
     # The glass before them shows a little of the street.
-    pane = slice(round(0.62 * density), round((high - 0.75) * density)), slice(round(0.15 * density), -round(0.15 * density))
+    edge = round(0.15 * density)
+    pane = slice(round(0.62 * density), round((high - 0.75) * density)), slice(edge, -edge)
     shine = step(-0.6, 0.8, layers(rng, sheet.height[pane].shape, 0.9 * density, 4))
     sheet.rgb[pane] = mix(0.6 * sheet.rgb[pane], colour(0.34, 0.37, 0.40), 0.15 + 0.3 * shine)
     for x in np.linspace(0.15, wide - 0.2, max(round(wide / 0.8), 1) + 1):

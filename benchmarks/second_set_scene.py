@@ -1,22 +1,39 @@
 """The second set's place: a market street, as boxes that cast shadows and painted surfaces that are seen.
 
-Metres; x along the street, y to its left, z up. Most surfaces are faces of boxes. Some are drawn only (shutters, leaves,
-barrel staves), and some boxes only cast shadows: those inside barrels.
+Most surfaces are faces of boxes. Some are drawn only (shutters, leaves, barrel staves), and some boxes only cast
+shadows: those inside barrels.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+import itertools
 
 import numpy as np
 
+from benchmarks.second_set_boxes import UPRIGHT, Scene, rotation
 from benchmarks.second_set_paintings import (
-    BLUE, DARK_BRICK, FRUIT, INKS, LIME, OCHRE, PAINTS, RED_BRICK, ROSE, YELLOW_BRICK,
-    door, foliage, fruit, gable, house, letters, pick, poster, shop, wheel, window,
+    BLUE,
+    DARK_BRICK,
+    FRUIT,
+    INKS,
+    LIME,
+    OCHRE,
+    PAINTS,
+    RED_BRICK,
+    ROSE,
+    YELLOW_BRICK,
+    door,
+    foliage,
+    fruit,
+    gable,
+    house,
+    letters,
+    pick,
+    poster,
+    shop,
+    wheel,
+    window,
 )  # fmt: skip
-from benchmarks.second_set_textures import Material, Rng, cloth, cobbles, colour, planks, stone, stripes, tiles
+from benchmarks.second_set_textures import Material, Rng, Sheet, cloth, cobbles, colour, planks, stone, stripes, tiles
 
-SIDES = {"-x": (0, -1), "+x": (0, 1), "-y": (1, -1), "+y": (1, 1), "-z": (2, -1), "+z": (2, 1)}
-UPRIGHT = ("-x", "+x", "-y", "+y")
 HALF_STREET = 3.5
 WOOD = planks(colour(0.56, 0.44, 0.32))
 OLD_WOOD = planks(colour(0.46, 0.42, 0.37), 0.11, worn=0.55)
@@ -28,102 +45,6 @@ POST = planks(colour(0.52, 0.42, 0.32), 0.08, upright=True)
 WHITE = colour(0.90, 0.87, 0.78)
 LEAVES = foliage(colour(0.36, 0.47, 0.20))
 IVY = foliage(colour(0.27, 0.40, 0.17), 0.62, 0.085)
-
-
-@dataclass(frozen=True)
-class Surface:
-    """A painted rectangle; seen from in front its texture's row 0 is at `corner`."""
-
-    corner: np.ndarray  # (3,) the upper left
-    right: np.ndarray  # (3,) along the upper edge, as long as it
-    down: np.ndarray  # (3,)
-    material: Material
-    density: float  # texels per metre at full detail
-    both: bool = False  # seen from behind as well
-
-    @property
-    def size(self) -> tuple[float, float]:
-        """Height and width in metres."""
-        return float(np.linalg.norm(self.down)), float(np.linalg.norm(self.right))
-
-    @property
-    def normal(self) -> np.ndarray:
-        """Of unit length, towards whoever sees it."""
-        found = np.cross(self.down, self.right)
-        return found / np.linalg.norm(found)
-
-
-@dataclass(frozen=True)
-class Box:
-    """What stops light."""
-
-    centre: np.ndarray  # (3,)
-    half: np.ndarray  # (3,)
-    axes: np.ndarray  # (3, 3), rows are its own x, y and z
-    faces: tuple[int, ...]  # of -x, +x, -y, +y, -z, +z the surface, or -1
-
-
-@dataclass
-class Scene:
-    """Boxes and surfaces; light and pictures refer to surfaces by their place in the list."""
-
-    boxes: list[Box] = field(default_factory=list)
-    surfaces: list[Surface] = field(default_factory=list)
-
-    def sheet(
-        self, corner: Iterable[float], right: Iterable[float], down: Iterable[float], material: Material,
-        density: float = 150, both: bool = False,
-    ) -> int:  # fmt: skip
-        """Adds a surface that nothing of the light's way knows; its number."""
-        vectors = (np.array(list(each), float) for each in (corner, right, down))
-        self.surfaces.append(Surface(*vectors, material, density, both))
-        return len(self.surfaces) - 1
-
-    def box(
-        self, low: Iterable[float], high: Iterable[float], material: Material, faces: Iterable[str] = UPRIGHT,
-        top: Material | None = None, density: float = 150, turn: float = 0.0, tilt: tuple[str, float] | None = None,
-        others: dict[str, Material] | None = None,
-    ) -> None:  # fmt: skip
-        """Adds a box and its faces.
-
-        Args:
-            low: one corner, before it is turned.
-            high: the opposite one.
-            material: of all faces but those with their own.
-            faces: that are seen; the top is added where it has a material.
-            top: of its upper face.
-            density: texels per metre.
-            turn: degrees about the vertical.
-            tilt: an axis, "x" or "y", and degrees about it.
-            others: materials of single faces.
-        """
-        low, high = np.array(list(low), float), np.array(list(high), float)
-        centre, half = (low + high) / 2, (high - low) / 2
-        axes = rotation("z", turn)
-        if tilt:
-            axes = axes @ rotation(*tilt)
-        own = {**dict.fromkeys(faces, material), **({"+z": top} if top else {}), **(others or {})}
-        numbers = []
-        for name, (axis, sign) in SIDES.items():
-            if name not in own:
-                numbers.append(-1)
-                continue
-            out = sign * axes[:, axis]
-            down = -axes[:, 2] if axis != 2 else -sign * axes[:, 1]
-            right = np.cross(out, down)
-            reach = np.abs(np.array([out, right, down]) @ axes) @ half
-            corner = centre + reach[0] * out - reach[1] * right - reach[2] * down
-            numbers.append(self.sheet(corner, 2 * reach[1] * right, 2 * reach[2] * down, own[name], density))
-        self.boxes.append(Box(centre, half, axes.T.copy(), tuple(numbers)))
-
-
-def rotation(axis: str, degrees: float) -> np.ndarray:
-    """The (3, 3) matrix that turns columns about x, y or z."""
-    c, s = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
-    first, second = {"x": (1, 2), "y": (2, 0), "z": (0, 1)}[axis]
-    found = np.eye(3)
-    found[[first, first, second, second], [first, second, first, second]] = c, -s, s, c
-    return found
 
 
 def market_street(seed: int) -> Scene:
@@ -177,13 +98,13 @@ def front(
             )  # fmt: skip
     y = sorted((side * near, side * (near + 5)))
     street = "-y" if side > 0 else "+y"
-    scene.box(
-        (x[0], y[0], 0), (x[1], y[1], high), base, (), density=100, others={street: house(base, openings, bills)}
-    )
+    scene.box((x[0], y[0], 0), (x[1], y[1], high), base, (), density=100, others={street: house(base, openings, bills)})
     for side_wall in sides:
         flank(scene, x[side_wall == "+x"], y, high, base, side_wall)
     ledge = sorted((side * (near - 0.22), side * (near + 0.3)))
-    scene.box((x[0], ledge[0], high - 0.2), (x[1], ledge[1], high + 0.02), STONE, (street, "-z", "-x", "+x"), density=90)
+    scene.box(
+        (x[0], ledge[0], high - 0.2), (x[1], ledge[1], high + 0.02), STONE, (street, "-z", "-x", "+x"), density=90
+    )
     if roof is not None:
         pitched_roof(scene, x, side, near, high, roof, base)
     for place in rng.uniform(0.15, 0.85, 1 + (wide > 5)):
@@ -263,7 +184,11 @@ def ends(scene: Scene, rng: Rng) -> None:
     """What closes the street: a house with a gateway and a tower behind it, a low house and a wall at the other end."""
     gate = house(
         OCHRE,
-        [(door, 2.6, 0, 1.9, 3.1), *((window, at, 4.2, 1.05, 1.5) for at in (0.5, 2.1, 3.9, 5.7)), (shop, 4.9, 0, 2.6, 2.8)],
+        [
+            (door, 2.6, 0, 1.9, 3.1),
+            *((window, at, 4.2, 1.05, 1.5) for at in (0.5, 2.1, 3.9, 5.7)),
+            (shop, 4.9, 0, 2.6, 2.8),
+        ],
         bills=3,
     )
     scene.box((18.5, -4.5, 0), (22, 4.5, 6.8), OCHRE, (), density=90, others={"-x": gate})
@@ -299,20 +224,20 @@ def stall(scene: Scene, rng: Rng, x: float, side: int, long: float) -> None:
             scene.box((post, at, 0), (post + 0.06, at + 0.06, high), POST)
     deep, middle = 0.95, (inner + outer) / 2
     scene.box(
-        (x - 0.2, middle - deep, 2.47), (x + long + 0.2, middle + deep, 2.49), stripes(paint, other), ("-x", "+x", "-y", "-z"),
-        top=stripes(paint, other), turn=0 if side > 0 else 180, tilt=("x", 22.0), density=110,
+        (x - 0.2, middle - deep, 2.47), (x + long + 0.2, middle + deep, 2.49), stripes(paint, other),
+        ("-x", "+x", "-y", "-z"), top=stripes(paint, other), turn=0 if side > 0 else 180, tilt=("x", 22.0), density=110,
     )  # fmt: skip
     edge = middle - side * deep * np.cos(np.radians(22.0)), 2.48 - deep * np.sin(np.radians(22.0))
     begin = x - 0.2 if side > 0 else x + long + 0.2
     scene.sheet(
-        (begin, edge[0] - side * 0.008, edge[1] + 0.015), (side * (long + 0.4), 0, 0), (0, 0, -0.28), stripes(paint, other, scallop=True), 150,
-        both=True,
+        (begin, edge[0] - side * 0.008, edge[1] + 0.015), (side * (long + 0.4), 0, 0), (0, 0, -0.28),
+        stripes(paint, other, scallop=True), 150, both=True,
     )  # fmt: skip
     for place in np.arange(x + 0.1, x + long - 0.5, 0.56):
         for near in (0.1, 0.7):
             tall = rng.uniform(0.1, 0.22) + (0.12 if near > 0.5 else 0)
-            at = sorted((inner + side * near, inner + side * (near + 0.5)))
-            crate(scene, rng, (place, at[0], 0.84), (0.48, 0.48, tall), rng.uniform(-4, 4))
+            begin_y = min(inner + side * near, inner + side * (near + 0.5))
+            crate(scene, rng, (place, begin_y, 0.84), (0.48, 0.48, tall), rng.uniform(-4, 4))
     if rng.random() < 0.8:
         board = letters_board(rng)
         scene.sheet((begin + side * 0.5, inner - side * 0.01, 0.7), (side * 0.8, 0, 0), (0, 0, -0.35), board, 170)
@@ -352,7 +277,9 @@ def loose_things(scene: Scene, rng: Rng) -> None:
     for x, side, z in ((0.3, 1, 3.0), (9.0, 1, 3.2), (-1.0, -1, 3.1), (13.0, -1, 3.4), (14.5, 1, 3.1)):
         hanging_sign(scene, rng, x, side, z)
     for x, y, turn in ((7.2, -3.0, 10.0), (7.75, -3.1, -14.0)):
-        scene.box((x - 0.25, y - 0.2, 0), (x + 0.25, y + 0.2, 0.62), cloth(colour(0.66, 0.57, 0.42)), top=fruit, turn=turn)
+        scene.box(
+            (x - 0.25, y - 0.2, 0), (x + 0.25, y + 0.2, 0.62), cloth(colour(0.66, 0.57, 0.42)), top=fruit, turn=turn
+        )
     for x in (3.0, 4.6):
         scene.box((x, -4.19, 1.0), (x + 0.9, -4.17, 1.9), poster, ("+y",))
 
@@ -366,7 +293,7 @@ def barrel(scene: Scene, rng: Rng, x: float, y: float) -> None:
         scene.box((x - part, y - part, 0), (x + part, y + part, high - 0.02), WOOD, (), turn=turn)
     angles = np.arange(13) * np.pi / 6
     ring = np.stack([x + radius * np.cos(angles), y + radius * np.sin(angles)], axis=-1)
-    for (ax, ay), (bx, by) in zip(ring[:-1], ring[1:], strict=True):
+    for (ax, ay), (bx, by) in itertools.pairwise(ring):
         scene.sheet((ax, ay, high), (bx - ax, by - ay, 0), (0, 0, -high), hooped(stave), 150)
     scene.sheet(
         (x - radius, y + radius, high - 0.015), (2 * radius, 0, 0), (0, -2 * radius, 0), round_lid, 150
@@ -376,7 +303,7 @@ def barrel(scene: Scene, rng: Rng, x: float, y: float) -> None:
 def hooped(stave: Material) -> Material:
     """Staves with iron hoops."""
 
-    def make(rng: Rng, high: float, wide: float, density: float):  # noqa: ANN202
+    def make(rng: Rng, high: float, wide: float, density: float) -> Sheet:
         sheet = stave(rng, high, wide, density)
         rows = np.linspace(0, 1, sheet.height.shape[0])
         for at in (0.06, 0.28, 0.72, 0.92):
@@ -386,7 +313,7 @@ def hooped(stave: Material) -> Material:
     return make
 
 
-def round_lid(rng: Rng, high: float, wide: float, density: float):  # noqa: ANN201
+def round_lid(rng: Rng, high: float, wide: float, density: float) -> Sheet:
     """A disc of boards."""
     sheet = OLD_WOOD(rng, high, wide, density)
     rows, columns = sheet.height.shape
@@ -422,7 +349,7 @@ def hanging_sign(scene: Scene, rng: Rng, x: float, side: int, z: float) -> None:
     ground, ink = pick(rng, INKS), pick(rng, [WHITE, INKS[2]])
     y = sorted((side * 3.35, side * 2.5))
 
-    def board(own: Rng, high: float, wide: float, density: float):  # noqa: ANN202
+    def board(own: Rng, high: float, wide: float, density: float) -> Sheet:
         return letters(own, high, wide, density, ground, ink, count=4)
 
     scene.box((x, y[0], z - 0.55), (x + 0.05, y[1], z), board, density=170)
@@ -431,64 +358,13 @@ def hanging_sign(scene: Scene, rng: Rng, x: float, side: int, z: float) -> None:
 
 
 def washing(scene: Scene, rng: Rng) -> None:
-    """Lines across the street with cloths, and a string of pennants."""
+    """Lines across the street with cloths."""
     for x, z, places in ((1.9, 4.6, (-2.2, -0.9, 0.7)), (8.6, 4.4, (-0.4, 1.2)), (14.2, 5.2, (-2.0, -0.4, 1.5))):
         scene.box((x, -3.6, z), (x + 0.015, 3.6, z + 0.015), DARK_WOOD, density=40)
         for y in places:
             wide, tall = rng.uniform(0.7, 1.1), rng.uniform(0.7, 1.2)
             tone = WHITE if rng.random() < 0.5 else 0.5 * pick(rng, INKS) + 0.2
             material = stripes(tone, WHITE, 0.09) if rng.random() < 0.3 else cloth(tone)
-            scene.box((x, y, z - tall), (x + 0.015, y + wide, z + 0.01), material, ("-x", "+x"), turn=rng.uniform(-9, 9))
-
-
-def camera_draw(rng: Rng, scene: Scene) -> np.ndarray:
-    """A handheld camera somewhere in the street, (4, 4) from camera to world: x right, y up, looking along -z.
-
-    Most look along the street, some anywhere, some up, some at the ground. None is within things or close before one.
-    """
-    while True:
-        place = np.array([rng.uniform(-4.5, 9.5), rng.uniform(-1.4, 1.4), rng.uniform(0.9, 2.2)])
-        kind = rng.random()
-        yaw, pitch = (
-            (rng.normal(0, 24), rng.normal(1, 7)) if kind < 0.62
-            else (rng.uniform(-180, 180), rng.normal(3, 9)) if kind < 0.74
-            else (rng.normal(0, 45), rng.uniform(20, 48)) if kind < 0.87
-            else (rng.normal(0, 55), rng.uniform(-48, -20))
-        )  # fmt: skip
-        pose = camera(place, yaw, pitch, rng.normal(0, 4))
-        if all(away > 0.5 for away in distances(place, scene)) and free_ahead(pose, scene, 1.3):
-            return pose
-
-
-def camera(place: np.ndarray, yaw: float, pitch: float, roll: float) -> np.ndarray:
-    """(4, 4) from camera to world, of degrees: yaw 0 looks along x, to the left is positive, pitch up."""
-    found = np.eye(4)
-    turned = rotation("z", yaw) @ rotation("y", -pitch) @ rotation("x", roll)
-    found[:3, :3] = turned @ np.array([[0, 0, -1], [-1, 0, 0], [0, 1, 0]])
-    found[:3, 3] = place
-    return found
-
-
-def walk(seed: int, frame: int) -> np.ndarray:
-    """The camera of a clip's frame, from 0 on: a step down the street, a pan, an unsteady hand."""
-    rng = np.random.default_rng([seed, 3])
-    phase = rng.uniform(0, 2 * np.pi, (6, 2))
-    sway = np.sin(frame * np.array([0.45, 0.83]) + phase) @ np.array([1.0, 0.45])
-    place = np.array([0.2 + 0.06 * frame, -0.7 + 0.025 * frame, 1.62]) + np.array([0.01, 0.012, 0.012]) * sway[:3]
-    return camera(place, 14 - 0.55 * frame + 0.5 * sway[3], 4 + 0.15 * frame + 0.4 * sway[4], 1.2 * sway[5])
-
-
-def distances(place: np.ndarray, scene: Scene) -> list[float]:
-    """How far a place is from every box; 0 within it."""
-    return [
-        float(np.linalg.norm(np.maximum(np.abs(box.axes @ (place - box.centre)) - box.half, 0))) for box in scene.boxes
-    ]
-
-
-def free_ahead(pose: np.ndarray, scene: Scene, reach: float) -> bool:
-    """Whether nothing is closer than `reach` along the middle of the view and around it."""
-    for off in ((0, 0), (-0.3, 0), (0.3, 0), (0, 0.2), (0, -0.2)):
-        way = pose[:3, :3] @ np.array([*off, -1.0])
-        if any(min(distances(pose[:3, 3] + way * t, scene)) <= 0 for t in np.arange(0.3, reach, 0.2)):
-            return False
-    return True
+            scene.box(
+                (x, y, z - tall), (x + 0.015, y + wide, z + 0.01), material, ("-x", "+x"), turn=rng.uniform(-9, 9)
+            )

@@ -47,9 +47,7 @@ def noise(rng: Rng, shape: tuple[int, int], cell: tuple[float, float] | float) -
     """Smooth noise, about -1..1, of one scale: `cell` texels down and across between its knots."""
     down, across = cell if isinstance(cell, tuple) else (cell, cell)
     knots = rng.uniform(-1, 1, (int(shape[0] / max(down, 1)) + 4, int(shape[1] / max(across, 1)) + 4))
-    big = cv2.resize(
-        knots.astype(np.float32), None, fx=max(across, 1), fy=max(down, 1), interpolation=cv2.INTER_CUBIC
-    )
+    big = cv2.resize(knots.astype(np.float32), None, fx=max(across, 1), fy=max(down, 1), interpolation=cv2.INTER_CUBIC)
     y, x = (int(rng.integers(0, a - b + 1)) for a, b in zip(big.shape, shape, strict=True))
     return big[y : y + shape[0], x : x + shape[1]]
 
@@ -77,7 +75,7 @@ def mix(a: np.ndarray, b: np.ndarray, share: np.ndarray) -> np.ndarray:
 
 def colour(*rgb: float) -> np.ndarray:
     """Linear albedo of an sRGB-like colour in 0..1."""
-    return np.float32(rgb) ** np.float32(2.2)
+    return np.array(rgb, np.float32) ** np.float32(2.2)
 
 
 def weather(rng: Rng, sheet: Sheet, foot: float = 0.5, streaks: float = 0.3, patches: float = 0.35) -> Sheet:
@@ -219,7 +217,7 @@ def planks(tone: np.ndarray, board: float = 0.14, upright: bool = False, worn: f
         open_ = step(0.008, 0.002, edge + 0.003 * noise(rng, shape, (4, 0.3 * density)))
         warp = 2.0 * noise(rng, shape, (0.2 * density, 0.8 * density))
         grain = noise(rng, shape, (0.012 * density, 0.5 * density)) + 0.6 * noise(rng, shape, (1, 0.15 * density))
-        rings = np.sin((y * np.float32(220) + 9 * warp + 40 * rng.random(count)[which].astype(np.float32)))
+        rings = np.sin(y * np.float32(220) + 9 * warp + 40 * rng.random(count)[which].astype(np.float32))
         tones = tone * np.exp(rng.normal(0, 0.24, (count, 1)) + rng.normal(0, 0.05, (count, 3)))
         rgb = tones.astype(np.float32)[which] * (1 + 0.22 * grain + 0.10 * rings)[..., None]
         faded = step(1 - 2 * worn, 1.0, layers(rng, shape, 0.5 * density))

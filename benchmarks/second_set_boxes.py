@@ -1,0 +1,246 @@
+"""The second set's geometry: painted surfaces, the boxes they are faces of, and rays among boxes.
+
+Metres; x along the street, y to its left, z up. Rays meet boxes only; pictures show surfaces only.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from benchmarks.second_set_textures import Material
+
+SIDES = {"-x": (0, -1), "+x": (0, 1), "-y": (1, -1), "+y": (1, 1), "-z": (2, -1), "+z": (2, 1)}
+UPRIGHT = ("-x", "+x", "-y", "+y")
+# Right and down of each face in the box's own axes (which, and its sign), as Scene.box lays them.
+FACES = (
+    ((1, -1), (2, -1)), ((1, 1), (2, -1)), ((0, 1), (2, -1)), ((0, -1), (2, -1)), ((0, 1), (1, 1)), ((0, 1), (1, -1)),
+)  # fmt: skip
+SMALL = 0.004  # steradians: what is smaller isn't asked whether it hides the sky
+
+
+@dataclass(frozen=True)
+class Surface:
+    """A painted rectangle; seen from in front its texture's row 0 is at `corner`."""
+
+    corner: np.ndarray  # (3,) the upper left
+    right: np.ndarray  # (3,) along the upper edge, as long as it
+    down: np.ndarray  # (3,)
+    material: Material
+    density: float  # texels per metre at full detail
+    both: bool = False  # seen from behind as well
+
+    @property
+    def size(self) -> tuple[float, float]:
+        """Height and width in metres."""
+        return float(np.linalg.norm(self.down)), float(np.linalg.norm(self.right))
+
+    @property
+    def normal(self) -> np.ndarray:
+        """Of unit length, towards whoever sees it."""
+        found = np.cross(self.down, self.right)
+        return found / np.linalg.norm(found)
+
+
+@dataclass(frozen=True)
+class Box:
+    """What stops light."""
+
+    centre: np.ndarray  # (3,)
+    half: np.ndarray  # (3,)
+    axes: np.ndarray  # (3, 3), rows are its own x, y and z
+    faces: tuple[int, ...]  # of -x, +x, -y, +y, -z, +z the surface, or -1
+
+
+@dataclass
+class Scene:
+    """Boxes and surfaces; light and pictures refer to surfaces by their place in the list."""
+
+    boxes: list[Box] = field(default_factory=list)
+    surfaces: list[Surface] = field(default_factory=list)
+
+    def sheet(
+        self, corner: Iterable[float], right: Iterable[float], down: Iterable[float], material: Material,
+        density: float = 150, both: bool = False,
+    ) -> int:  # fmt: skip
+        """Adds a surface that nothing of the light's way knows; its number."""
+        a, b, c = (np.array(list(each), float) for each in (corner, right, down))
+        self.surfaces.append(Surface(a, b, c, material, density, both))
+        return len(self.surfaces) - 1
+
+    def box(
+        self, low: Iterable[float], high: Iterable[float], material: Material, faces: Iterable[str] = UPRIGHT,
+        top: Material | None = None, density: float = 150, turn: float = 0.0, tilt: tuple[str, float] | None = None,
+        others: dict[str, Material] | None = None,
+    ) -> None:  # fmt: skip
+        """Adds a box and its faces.
+
+        Args:
+            low: one corner, before it is turned.
+            high: the opposite one.
+            material: of all faces but those with their own.
+            faces: that are seen; the top is added where it has a material.
+            top: of its upper face.
+            density: texels per metre.
+            turn: degrees about the vertical.
+            tilt: an axis, "x" or "y", and degrees about it.
+            others: materials of single faces.
+        """
+        low, high = np.array(list(low), float), np.array(list(high), float)
+        centre, half = (low + high) / 2, (high - low) / 2
+        axes = rotation("z", turn)
+        if tilt:
+            axes = axes @ rotation(*tilt)
+        own = {**dict.fromkeys(faces, material), **({"+z": top} if top else {}), **(others or {})}
+        numbers = []
+        for name, (axis, sign) in SIDES.items():
+            if name not in own:
+                numbers.append(-1)
+                continue
+            out = sign * axes[:, axis]
+            down = -axes[:, 2] if axis != 2 else -sign * axes[:, 1]
+            right = np.cross(out, down)
+            reach = np.abs(np.array([out, right, down]) @ axes) @ half
+            corner = centre + reach[0] * out - reach[1] * right - reach[2] * down
+            numbers.append(self.sheet(corner, 2 * reach[1] * right, 2 * reach[2] * down, own[name], density))
+        self.boxes.append(Box(centre, half, axes.T.copy(), tuple(numbers)))
+
+
+def rotation(axis: str, degrees: float) -> np.ndarray:
+    """The (3, 3) matrix that turns columns about x, y or z."""
+    c, s = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+    first, second = {"x": (1, 2), "y": (2, 0), "z": (0, 1)}[axis]
+    found = np.eye(3)
+    found[[first, first, second, second], [first, second, first, second]] = c, -s, s, c
+    return found
+
+
+@dataclass(frozen=True)
+class Boxes:
+    """Some boxes, and arrays of what is asked of all of them at once; made by `boxes_of`."""
+
+    each: tuple[Box, ...]
+    centre: np.ndarray  # (M, 3)
+    reach: np.ndarray  # (M,) from the centre to a corner
+    area: np.ndarray  # (M,) of the largest face
+    half: np.ndarray  # (M, 3)
+    axes: np.ndarray  # (M, 3, 3)
+
+    def only(self, wanted: np.ndarray) -> "Boxes":
+        """Those of an (M,) bool array."""
+        each = tuple(self.each[number] for number in np.flatnonzero(wanted))
+        arrays = (self.centre, self.reach, self.area, self.half, self.axes)
+        return Boxes(each, *(array[wanted] for array in arrays))
+
+    def ahead_of(self, surface: Surface) -> "Boxes":
+        """Those that reach before a surface's plane."""
+        normal = surface.normal
+        away = (self.centre - surface.corner) @ normal
+        return self.only(away + (np.abs(self.axes @ normal) * self.half).sum(axis=1) > 0.006)
+
+    def away(self, points: np.ndarray) -> np.ndarray:
+        """(N,) how far points are from the nearest of them; 0 within it."""
+        local = np.abs(np.einsum("mij,nmj->nmi", self.axes, points[:, None] - self.centre)) - self.half
+        return np.linalg.norm(np.maximum(local, 0), axis=-1).min(axis=1)
+
+    def near(self, points: np.ndarray) -> "Boxes":
+        """Those that may hold some of the points."""
+        middle, reach = around(points)
+        return self.only(np.linalg.norm(self.centre - middle, axis=1) < self.reach + reach)
+
+    def looming(self, points: np.ndarray) -> "Boxes":
+        """Those that aren't negligibly small from there."""
+        middle, reach = around(points)
+        away = np.maximum(np.linalg.norm(self.centre - middle, axis=1) - self.reach - reach, 0)
+        return self.only(self.area > SMALL * away**2)
+
+    def shading(self, points: np.ndarray, towards: np.ndarray) -> "Boxes":
+        """Those that may stand between points and the sun, which is where the unit vector `towards` points."""
+        middle, reach = around(points)
+        offset = self.centre - middle
+        along = offset @ towards
+        beside = np.linalg.norm(offset - along[:, None] * towards, axis=1)
+        return self.only((beside < reach + self.reach + 0.3) & (along > -reach - self.reach))
+
+
+def boxes_of(scene: Scene) -> Boxes:
+    """All boxes of a scene."""
+    centre, half, axes = (np.stack([getattr(box, name) for box in scene.boxes]) for name in ("centre", "half", "axes"))
+    large = np.sort(half, axis=1)[:, 1:]
+    return Boxes(tuple(scene.boxes), centre, np.linalg.norm(half, axis=1), 4 * large.prod(axis=1), half, axes)
+
+
+def around(points: np.ndarray) -> tuple[np.ndarray, float]:
+    """The middle of points, and how far they reach from it."""
+    middle = (points.min(axis=0) + points.max(axis=0)) / 2
+    return middle, float(np.linalg.norm(points - middle, axis=1).max())
+
+
+def within(points: np.ndarray, boxes: Boxes) -> np.ndarray:
+    """(N,) whether a box holds the point."""
+    found = np.zeros(len(points), bool)
+    for box in boxes.near(points).each:
+        local = np.abs((points - box.centre.astype(np.float32)) @ box.axes.T.astype(np.float32))
+        found |= (local < box.half.astype(np.float32)).all(axis=1)
+    return found
+
+
+def first_hits(
+    origins: np.ndarray, ways: np.ndarray, boxes: Boxes, any_hit: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
+    """The nearest box of each ray: (N,) its place in the list or -1, and (N,) how far away.
+
+    With `any_hit` some box that is hit, nearest or not.
+    """
+    nearest = np.full(len(origins), np.inf, np.float32)
+    which = np.full(len(origins), -1, np.int32)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ox, oy, oz = (np.ascontiguousarray(origins[:, k]) for k in range(3))
+        dx, dy, dz = (np.ascontiguousarray(ways[:, k]) for k in range(3))
+        plain = [1 / d for d in (dx, dy, dz)]
+        for number, box in enumerate(boxes.each):
+            centre, half, axes = box.centre.astype(np.float32), box.half.astype(np.float32), box.axes.astype(np.float32)
+            aligned = abs(axes[0, 0]) > 0.9999 and abs(axes[2, 2]) > 0.9999
+            enter, leave = np.full(len(ox), -np.inf, np.float32), np.full(len(ox), np.inf, np.float32)
+            for k in range(3):
+                if aligned:
+                    place, turn = (ox, oy, oz)[k] - centre[k], plain[k]
+                else:
+                    a = axes[k]
+                    place = (ox - centre[0]) * a[0] + (oy - centre[1]) * a[1] + (oz - centre[2]) * a[2]
+                    turn = 1 / (dx * a[0] + dy * a[1] + dz * a[2])
+                middle = -place * turn
+                reach = np.abs(turn) * half[k]
+                low, high = middle - reach, middle + reach
+                np.maximum(enter, low, out=enter)
+                np.minimum(leave, high, out=leave)
+            hit = (enter < leave) & (enter > 0.001)
+            if not any_hit:
+                hit &= enter < nearest
+            which[hit] = number
+            nearest[hit] = enter[hit]
+    return which, nearest
+
+
+def texels_hit(points: np.ndarray, which: np.ndarray, boxes: Boxes, shapes: list, starts: np.ndarray) -> np.ndarray:
+    """The light-map texels, counted over all surfaces, at points on boxes; -1 where no surface is known."""
+    found = np.full(len(points), -1, np.int32)
+    order = np.argsort(which, kind="stable")
+    for part in np.split(order, np.flatnonzero(np.diff(which[order])) + 1):
+        if not len(part):
+            continue
+        box = boxes.each[which[part[0]]]
+        local = (points[part] - box.centre.astype(np.float32)) @ box.axes.T.astype(np.float32)
+        local /= box.half.astype(np.float32)
+        axis = np.abs(local).argmax(axis=1)
+        face = 2 * axis + (local[np.arange(len(part)), axis] > 0)
+        for side, (across, along) in enumerate(FACES):
+            mine = np.flatnonzero(face == side)
+            number = box.faces[side]
+            if number < 0 or not len(mine):
+                continue
+            rows, columns = shapes[number]
+            u = (0.5 + 0.5 * across[1] * local[mine, across[0]]).clip(0, 0.9999)
+            v = (0.5 + 0.5 * along[1] * local[mine, along[0]]).clip(0, 0.9999)
+            found[part[mine]] = starts[number] + (v * rows).astype(np.int32) * columns + (u * columns).astype(np.int32)
+    return found
