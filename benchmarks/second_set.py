@@ -27,8 +27,8 @@ import numpy as np  # noqa: E402
 import OpenImageIO  # noqa: E402
 from PIL import Image  # noqa: E402
 
-from benchmarks.second_set_boxes import Boxes, Scene, boxes_of  # noqa: E402
-from benchmarks.second_set_draw import (  # noqa: E402
+from benchmarks.market.boxes import Boxes, Scene, boxes_of  # noqa: E402
+from benchmarks.market.draw import (  # noqa: E402
     FOV_X,
     Seen,
     camera_draw,
@@ -38,8 +38,8 @@ from benchmarks.second_set_draw import (  # noqa: E402
     solid_pixels,
     walk,
 )
-from benchmarks.second_set_light import DAYS, Detail, Painted, Sky, in_threads, light, paint  # noqa: E402
-from benchmarks.second_set_scene import market_street  # noqa: E402
+from benchmarks.market.light import DAYS, Detail, Painted, Sky, in_threads, light, paint  # noqa: E402
+from benchmarks.market.scene import market_street  # noqa: E402
 from relightgan.core.cli import run_command  # noqa: E402
 from relightgan.core.colour import linear_to_srgb  # noqa: E402
 from relightgan.core.errors import EXIT_DONE, PlateError, UsageError  # noqa: E402

@@ -8,10 +8,10 @@ import pytest
 from PIL import Image
 
 from benchmarks import quality, second_set
-from benchmarks.second_set_boxes import boxes_of
-from benchmarks.second_set_draw import camera
-from benchmarks.second_set_light import Detail
-from benchmarks.second_set_scene import market_street
+from benchmarks.market.boxes import boxes_of
+from benchmarks.market.draw import camera
+from benchmarks.market.light import Detail
+from benchmarks.market.scene import market_street
 from relightgan.core.colour import linear_to_srgb
 from relightgan.core.errors import PlateError, UsageError
 from relightgan.core.frames import read_plate

@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 
-from benchmarks.second_set_textures import (
+from benchmarks.market.textures import (
     LETTERS,
     Material,
     Rng,

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from benchmarks.second_set_textures import Material
+from benchmarks.market.textures import Material
 
 SIDES = {"-x": (0, -1), "+x": (0, 1), "-y": (1, -1), "+y": (1, 1), "-z": (2, -1), "+z": (2, 1)}
 UPRIGHT = ("-x", "+x", "-y", "+y")

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from benchmarks.second_set_boxes import Boxes, Scene, Surface, boxes_of, first_hits, texels_hit, within
-from benchmarks.second_set_textures import Sheet, layers, step
+from benchmarks.market.boxes import Boxes, Scene, Surface, boxes_of, first_hits, texels_hit, within
+from benchmarks.market.textures import Sheet, layers, step
 
 DAYS = "AB"
 SUN_ELEVATION, SUN_AZIMUTH = 35.0, 217.0  # degrees; azimuth from x, the street's way, to the left

@@ -8,8 +8,8 @@ import itertools
 
 import numpy as np
 
-from benchmarks.second_set_boxes import UPRIGHT, Scene, rotation
-from benchmarks.second_set_paintings import (
+from benchmarks.market.boxes import UPRIGHT, Scene, rotation
+from benchmarks.market.paintings import (
     BLUE,
     DARK_BRICK,
     FRUIT,
@@ -32,7 +32,7 @@ from benchmarks.second_set_paintings import (
     wheel,
     window,
 )  # fmt: skip
-from benchmarks.second_set_textures import Material, Rng, Sheet, cloth, cobbles, colour, planks, stone, stripes, tiles
+from benchmarks.market.textures import Material, Rng, Sheet, cloth, cobbles, colour, planks, stone, stripes, tiles
 
 HALF_STREET = 3.5
 WOOD = planks(colour(0.56, 0.44, 0.32))

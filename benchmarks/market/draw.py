@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from benchmarks.second_set_boxes import Boxes, Scene, rotation
-from benchmarks.second_set_light import SUN, Painted, Sky, remap
-from benchmarks.second_set_textures import Rng
+from benchmarks.market.boxes import Boxes, Scene, rotation
+from benchmarks.market.light import SUN, Painted, Sky, remap
+from benchmarks.market.textures import Rng
 
 FOV_X = 60.0  # degrees
 RAYS = 3  # across a pixel
