@@ -53,6 +53,11 @@ CELL_SHARE = 0.2  # of what each cell says of white, beside what they say togeth
 # Doubt learns so much faster than the gains whose errors it foretells: on the courtyard's held-out views its rank
 # correlation with their true error was 0.41 after 450 steps, and 0.31 at the same rate.
 DOUBT_RATE = 3.0
+WHITE_RATE = 2.0  # likewise: it has fewer weights, and is taught by its own error alone
+# What a batch asks for differs much from batch to batch, as each shows other corners of the set. So steps are damped by
+# gradients of a thousand batches, and most are cut to one length; the figures are in benchmarks/README.md.
+BETAS = (0.9, 0.999)
+LONGEST_GRADIENT = 0.4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,7 +75,7 @@ class RelightSettings:
     patch_weight: float = 1.0  # of patches against points
     smooth_weight: float = 0.02  # of the difference between neighbouring cells, in stops
     batch_size: int = 8  # photos per step
-    learning_rate: float = 1.5e-3  # Adam
+    learning_rate: float = 8e-4  # Adam
     match_detail: bool = True  # give texture the contrast it has in photos of the wanted light
     unclip_stops: float = 1.2  # clipped skies of photos are shown up to this many stops brighter, as a plate has them
 
@@ -132,10 +137,10 @@ class RelightRecipe:
                 [
                     {"params": self.net.gain_parameters(), "rate": 1.0},
                     {"params": list(self.net.doubt.parameters()), "rate": DOUBT_RATE},
-                    {"params": list(self.net.white.parameters()), "rate": 1.0},
+                    {"params": list(self.net.white.parameters()), "rate": WHITE_RATE},
                 ],
                 lr=settings.learning_rate,
-                betas=(0.9, 0.99),
+                betas=BETAS,
             )
         }
 
@@ -158,7 +163,7 @@ class RelightRecipe:
         losses = descend(parts, self.losses, list(self.net.parameters()))
         # Apart, so that doubt never shortens a gain's step.
         for parameters in (self.net.gain_parameters(), self.net.doubt.parameters(), self.net.white.parameters()):
-            nn.utils.clip_grad_norm_(parameters, 1.0)
+            nn.utils.clip_grad_norm_(parameters, LONGEST_GRADIENT)
         self.optimisers["net"].step()
         return losses
 
