@@ -23,7 +23,7 @@ from relightgan.core.look import GUIDE
 from relightgan.core.session import LookSession, Operator
 
 GRID, ANCHOR = "grid", "anchor"  # operators that are read, beside `look.GUIDE`; only the grid is changed
-DARKEST_LINEAR = 2.0**-12  # what the brightness axis, and a look's network, take for black
+DARKEST_STOPS = -10.0  # around the frame's mean; what is darker counts as so dark
 GUIDE_STOPS = (-6.0, 4.0)  # ends of the brightness axis, around the frame's mean
 
 # A grid is made finer before it is corrected. Odd, as the old cells' middles are then among the new ones': linear
@@ -133,8 +133,8 @@ def upsampled(guidance: Guidance, height: int, width: int) -> np.ndarray:
 def brightness_steps(light: np.ndarray, operator: Operator) -> np.ndarray:
     """(H, W) place of pixels (H, W, 3) on the brightness axis of their frame's grid, 0..depth - 1."""
     depth, (low, high) = len(operator[GRID]) // 3, GUIDE_STOPS
-    own = np.log2(np.maximum(luminance(light), DARKEST_LINEAR))
     anchor = float(operator[ANCHOR].reshape(-1)[0])
+    own = np.log2(np.maximum(luminance(light), np.float32(2.0 ** (anchor + DARKEST_STOPS))))
     size = (light.shape[1], light.shape[0])
     finer = operator[GUIDE].shape[1] >= size[1] and operator[GUIDE].shape[2] >= size[0]
     how = cv2.INTER_AREA if finer else cv2.INTER_LINEAR

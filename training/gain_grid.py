@@ -25,13 +25,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from relightgan.core.errors import ConfigError
-from relightgan.core.guidance import DARKEST_LINEAR, GUIDE_STOPS
+from relightgan.core.guidance import DARKEST_STOPS, GUIDE_STOPS
 
 LUMA_WEIGHTS = (0.2126, 0.7152, 0.0722)  # Rec. 709
 WHOLE = torch.tensor([0.0, 0.0, 1.0, 1.0])  # the window of a whole frame
 UNSHUFFLE = 4  # proxy pixels folded into channels at the entrance, either way
 HALF_SURE_STOPS = 0.5  # the expected error that makes a confidence of one half
 LEAST_DOUBT_STOPS = 0.02  # nobody measures gains of photos better than that, and the doubt's loss needs a floor
+DARKEST_SHARE = 2.0**-12  # of a frame's mean luminance, which its anchor takes for black
+FAINTEST = 2.0**-100  # linear; no logarithm sees less
 WHITE_SCALE = 3.0  # stops; so far above the mean of a frame white is looked for first
 GUIDE_PX = 640  # long side of the picture that the guide is made from; finer than the proxy, or edges get a halo
 GUIDE_RADIUS = 1  # pixels of it around which it looks, either way
@@ -86,9 +88,24 @@ def exp2(x: Tensor) -> Tensor:
     return torch.exp(x * 0.6931471805599453)
 
 
-def log_luminance(linear: Tensor) -> Tensor:
-    """log2 of Rec. 709 luminance; (N, 3, H, W) scene-linear to (N, 1, H, W) stops, held at 12 stops below 1.0."""
-    return log2(weigh_luminance(linear).clamp(min=DARKEST_LINEAR))
+def log_luminance(linear: Tensor, darkest: Tensor) -> Tensor:
+    """log2 of Rec. 709 luminance, held at `darkest`, linear; (N, 3, H, W) scene-linear to (N, 1, H, W) stops."""
+    return log2(torch.maximum(weigh_luminance(linear), darkest))
+
+
+def anchor_of(linear: Tensor) -> Tensor:
+    """The mean log2 luminance of a frame, (N, 3, H, W) scene-linear to (N, 1, 1, 1) stops.
+
+    What counts as black depends on the frame's own brightness, so that a frame of four times the exposure gets two
+    stops more, to the bit or so, whatever is black in it.
+    """
+    mean = weigh_luminance(linear).clamp(min=0).mean(dim=(2, 3), keepdim=True)
+    return log_luminance(linear, (mean * DARKEST_SHARE).clamp(min=FAINTEST)).mean(dim=(2, 3), keepdim=True)
+
+
+def anchored_stops(linear: Tensor, anchor: Tensor) -> Tensor:
+    """log2 luminance of pixels of a frame with this anchor, held at `DARKEST_STOPS` around it; see `log_luminance`."""
+    return log_luminance(linear, exp2(anchor + DARKEST_STOPS))
 
 
 def weigh_luminance(linear: Tensor) -> Tensor:
@@ -184,7 +201,7 @@ def gain_at(operators: Operators, linear: Tensor, position: Tensor, depth: int, 
         (N, 3, H, W) stops.
     """
     low, high = GUIDE_STOPS
-    own = log_luminance(linear)
+    own = anchored_stops(linear, operators.anchor)
     mixed = look_up(operators.guide, position)
     guide = mixed[:, 0:1] * own + mixed[:, 1:2]
     brightness = (guide - operators.anchor - low) * ((depth - 1) / (high - low))
@@ -289,7 +306,7 @@ class GainGridNet(nn.Module):
             photo: (N, 3, h, w) linear, what a photo would show of it; h and w multiples of 16.
             plate: (N, 3, H, W) linear, the frame with all its highlights, for the guide.
         """
-        anchor = log_luminance(photo).mean(dim=(2, 3), keepdim=True)
+        anchor = anchor_of(photo)
         fine = self.enter(entrance(photo, anchor))
         middle = self.middle(fine)
         coarse = self.bottom(middle)
@@ -300,7 +317,7 @@ class GainGridNet(nn.Module):
         limit = self.settings.max_stops
         grid = torch.tanh((broad + self.leave_fine(edges)).float() / limit) * limit
         doubt = F.softplus(self.doubt(x.detach()).float()) + LEAST_DOUBT_STOPS
-        return Operators(grid, anchor, doubt, guide_of(log_luminance(plate)))
+        return Operators(grid, anchor, doubt, guide_of(anchored_stops(plate, anchor)))
 
 
 class WhiteNet(nn.Module):
@@ -325,7 +342,7 @@ class WhiteNet(nn.Module):
 
     def estimates(self, proxy: Tensor) -> tuple[Tensor, Tensor]:
         """What each cell says, (N, 1, h / 16, w / 16) log2 of white, and the trust in it, which sums to 1."""
-        anchor = log_luminance(proxy).mean(dim=(2, 3), keepdim=True)
+        anchor = anchor_of(proxy)
         found = self.leave(self.middle(self.enter(entrance(proxy, anchor)))).float()
         trust = torch.exp(found[:, 1:2].clamp(-10, 10))
         return anchor + WHITE_SCALE * (1 + found[:, 0:1]), trust / trust.sum(dim=(2, 3), keepdim=True)
@@ -334,7 +351,7 @@ class WhiteNet(nn.Module):
 def entrance(proxy: Tensor, anchor: Tensor) -> Tensor:
     """What networks see of a proxy (N, 3, h, w): its stops around the anchor, squares of pixels as channels."""
     low, high = GUIDE_STOPS
-    stops = log2(proxy.clamp(min=DARKEST_LINEAR)) - anchor
+    stops = log2(proxy.clamp(min=FAINTEST)) - anchor
     return F.pixel_unshuffle(stops.clamp(low, high) * 0.4, UNSHUFFLE)
 
 

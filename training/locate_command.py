@@ -15,13 +15,14 @@ import torch
 from relightgan.core.clips import Source, open_source
 from relightgan.core.colour import DEFAULT_WORKING_SPACE, linear_to_srgb, luminance, working_space
 from relightgan.core.errors import EXIT_DONE, SequenceError, UsageError
-from relightgan.core.guidance import DARKEST_LINEAR, Guidance
+from relightgan.core.guidance import Guidance
 from relightgan.core.guidance_files import DIRECTION_NOTE, FOUND_NOTE, PHOTOS_NOTE, write_guidance
 from relightgan.core.pipeline import Settings, model_light
 from relightgan.core.plate import Plate, window_size
 from relightgan.core.progress import STYLES, cancellation, progress
 from relightgan.core.sequence import Sequence as FileSequence
 from relightgan.core.sequence import format_frames, parse_frames
+from relightgan.training.gain_grid import DARKEST_SHARE, FAINTEST
 from relightgan.training.locate import Locator
 from relightgan.training.lookups import badly_placed
 from relightgan.training.plate_guidance import PlateViews
@@ -236,7 +237,9 @@ def focal_in_file(path: Path) -> float | None:
 
 def mean_stops(linear: np.ndarray) -> float:
     """Mean log2 luminance of (..., 3) linear pixels, as looks anchor a frame."""
-    return float(np.log2(np.maximum(luminance(linear), DARKEST_LINEAR)).mean(dtype=np.float64))
+    light = np.maximum(luminance(linear), 0)
+    darkest = max(float(light.mean(dtype=np.float64)) * DARKEST_SHARE, FAINTEST)
+    return float(np.log2(np.maximum(light, np.float32(darkest))).mean(dtype=np.float64))
 
 
 def log(text: str) -> None:

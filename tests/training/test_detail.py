@@ -13,8 +13,8 @@ from relightgan.training.gain_grid import (
     GainGridApply,
     GainGridNet,
     GainGridSettings,
+    anchored_stops,
     exp2,
-    log_luminance,
     look_up,
     pixel_positions,
     plate_gain,
@@ -57,7 +57,7 @@ def standing_out(operators, plate):
     """(N, 1, H, W) stops by which a frame's pixels stand out from what is around them."""
     position = pixel_positions(*plate.shape[2:], WHOLE).expand(len(plate), *plate.shape[2:], 2)
     slope, offset = look_up(operators.guide, position).split(1, dim=1)
-    own = log_luminance(plate)
+    own = anchored_stops(plate, operators.anchor)
     return own - (slope * own + offset)
 
 

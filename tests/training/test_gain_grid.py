@@ -3,6 +3,7 @@ import pytest
 import torch
 
 from relightgan.core.errors import ConfigError
+from relightgan.core.guidance import DARKEST_STOPS
 from relightgan.training import gain_grid
 from relightgan.training.gain_grid import (
     GUIDE_STOPS,
@@ -11,6 +12,8 @@ from relightgan.training.gain_grid import (
     GainGridNet,
     GainGridSettings,
     Operators,
+    anchor_of,
+    anchored_stops,
     confidence_of,
     exp2,
     gain_at,
@@ -145,7 +148,7 @@ def test_a_frame_without_light_stays_without(look):
         plate = torch.full((1, 3, 32, 48), level)
         relit, grid, anchor, *_ = look(plate, WHOLE)
         assert torch.isfinite(grid).all()
-        assert anchor.item() == -12.0
+        assert anchor.item() == pytest.approx(-100.0)
         assert (relit.sign() == plate.sign()).all()
 
 
@@ -293,7 +296,30 @@ def test_pixel_positions_are_centres():
 def test_luminance_is_held_where_there_is_no_light():
     colours = torch.tensor([[1.0, 1.0, 1.0], [0.0, 1.0, 0.0], [0.0, 0.0, 0.0], [-5.0, 0.1, 0.1]]).T[None, :, None]
     expected = torch.tensor([0.0, np.log2(0.7152), -12.0, -12.0])
-    torch.testing.assert_close(log_luminance(colours)[0, 0, 0], expected.float(), atol=1e-6, rtol=0)
+    found = log_luminance(colours, torch.tensor(2.0**-12))
+    torch.testing.assert_close(found[0, 0, 0], expected.float(), atol=1e-6, rtol=0)
+
+
+def test_a_frame_of_four_times_the_exposure_gets_two_stops_more_whatever_is_black_in_it():
+    rng = torch.Generator().manual_seed(3)
+    plate = torch.exp2(-5 + 6 * torch.rand((2, 3, 48, 64), generator=rng))
+    plate[:, :, 10:20, 12:30] = 0.0
+    plate[:, :, 30:34, 12:40] *= 2.0**-12
+    plate[:, :, 40:42, 2:20] *= -1.0
+    assert anchor_of(plate).shape == (2, 1, 1, 1)
+    torch.testing.assert_close(anchor_of(4 * plate), anchor_of(plate) + 2, atol=1e-5, rtol=0)
+    anchor = anchor_of(plate)
+    torch.testing.assert_close(anchored_stops(4 * plate, anchor + 2), anchored_stops(plate, anchor) + 2)
+    assert anchored_stops(plate, anchor).amin() >= anchor.amin() + DARKEST_STOPS - 1e-4
+    assert torch.isfinite(anchor_of(torch.zeros(1, 3, 16, 16))).all()
+
+
+def test_exposure_passes_through_a_look_whatever_is_black_in_the_plate(look):
+    plate = plates(48, 64)
+    plate[:, :, 10:20, 12:30] = 0.0
+    plate[:, :, 30:34, 12:40] *= 2.0**-12
+    relit, brighter = look(plate, WHOLE)[0], look(4 * plate, WHOLE)[0]
+    torch.testing.assert_close(brighter, 4 * relit, rtol=1e-3, atol=1e-6)
 
 
 def test_gains_stay_within_their_limit():

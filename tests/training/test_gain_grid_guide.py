@@ -9,10 +9,10 @@ from relightgan.training.gain_grid import (
     GUIDE_STOPS,
     GainGridNet,
     GainGridSettings,
+    anchored_stops,
     gain_at,
     guide_of,
     guide_size,
-    log_luminance,
     look_up,
     pixel_positions,
     plate_gain,
@@ -73,7 +73,7 @@ def guide_in_frame(operators, plate):
     """(N, 1, H, W) the guide of a whole frame's pixels, in stops."""
     position = pixel_positions(*plate.shape[2:], WHOLE).expand(len(plate), *plate.shape[2:], 2)
     mixed = look_up(operators.guide, position)
-    return mixed[:, 0:1] * log_luminance(plate) + mixed[:, 1:2]
+    return mixed[:, 0:1] * anchored_stops(plate, operators.anchor) + mixed[:, 1:2]
 
 
 def contrast(stops):
@@ -183,7 +183,7 @@ def test_the_guide_is_of_a_finer_picture_than_the_proxy_and_reaches_pixels_at_th
     operators = net(plate)
     assert operators.guide.shape == (1, 2, 96, 128)
     halves = torch.nn.functional.interpolate(plate, size=(96, 128), mode="bilinear", antialias=True)
-    torch.testing.assert_close(operators.guide, guide_of(log_luminance(halves)))
+    torch.testing.assert_close(operators.guide, guide_of(anchored_stops(halves, operators.anchor)))
     # Any pixel alone, with only its place and colour, gets what it gets in its frame.
     whole = plate_gain(plate, WHOLE, operators, SMALL.depth)
     rng = np.random.default_rng(0)
