@@ -38,15 +38,16 @@ from benchmarks.market.draw import (  # noqa: E402
     solid_pixels,
     walk,
 )
-from benchmarks.market.light import DAYS, Detail, Painted, Sky, in_threads, light, paint  # noqa: E402
+from benchmarks.market.light import DAYS, Detail, Painted, Sky, light, paint  # noqa: E402
 from benchmarks.market.scene import market_street  # noqa: E402
 from relightgan.core.cli import run_command  # noqa: E402
 from relightgan.core.colour import linear_to_srgb  # noqa: E402
 from relightgan.core.errors import EXIT_DONE, PlateError, UsageError  # noqa: E402
+from relightgan.core.exr_write import write_plain_exr  # noqa: E402
 from relightgan.core.files import replacing  # noqa: E402
 from relightgan.core.progress import STYLES, cancellation, progress  # noqa: E402
 from relightgan.training.evaluation_report import write_text  # noqa: E402
-from relightgan.training.photo_measuring import usual_workers  # noqa: E402
+from relightgan.training.photo_measuring import in_parallel, usual_workers  # noqa: E402
 
 FINE = Detail()
 FORMAT = 1  # of the place and its light; raise it when pictures change
@@ -133,12 +134,9 @@ def render(settings: Settings, style: str = "auto", place: Place | None = None) 
     with cancellation() as cancelled:
         ready = place or prepare(settings, style, cancelled.check)
         with progress(len(tasks), "cameras", style) as shown:
-
-            def done() -> None:
+            for _ in in_parallel(lambda task: task.make(ready), tasks, usual_workers()):
                 cancelled.check()
                 shown.advance()
-
-            in_threads(lambda task: task.make(ready), tasks, usual_workers(), done)
     return len(tasks)
 
 
@@ -269,12 +267,7 @@ def write_exr(path: Path, rgb: np.ndarray) -> None:
     spec.attribute("compression", "zip")
     spec.attribute("DateTime", "")  # else OpenImageIO adds the time: the same seed gives the same file
     with replacing(path, functools.partial(not_written, path)) as temporary:
-        output = OpenImageIO.ImageOutput.create("openexr")
-        pixels = np.ascontiguousarray(rgb, np.float32)
-        # Told by its kind, as the temporary name has another suffix.
-        if output is None or not (output.open(str(temporary), spec) and output.write_image(pixels) and output.close()):
-            said = output.geterror() if output else OpenImageIO.geterror()
-            raise OSError(0, " ".join(said.split()) or "unknown reason")
+        write_plain_exr(temporary, spec, rgb)
 
 
 def write_cameras(settings: Settings, boxes: Boxes) -> None:

@@ -85,6 +85,22 @@ def hold(values: np.ndarray, low: float, high: float) -> tuple[np.ndarray, int]:
     return (np.where(outside, np.clip(values, low, high), values), count) if count else (values, 0)
 
 
+def write_plain_exr(path: Path, spec: OpenImageIO.ImageSpec, pixels: np.ndarray) -> None:
+    """Writes a picture of our own making, which has no header to keep.
+
+    Args:
+        path: the file to write; of any suffix, so that it can be a temporary one.
+        spec: of the file.
+        pixels: (H, W, C) float32.
+
+    Raises:
+        OSError: the file can't be written; with OpenImageIO's or the system's reason.
+    """
+    output = create_output("openexr")
+    if not (output.open(str(path), spec) and output.write_image(np.ascontiguousarray(pixels)) and output.close()):
+        raise _failed(output)
+
+
 def create_output(kind: str) -> OpenImageIO.ImageOutput:
     """OpenImageIO's writer for a kind of file, by its name or suffix ("openexr", "png").
 

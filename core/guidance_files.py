@@ -20,6 +20,7 @@ import numpy as np
 import OpenImageIO
 
 from relightgan.core.errors import PlateError
+from relightgan.core.exr_write import write_plain_exr
 from relightgan.core.files import replacing
 from relightgan.core.guidance import Guidance
 from relightgan.core.look import Look
@@ -101,11 +102,7 @@ def write_guidance(path: Path, guidance: Guidance, notes: Mapping[str, str]) -> 
         spec.attribute(name, text)
     pixels = np.dstack([guidance.gain, guidance.confidence, guidance.least]).astype(np.float32)
     with replacing(path, functools.partial(_not_written, path)) as temporary:
-        output = OpenImageIO.ImageOutput.create("openexr")
-        # Told by its kind, as the temporary name has another suffix.
-        if output is None or not (output.open(str(temporary), spec) and output.write_image(pixels) and output.close()):
-            said = output.geterror() if output else OpenImageIO.geterror()
-            raise OSError(0, " ".join(said.split()) or "unknown reason")
+        write_plain_exr(temporary, spec, pixels)
 
 
 def read_guidance(path: Path) -> tuple[Guidance, dict[str, str]]:

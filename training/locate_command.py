@@ -13,7 +13,7 @@ import OpenImageIO
 import torch
 
 from relightgan.core.clips import Source, open_source
-from relightgan.core.colour import DEFAULT_WORKING_SPACE, linear_to_srgb, luminance, working_space
+from relightgan.core.colour import DEFAULT_WORKING_SPACE, linear_to_srgb, working_space
 from relightgan.core.errors import EXIT_DONE, SequenceError, UsageError
 from relightgan.core.guidance import Guidance
 from relightgan.core.guidance_files import DIRECTION_NOTE, FOUND_NOTE, PHOTOS_NOTE, write_guidance
@@ -22,7 +22,7 @@ from relightgan.core.plate import Plate, window_size
 from relightgan.core.progress import STYLES, cancellation, progress
 from relightgan.core.sequence import Sequence as FileSequence
 from relightgan.core.sequence import format_frames, parse_frames
-from relightgan.training.gain_grid import DARKEST_SHARE, FAINTEST
+from relightgan.training.gain_grid import anchor_of
 from relightgan.training.locate import Locator
 from relightgan.training.lookups import badly_placed
 from relightgan.training.plate_guidance import PlateViews
@@ -125,7 +125,7 @@ class PlateFinder:
             run.registration, run.views, run.depths, run.errors, target, guide.planes, guide.neighbours, guide.looks
         )
         own = torch.from_numpy(np.nonzero(run.views.of_target == target)[0]).to(run.views.device)
-        self.usual_stops = mean_stops(run.views.colour[own].permute(0, 2, 3, 1).cpu().numpy())
+        self.usual_stops = float(anchor_of(run.views.colour[own]).mean())
         self.settings, self.focal_35mm = settings, focal_35mm
         self.space = working_space(settings.working_space, COLOUR_SPACE)
 
@@ -139,7 +139,8 @@ class PlateFinder:
         size = (max(1, round(square[0] * scale)), max(1, round(square[1] * scale)))
         small = cv2.resize(light, size, interpolation=cv2.INTER_AREA)
         # In whole steps, so that the same plate with another exposure gives the same bits.
-        brighter = round((self.usual_stops - mean_stops(small)) * EXPOSURE_STEPS) / EXPOSURE_STEPS
+        own_stops = float(anchor_of(torch.from_numpy(small).permute(2, 0, 1)[None]))
+        brighter = round((self.usual_stops - own_stops) * EXPOSURE_STEPS) / EXPOSURE_STEPS
         small = small * np.float32(2.0**brighter)
         rows, columns = self.views.raster(size)
         nothing = Guidance(
@@ -233,13 +234,6 @@ def focal_in_file(path: Path) -> float | None:
     with closing(image):
         focal = float(image.spec().get_float_attribute(FOCAL_NOTE, 0.0))
     return focal if focal > 0 else None
-
-
-def mean_stops(linear: np.ndarray) -> float:
-    """Mean log2 luminance of (..., 3) linear pixels, as looks anchor a frame."""
-    light = np.maximum(luminance(linear), 0)
-    darkest = max(float(light.mean(dtype=np.float64)) * DARKEST_SHARE, FAINTEST)
-    return float(np.log2(np.maximum(light, np.float32(darkest))).mean(dtype=np.float64))
 
 
 def log(text: str) -> None:

@@ -4,9 +4,7 @@ Radiance is on the pictures' scale: exposure is applied, 1.0 is white. Light map
 map is what a camera sees.
 """
 
-import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import cv2
@@ -14,6 +12,7 @@ import numpy as np
 
 from benchmarks.market.boxes import Boxes, Scene, Surface, boxes_of, first_hits, texels_hit, within
 from benchmarks.market.textures import Sheet, layers, step
+from relightgan.training.photo_measuring import in_parallel
 
 DAYS = "AB"
 SUN_ELEVATION, SUN_AZIMUTH = 35.0, 217.0  # degrees; azimuth from x, the street's way, to the left
@@ -102,16 +101,11 @@ def remap(image: np.ndarray, x: np.ndarray, y: np.ndarray, border: int = cv2.BOR
 
 def in_threads(work: Callable, items: list, threads: int, on_done: Callable[[], None] = lambda: None) -> list:
     """The results of work on every item, in order; `on_done` is called after each."""
-    lock = threading.Lock()
-
-    def one(item: object) -> object:
-        found = work(item)
-        with lock:
-            on_done()
-        return found
-
-    with ThreadPoolExecutor(threads) as pool:
-        return list(pool.map(one, items))
+    found = []
+    for _, result in in_parallel(work, items, threads):
+        on_done()
+        found.append(result)
+    return found
 
 
 def paint(

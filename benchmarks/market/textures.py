@@ -90,7 +90,7 @@ def weather(rng: Rng, sheet: Sheet, foot: float = 0.5, streaks: float = 0.3, pat
     fine = 1 + 0.16 * layers(rng, shape, 0.06 * density, 3) + 0.12 * noise(rng, shape, 1)
     sheet.rgb *= np.maximum(dark * fine, 0.08)[..., None]
     moss = damp * step(0.2, 0.7, layers(rng, shape, 0.25 * density))
-    sheet.rgb[...] = mix(sheet.rgb, colour(0.22, 0.27, 0.16) * np.float32(1), 0.6 * moss)
+    sheet.rgb[...] = mix(sheet.rgb, colour(0.22, 0.27, 0.16), 0.6 * moss)
     return sheet
 
 
