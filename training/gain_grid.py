@@ -282,10 +282,6 @@ class GainGridNet(nn.Module):
         self.detail: Tensor
         self.register_buffer("detail", torch.zeros(()))  # see `gain_at`; measured after the fit, not learned
 
-    def gain_parameters(self) -> list[nn.Parameter]:
-        """The weights that gains come from: all but those of the doubt and of the white."""
-        return [value for name, value in self.named_parameters() if not name.startswith(("doubt.", "white."))]
-
     def proxy(self, plate: Tensor) -> Tensor:
         """The plate averaged down to the proxy raster, sides multiples of 16; (N, 3, H, W) to (N, 3, h, w) linear."""
         height, width = plate.shape[-2:]

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from relightgan.core.errors import ConfigError
 from relightgan.training.losses import ADVERSARIES, patch_nce
 from relightgan.training.networks_cyclegan import Critic, Generator, Upsampling
+from relightgan.training.optimisers import set_rate
 from relightgan.training.recipe import Direction, ExportSpec
 from relightgan.training.recipe_cyclegan import (
     PairedData,
@@ -32,7 +33,6 @@ from relightgan.training.recipe_cyclegan import (
     placed,
     rate_share,
     relight_any_size,
-    set_rate,
 )
 
 

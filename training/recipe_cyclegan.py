@@ -20,6 +20,7 @@ from relightgan.core.errors import ConfigError
 from relightgan.training.image_pool import ImagePool
 from relightgan.training.losses import ADVERSARIES, cycle_l1, feature_statistics, identity_l1
 from relightgan.training.networks_cyclegan import Critic, Generator, Upsampling
+from relightgan.training.optimisers import set_rate
 from relightgan.training.recipe import Direction, ExportSpec
 
 Network = TypeVar("Network", bound=nn.Module)
@@ -262,12 +263,6 @@ def rate_share(fraction_done: float, constant_fraction: float) -> float:
     if fraction_done <= constant_fraction:
         return 1.0
     return max(0.0, (1.0 - fraction_done) / (1.0 - constant_fraction))
-
-
-def set_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
-    """Gives an optimiser a learning rate."""
-    for group in optimiser.param_groups:
-        group["lr"] = rate
 
 
 @contextlib.contextmanager

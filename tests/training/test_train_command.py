@@ -160,7 +160,7 @@ def test_other_settings_in_the_same_run_folder_are_refused_before_anything_chang
     before = files_of(run.folder)
     assert main([*run.command, "--relight.learning-rate", "0.01"]) == 1
     message = capsys.readouterr().err
-    assert "relight.learning_rate = 0.0008; now 0.01 is asked for" in message
+    assert "relight.learning_rate = 0.012; now 0.01 is asked for" in message
     assert {path for path, changed in files_of(run.folder).items() if before.get(path) != changed} == {
         run.run_dir / "log.txt"
     }

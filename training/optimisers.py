@@ -53,3 +53,9 @@ def as_matrix(weight: Tensor) -> Tensor:
     if weight.is_contiguous():
         return weight.view(len(weight), -1)
     return weight.permute(0, 2, 3, 1).view(len(weight), -1)
+
+
+def set_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
+    """Gives an optimiser a learning rate."""
+    for group in optimiser.param_groups:
+        group["lr"] = rate

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from relightgan.training.muon import ConvolutionMuon, as_matrix
+from relightgan.training.optimisers import ConvolutionMuon, as_matrix
 
 LAYOUTS = [torch.contiguous_format, torch.channels_last]
 
