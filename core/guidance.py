@@ -6,6 +6,10 @@ bilateral grid of Chen, Paris and Durand, SIGGRAPH 2007), smoothed a little, and
 trust in the look. So a cell that guidance says much about follows it. One that it says nothing about follows what is
 said of the same brightness around it, the less the farther that is; far from everything it stays as it was.
 
+Guidance can be wrong as well: at edges of depth it takes a thing for what lies behind it. A look tells by how much its own
+gains are likely to be off, and guidance that differs by many times that is believed the less the more it does (the weight
+of a Cauchy distribution; Holland and Welsch 1977). So where the light is plain to see, it needs no correction.
+
 A grid holds stops for cells across and down the frame and for steps of brightness around the frame's own mean, which
 the frame's guide tells of each pixel. This is the reading of it, in numpy, that `training.gain_grid` writes down for
 networks (but for the contrast of texture, which is none of light); `check_grid` proves it on each look.
@@ -22,7 +26,7 @@ from relightgan.core.errors import LookError
 from relightgan.core.look import GUIDE
 from relightgan.core.session import LookSession, Operator
 
-GRID, ANCHOR = "grid", "anchor"  # operators that are read, beside `look.GUIDE`; only the grid is changed
+GRID, ANCHOR, DOUBT = "grid", "anchor", "doubt"  # operators that are read, beside `look.GUIDE`; only the grid is changed
 DARKEST_STOPS = -10.0  # around the frame's mean; what is darker counts as so dark
 GUIDE_STOPS = (-6.0, 4.0)  # ends of the brightness axis, around the frame's mean
 
@@ -35,7 +39,8 @@ MOST_DISAGREEMENT = 1.5  # stops between guidance and look in the median; more, 
 # Trust is counted in pixels of full confidence, as a share of those that lie over a cell.
 LOOK_TRUST = 0.03  # in the look, or in what is said around a cell
 AROUND_TRUST = 0.05  # in the look against what is said around a cell
-NEAR = (0.3, 0.8)  # sigma of the smoothing, in steps of brightness and in cells of the finer grid
+DOUBTS = 4.0  # times the error that a look expects of itself: guidance that differs so much is half believed
+NEAR = (0.3, 0.6)  # sigma of the smoothing, in steps of brightness and in cells of the finer grid
 AROUND = (0.5, 8.0)  # sigma of what counts as around
 CHECKED_STOPS = 1e-3  # by which our reading of a look's grid may differ from the look's own
 
@@ -59,8 +64,8 @@ def corrected(operator: Operator, light: np.ndarray, guidance: Guidance) -> Oper
     """A frame's operator, corrected by guidance.
 
     Args:
-        operator: with a `grid` (3 * depth, gh, gw) of stops, an `anchor` (1, 1, 1) in stops and a `guide` (2, h, w);
-            see `check_grid`.
+        operator: with a `grid` (3 * depth, gh, gw) of stops, an `anchor` (1, 1, 1) in stops, a `doubt` (1, h, w) in
+            stops and a `guide` (2, h, w); see `check_grid`.
         light: (H, W, 3) float32 the frame, as it was predicted from.
         guidance: of the frame.
 
@@ -80,6 +85,8 @@ def corrected(operator: Operator, light: np.ndarray, guidance: Guidance) -> Oper
     if weighted_median(np.abs(residual).mean(axis=-1), trust) > MOST_DISAGREEMENT:
         return operator
     residual = np.clip(residual, -MOST_STOPS, MOST_STOPS)
+    doubt = cv2.resize(operator[DOUBT][0], (columns, rows), interpolation=cv2.INTER_LINEAR)
+    trust /= 1 + (np.abs(residual).mean(axis=-1) / (DOUBTS * doubt)) ** 2
     fine = finer(grid)
     cells = (depth, *fine.shape[1:])
     sums = gathered(np.concatenate([residual * trust[..., None], trust[..., None]], axis=-1), steps, cells)
@@ -100,10 +107,10 @@ def check_grid(session: LookSession) -> None:
     fix = "Guidance is for `relight` looks; fit one, or leave --guidance out."
     if not {GRID, ANCHOR} <= set(operators):
         raise LookError(f"{path} has no grid of gains that guidance could correct.", fix)
-    if GUIDE not in operators:
-        raise LookError(
-            f"{path} was fitted by an older version and tells no guide.", "Fit it again, or leave --guidance out."
-        )
+    for name in (GUIDE, DOUBT):
+        if name not in operators:
+            problem = f"{path} was fitted by an older version and tells no {name}."
+            raise LookError(problem, "Fit it again, or leave --guidance out.")
     rng = np.random.default_rng(0)
     light = np.exp2(rng.uniform(-7, 4, (32, 48, 3))).astype(np.float32)
     operator = session.predict(light)

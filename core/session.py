@@ -5,7 +5,8 @@ An operator is a dict of (C, h, w) float32 arrays that lie over the frame and ca
     image look, 0..1 or -1..1    {"gain": (3, H, W)}, log2 gains in linear light, found on the plate clipped to 0..1
     image look, unbounded        {"offset": (3, H, W)}, what it adds in the look's encoding
 
-An operator that only an AOV depends on is neither predicted nor blended unless that AOV is asked for.
+All of a look's operators are predicted, as guidance asks how sure a look is; applying them needs those that relit and the
+AOVs asked for depend on.
 """
 
 import contextlib
@@ -83,7 +84,8 @@ class LookSession:
     ) -> None:
         self.look = look
         self.aovs = tuple(name for name in known_aovs(look.facts) if name in aovs)
-        self.operators: tuple[str, ...] = ()  # those of the look that relit and the AOVs depend on
+        self.operators: tuple[str, ...] = look.facts.operators
+        self.applied: tuple[str, ...] = ()  # those that relit and the AOVs depend on
         self.choice = choose_providers(device)
         self.tile_px = tile_px
         self.threads = thread_count()
@@ -94,7 +96,7 @@ class LookSession:
         frame_options = session_options(self.threads)
         try:
             if look.facts.operators:
-                predictor, applier, self.operators = cut(look, self.aovs)
+                predictor, applier, self.applied = cut(look, self.aovs)
                 self.predictor = open_session(predictor, self.choice, frame_options)
                 # On the CPU strips run side by side, each on one thread: fast, and the numbers can't depend on how
                 # onnxruntime shares out its work.
@@ -200,7 +202,7 @@ class LookSession:
         """
         encoding = self.look.facts.encoding
         encoded = linear_to_model(plate, encoding).transpose(2, 0, 1)[None]
-        feed = {name: np.ascontiguousarray(operator[name][None], np.float32) for name in self.operators}
+        feed = {name: np.ascontiguousarray(operator[name][None], np.float32) for name in self.applied}
         feed[self.look.plate_name] = np.ascontiguousarray(encoded)
         if self.look.takes_window:
             feed[WINDOW] = np.array([0.0, top, 1.0, bottom], np.float32)
@@ -363,7 +365,7 @@ def cut(look: Look, aovs: Sequence[str] = ()) -> tuple[onnx.ModelProto, onnx.Mod
         aovs: which of its AOVs the second half is to give; nothing is computed for the others.
 
     Returns:
-        both halves, and the operators that the second one takes.
+        both halves, the first with all operators, and those that the second one takes.
 
     Raises:
         LookError: it doesn't come apart.
@@ -375,10 +377,10 @@ def cut(look: Look, aovs: Sequence[str] = ()) -> tuple[onnx.ModelProto, onnx.Mod
         extractor = onnx.utils.Extractor(model)
         applier = extractor.extract_model([look.plate_name, *window, *look.facts.operators], pictures)
         used = {name for node in applier.graph.node for name in node.input} | set(pictures)
-        operators = tuple(name for name in look.facts.operators if name in used)
-        for port in [port for port in applier.graph.input if port.name in {*look.facts.operators} - {*operators}]:
+        applied = tuple(name for name in look.facts.operators if name in used)
+        for port in [port for port in applier.graph.input if port.name in {*look.facts.operators} - {*applied}]:
             applier.graph.input.remove(port)
-        predictor = extractor.extract_model([look.plate_name], list(operators))
+        predictor = extractor.extract_model([look.plate_name], list(look.facts.operators))
     except ValueError as error:
         problem = f"{look.path} doesn't come apart into its operators and their use ({error})."
         raise LookError(problem, "Export it again.") from error
@@ -387,4 +389,4 @@ def cut(look: Look, aovs: Sequence[str] = ()) -> tuple[onnx.ModelProto, onnx.Mod
             f"The operators of {look.path} depend on '{WINDOW}', but they stand for the whole frame.",
             "Export it again.",
         )
-    return predictor, applier, operators
+    return predictor, applier, applied

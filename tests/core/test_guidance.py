@@ -47,11 +47,12 @@ def light_of(rng, block=4):
     return np.repeat(np.repeat(light, block, axis=0), block, axis=1)
 
 
-def operator_of(rng, light, stops=1.0):
-    """Of a frame whose pixels take their gains by their own brightness."""
+def operator_of(rng, light, stops=1.0, doubt=2.0):
+    """Of a frame whose pixels take their gains by their own brightness, by a look that is unsure of them."""
     anchor = np.float32(np.log2(light.mean(axis=-1)).mean())
     grid = rng.uniform(-stops, stops, (3 * DEPTH, 3, 4)).astype(np.float32)
-    return {"grid": grid, "anchor": anchor.reshape(1, 1, 1), "guide": guide_plane(1.0, 0.0)}
+    doubts = np.full((1, 5, 7), doubt, np.float32)
+    return {"grid": grid, "anchor": anchor.reshape(1, 1, 1), "doubt": doubts, "guide": guide_plane(1.0, 0.0)}
 
 
 def guide_plane(slope, offset):
@@ -185,6 +186,30 @@ def test_a_few_pixels_far_off_change_little(rng):
     changed = corrected(operator, light, guidance_of(gain))
     assert np.abs(gains(changed, light) - gains(operator, light)).max() < MOST_STOPS
     assert np.abs(gains(changed, light) - gains(operator, light)).mean() < 0.05
+
+
+def test_a_look_gives_way_to_guidance_by_how_unsure_it_is(rng):
+    light = light_of(rng)
+    operator = operator_of(rng, light)
+    wanted = guidance_of(gains(operator, on_raster(light)) + 1.0)
+
+    def change(doubt):
+        unsure = {**operator, "doubt": np.full((1, 5, 7), doubt, np.float32)}
+        return float((gains(corrected(unsure, light, wanted), light) - gains(operator, light)).mean())
+
+    changes = [change(doubt) for doubt in (0.02, 0.1, 0.5, 2.0)]
+    assert changes == sorted(changes)
+    assert changes[0] < 0.3
+    assert changes[-1] > 0.85
+
+
+def test_only_the_unsure_half_of_a_frame_follows_guidance_that_is_far_off(rng):
+    light = light_of(rng)
+    operator = operator_of(rng, light)
+    operator["doubt"] = np.repeat(np.float32([[[0.03, 1.0]]]), 20, axis=2)
+    wanted = guidance_of(gains(operator, on_raster(light)) + 1.2)
+    change = np.abs(gains(corrected(operator, light, wanted), light) - gains(operator, light)).mean(axis=(0, 2))
+    assert change[:40].mean() < 0.5 * change[-40:].mean()
 
 
 def test_where_the_other_day_was_clipped_gains_only_rise(rng):

@@ -269,15 +269,16 @@ def test_guidance_reads_grids_as_looks_do(fitted):
     np.testing.assert_allclose(beyond, np.broadcast_to(detail * out[inside], beyond.shape), atol=2e-4)
 
 
-def test_looks_that_tell_no_guide_are_refused(fitted, tmp_path):
+@pytest.mark.parametrize("missing", ["guide", "doubt"])
+def test_looks_that_tell_no_guide_or_doubt_are_refused(fitted, tmp_path, missing):
     model = onnx.load(fitted.look)
     entry = next(entry for entry in model.metadata_props if "operators" in entry.value)
     facts = json.loads(entry.value)
-    entry.value = json.dumps({**facts, "operators": [name for name in facts["operators"] if name != "guide"]})
+    entry.value = json.dumps({**facts, "operators": [name for name in facts["operators"] if name != missing]})
     onnx.save(model, tmp_path / "older.onnx")
     older = LookSession(load_look(tmp_path / "older.onnx"), "cpu")
-    assert set(older.operators) == {"grid", "anchor"}
-    with pytest.raises(LookError, match="older version and tells no guide"):
+    assert set(older.operators) == {"grid", "anchor", "guide", "doubt"} - {missing}
+    with pytest.raises(LookError, match=f"older version and tells no {missing}"):
         check_grid(older)
 
 
