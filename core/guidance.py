@@ -6,9 +6,9 @@ bilateral grid of Chen, Paris and Durand, SIGGRAPH 2007), smoothed a little, and
 trust in the look. So a cell that guidance says much about follows it. One that it says nothing about follows what is
 said of the same brightness around it, the less the farther that is; far from everything it stays as it was.
 
-Guidance can be wrong as well: at edges of depth it takes a thing for what lies behind it. A look tells by how much its own
-gains are likely to be off, and guidance that differs by many times that is believed the less the more it does (the weight
-of a Cauchy distribution; Holland and Welsch 1977). So where the light is plain to see, it needs no correction.
+Guidance can be wrong as well: at edges of depth it takes a thing for what lies behind it. A look tells by how much its
+own gains are likely to be off, and guidance that differs by many times that is believed the less the more it does (the
+weight of a Cauchy distribution; Holland and Welsch 1977). So where the light is plain to see it needs no correction.
 
 A grid holds stops for cells across and down the frame and for steps of brightness around the frame's own mean, which
 the frame's guide tells of each pixel. This is the reading of it, in numpy, that `training.gain_grid` writes down for
@@ -26,7 +26,7 @@ from relightgan.core.errors import LookError
 from relightgan.core.look import GUIDE
 from relightgan.core.session import LookSession, Operator
 
-GRID, ANCHOR, DOUBT = "grid", "anchor", "doubt"  # operators that are read, beside `look.GUIDE`; only the grid is changed
+GRID, ANCHOR, DOUBT = "grid", "anchor", "doubt"  # operators that are read, and `look.GUIDE`; only the grid is changed
 DARKEST_STOPS = -10.0  # around the frame's mean; what is darker counts as so dark
 GUIDE_STOPS = (-6.0, 4.0)  # ends of the brightness axis, around the frame's mean
 

@@ -5,8 +5,8 @@ An operator is a dict of (C, h, w) float32 arrays that lie over the frame and ca
     image look, 0..1 or -1..1    {"gain": (3, H, W)}, log2 gains in linear light, found on the plate clipped to 0..1
     image look, unbounded        {"offset": (3, H, W)}, what it adds in the look's encoding
 
-All of a look's operators are predicted, as guidance asks how sure a look is; applying them needs those that relit and the
-AOVs asked for depend on.
+All of a look's operators are predicted, as guidance asks how sure a look is; applying needs those that the relit frame
+and the AOVs asked for depend on.
 """
 
 import contextlib
