@@ -40,7 +40,7 @@ class ConvolutionMuon(torch.optim.Muon):
             if gradient is not None:  # laid out as the weight, whatever came from the backward pass
                 gradient = as_matrix(torch.empty_like(weight).copy_(gradient))
             matrix.grad = gradient
-        super().step()
+        super().step()  # type: ignore[no-untyped-call]  # in torch
         return loss
 
 
