@@ -28,12 +28,12 @@ from relightgan.training.settings import from_dict, merge, to_dict, to_yaml
 # A row per recipe: what it changes of the defaults. Sources are in the recipes' own modules.
 PRESETS: dict[str, dict[str, Any]] = {
     # The flagship: gains measured on both days' photos, a gain grid fitted to them.
-    "relight": {"translator": "relight"},
-    # The same on a smaller proxy and fewer points, for minutes on a CPU; there `relight` means this one.
+    "relight": {"translator": "relight", "train": {"images": 100_000}},
+    # The same with fewer points to match, for minutes on a CPU; there `relight` means this one.
     "relight-cpu": {
         "translator": "relight",
+        "train": {"images": 100_000},
         "matching": {"max_points": 1200, "partners": 5},
-        "relight": {"net": {"proxy_px": 192}},
     },
     # Two-way translation of pictures, content-paired; wants a GPU.
     "cyclegan": {"translator": "cyclegan"},
