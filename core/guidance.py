@@ -117,6 +117,8 @@ def check_grid(session: LookSession) -> None:
     grid = operator[GRID]
     if len(grid) % 3 or operator[ANCHOR].size != 1:
         raise LookError(f"The grid of {path} isn't one of gains for red, green and blue.", fix)
+    if len(operator[DOUBT]) != 1 or not operator[DOUBT].min() > 0:
+        raise LookError(f"The doubt of {path} isn't one of stops above 0.", fix)
     # A guide of each pixel's own brightness leaves no texture to be given more contrast than its grid says.
     own_guide = np.stack([np.ones_like(operator[GUIDE][0]), np.zeros_like(operator[GUIDE][0])])
     made_up = {**operator, GRID: rng.uniform(-1, 1, grid.shape).astype(np.float32), GUIDE: own_guide}

@@ -278,7 +278,7 @@ def window_operator(
 def predict(
     light: np.ndarray, session: LookSession, frame: int, guidance: Callable[[int], Guidance] | None = None
 ) -> Operator:
-    """A frame's own correction, guided where there is guidance.
+    """A frame's own correction, guided where there is guidance; of an operator look, what is needed to apply it.
 
     Raises:
         LookError: there is NaN or infinity in it.
@@ -286,7 +286,10 @@ def predict(
     operator: Operator = session.predict(light)
     if not all(bool(np.isfinite(array).all()) for array in operator.values()):
         raise LookError(f"{session.look.path} gives NaN or infinity for frame {frame}.", "Train or export it again.")
-    return corrected(operator, light, guidance(frame)) if guidance else operator
+    if guidance:
+        operator = corrected(operator, light, guidance(frame))
+    # The rest needn't be blended over time.
+    return {name: operator[name] for name in session.applied} if session.applied else operator
 
 
 def hold(relit: np.ndarray, finite: np.ndarray, session: LookSession, frame: int) -> int:

@@ -41,7 +41,7 @@ class TrainSettings:
 
     # Length of the fit, in photos shown from each side. The schedule (learning rates) ends here, or with max_minutes.
     images: int = 400_000
-    # Minutes for everything, from photos to report; the schedule is stretched to end in this time. none: no limit.
+    # Minutes for everything, from photos to report; the schedule ends in this time, or with the images. none: no limit.
     max_minutes: float | None = None
     # The exported weights are an average of the fitted ones in which those of this many images ago count half.
     ema_half_life_images: int = 10_000

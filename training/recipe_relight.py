@@ -39,7 +39,7 @@ from relightgan.training.lessons import (
     missed_stops,
     relit_stops,
 )
-from relightgan.training.optimisers import ConvolutionMuon, set_rate
+from relightgan.training.optimisers import Muon, set_rate
 from relightgan.training.recipe import Direction, ExportSpec
 from relightgan.training.side_by_side import descend, parts_for
 from relightgan.training.torch_colour import decode_srgb, encode_srgb
@@ -53,7 +53,7 @@ MOST_CLOUDS = 1.5  # stops
 CELL_SHARE = 0.2  # of what each cell says of white, beside what they say together
 # Biases are stepped by Adam, this much more slowly than kernels by Muon, and damped by gradients of a thousand batches:
 # what a batch asks for differs much from batch to batch, as each shows other corners of the set.
-BIAS_RATE = 1 / 15
+BIAS_RATE = 1 / 15  # which makes 0.0008
 BETAS = (0.9, 0.999)
 
 
@@ -105,7 +105,7 @@ class Share:
 
 
 class RelightRecipe:
-    """A gain-grid network and its optimiser, with the data they learn from; see `recipe.Recipe`.
+    """A gain-grid network and its optimisers, with the data they learn from; see `recipe.Recipe`.
 
     Args:
         settings: of this recipe.
@@ -132,7 +132,7 @@ class RelightRecipe:
         kernels = [parameter for parameter in self.net.parameters() if parameter.ndim > 1]
         biases = [parameter for parameter in self.net.parameters() if parameter.ndim == 1]
         self.optimisers: dict[str, torch.optim.Optimizer] = {
-            "kernels": ConvolutionMuon(kernels, settings.learning_rate),
+            "kernels": Muon(kernels, settings.learning_rate),
             "biases": torch.optim.Adam(biases, settings.learning_rate * BIAS_RATE, BETAS),
         }
 

@@ -13,7 +13,7 @@ from relightgan.core.aovs import MOST_STOPS, wanted_aovs, working_gain
 from relightgan.core.errors import LookError, PlateError, UsageError
 from relightgan.core.frames import read_plate
 from relightgan.core.look import load_look
-from relightgan.core.pipeline import Settings, relight_frame
+from relightgan.core.pipeline import Settings, predict, relight_frame
 from relightgan.core.session import LookSession, cut
 
 AOVS = ("gain", "confidence")
@@ -137,6 +137,7 @@ def test_a_session_without_aovs_makes_no_pictures_for_them(look, session, tiny_p
     plain, rgb = LookSession(load_look(look), "cpu"), hard_rgb(tiny_plates)
     assert (plain.applied, session.applied) == (("grid",), ("grid", "doubt"))
     assert list(plain.predict(rgb)) == list(session.predict(rgb)) == ["grid", "doubt"]
+    assert [list(predict(rgb, each, 1)) for each in (plain, session)] == [["grid"], ["grid", "doubt"]]
     relit, aovs = plain.apply_with_aovs(rgb, plain.predict(rgb))
     assert aovs == {}
     np.testing.assert_array_equal(relit, session.apply(rgb, session.predict(rgb)))

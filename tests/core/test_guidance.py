@@ -212,6 +212,21 @@ def test_only_the_unsure_half_of_a_frame_follows_guidance_that_is_far_off(rng):
     assert change[:40].mean() < 0.5 * change[-40:].mean()
 
 
+def test_a_band_of_wrong_guidance_before_the_sky_hardly_shows_where_the_look_is_sure(rng):
+    # Left a wall, right the sky, as bright; guidance takes a band of the sky for wall.
+    light = np.exp2(np.where(np.arange(32) < 16, -0.3, 0.3)).astype(np.float32)[None, :, None] * np.ones((24, 1, 3))
+    light = np.repeat(np.repeat(light, 4, axis=0), 4, axis=1).astype(np.float32)
+    operator = operator_of(rng, light, stops=0.0, doubt=0.1)
+    gain = np.zeros((*RASTER, 3))
+    gain[:, 16:18] = 2.0
+    halo = {}
+    for sure in (True, False):
+        operator["doubt"] = np.full((1, 5, 7), 0.1 if sure else 10.0, np.float32)
+        halo[sure] = np.abs(gains(corrected(operator, light, guidance_of(gain)), light)).max()
+    assert halo[False] > 0.5
+    assert halo[True] < 0.2 * halo[False]
+
+
 def test_where_the_other_day_was_clipped_gains_only_rise(rng):
     light = light_of(rng)
     operator = operator_of(rng, light, stops=0.2)

@@ -226,12 +226,15 @@ def test_a_missing_file_is_named(tmp_path):
         read_yaml(tmp_path / "gone.yaml")
 
 
-def test_on_a_cpu_the_flagship_is_fitted_at_its_smaller_size(tmp_path):
+def test_on_a_cpu_the_flagship_matches_fewer_points(tmp_path):
     small = resolve({"preset": "relight-cpu"})
     path = tmp_path / "run.yaml"
     path.write_text("preset: relight\n", encoding="utf-8")
     assert resolve({}, on_cpu=True) == resolve({"preset": "relight"}, on_cpu=True) == small
     assert resolve({}, path, on_cpu=True) == small
-    assert resolve({"relight": {"net": {"proxy_px": 256}}}, on_cpu=True).relight.net.proxy_px == 256
+    assert resolve({"matching": {"max_points": 3000}}, on_cpu=True).matching.max_points == 3000
+    large = resolve({"preset": "relight"})
+    assert small.matching.max_points < large.matching.max_points
+    assert (small.relight, small.train) == (large.relight, large.train)
     assert resolve({"preset": "relight"}) != small
     assert resolve({"preset": "cyclegan"}, on_cpu=True) == resolve({"preset": "cyclegan"})

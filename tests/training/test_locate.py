@@ -282,6 +282,15 @@ def test_looks_that_tell_no_guide_or_doubt_are_refused(fitted, tmp_path, missing
         check_grid(older)
 
 
+def test_a_look_that_has_no_doubt_at_all_is_refused(fitted, monkeypatch):
+    session = LookSession(load_look(fitted.look), "cpu")
+    check_grid(session)
+    real = session.predict
+    monkeypatch.setattr(session, "predict", lambda light: {**(found := real(light)), "doubt": 0 * found["doubt"]})
+    with pytest.raises(LookError, match="stops above 0"):
+        check_grid(session)
+
+
 def test_what_is_there_is_kept_or_replaced_only_when_asked(fitted, locate, tmp_path):
     out = tmp_path / "g.%04d.exr"
     assert locate(out, "--frames", "1")[0] == 0

@@ -18,6 +18,7 @@ from relightgan.training.lessons import Lesson
 from relightgan.training.pairing import Pairs
 from relightgan.training.recipe_relight import (
     ASPECTS,
+    BIAS_RATE,
     RelightSettings,
     build,
     crop_size,
@@ -213,7 +214,7 @@ def test_gains_learn_the_same_with_and_without_doubt(either, monkeypatch):
             patch.setattr(recipe_relight, "doubt_loss", lambda doubt, answers: 0.0 * doubt.sum())
             without = gradients(fraction)
             patch.setattr(recipe_relight, "doubt_loss", lambda doubt, answers: 1e4 * doubt_loss(doubt, answers))
-            loud = gradients(fraction)  # steep enough to be shortened, and alone
+            loud = gradients(fraction)  # steep: nothing of it may reach the gains
         for other in (without, loud):
             assert all(same(*pair) for pair in zip(with_doubt, other, strict=True))
         assert any(bool(g.any()) for g in with_doubt[0].values())
@@ -331,6 +332,21 @@ def test_the_learning_rate_warms_up_and_falls_to_nothing(data):
     before = weights(recipe.net)
     recipe.step(np.random.default_rng(0), 1.0)
     assert same(before, weights(recipe.net))
+    recipe.step(np.random.default_rng(0), 0.5)
+    rates = {name: [group["lr"] for group in each.param_groups] for name, each in recipe.optimisers.items()}
+    assert rates["kernels"] == [SMALL.learning_rate * rate_share(0.5)]
+    assert rates["biases"] == [rates["kernels"][0] * BIAS_RATE]
+
+
+def test_every_weight_is_stepped_by_one_optimiser(data):
+    recipe = recipe_of(data)
+    stepped = [id(p) for each in recipe.optimisers.values() for group in each.param_groups for p in group["params"]]
+    assert sorted(stepped) == sorted(id(parameter) for parameter in recipe.net.parameters())
+    before = weights(recipe.net)
+    for step in range(2):  # layers that begin at 0 hide those before them from the first gradient
+        recipe.step(np.random.default_rng(step), 0.5)
+    moved = {name: not torch.equal(value, before[name]) for name, value in weights(recipe.net).items()}
+    assert [name for name, yes in moved.items() if not yes] == ["detail"]
 
 
 def test_relights_any_size_and_what_is_brighter_than_white(data):
@@ -418,10 +434,13 @@ def test_learns_in_mixed_precision_as_the_loop_runs_it_on_a_gpu(either):
 def test_full_size_steps_on_a_gpu_in_mixed_precision(either):
     torch.manual_seed(0)
     recipe = build(RelightSettings(), either, torch.device("cuda"))
+    before = weights(recipe.net)
     for step in range(5):
         with torch.autocast("cuda", torch.bfloat16):
             losses = recipe.step(np.random.default_rng(step), 0.9)
     assert all(np.isfinite(list(losses.values())))
+    moved = {name: not torch.equal(value, before[name]) for name, value in weights(recipe.net).items()}
+    assert [name for name, yes in moved.items() if not yes] == ["detail"]
     assert recipe.relight(torch.rand(1, 3, 40, 60), "ab").device.type == "cuda"
     assert {p.device.type for p in recipe.export("ab").module.parameters()} == {"cpu"}
 
