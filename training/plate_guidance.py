@@ -5,6 +5,7 @@ of the other day, all as photos are (`depth`, `lookups`). What its own day's pho
 and whether it stands where it was found: a plate that they contradict gets no guidance.
 """
 
+import itertools
 from dataclasses import dataclass, replace
 
 import cv2
@@ -25,6 +26,8 @@ LEAST_TESTED = 200  # pixels of a raster by which a plate can be judged
 MOST_OFF_STOPS = 0.17
 MOST_OFF_TIMES = 2.5  # or so many times what photos of the set differ by from theirs, if that is more
 EXPOSURE_STEPS = 4
+SKY_REACH = 0.05  # of a raster's width, around a pixel that may be sky
+SKY_STOPS = 0.3  # by which colours of one thing differ
 
 
 @dataclass(frozen=True)
@@ -126,7 +129,13 @@ class PlateViews:
             return Judged(Guidance(empty, empty > 0, empty[..., 0]), exposure, off, False)
         exposed = linear * np.float32(2.0**exposure)
         self._paint(exposed)
-        colour, weight = (part.cpu().numpy() for part in guide(views, depths, slot, self.usable, self.looks))
+        colour, weight = guide(views, depths, slot, self.usable, self.looks)
+        known = depths.known[slot, :h, :w]
+        taken = sky_taken_for_surface(to_stops(exposed), known.cpu().numpy(), weight.cpu().numpy())
+        if taken.any():
+            known &= torch.from_numpy(~taken).to(known.device)
+            colour, weight = guide(views, depths, slot, self.usable, self.looks)
+        colour, weight = colour.cpu().numpy(), weight.cpu().numpy()
         says = weight[..., None] > 0
         # The plate's own colours, not what photos predict for them: theirs were clipped where the plate's may not be.
         gain = np.where(says, colour - to_stops(exposed), 0).astype(np.float32)
@@ -168,6 +177,30 @@ class PlateViews:
         colour, _, count = agreed(surface_looks(views, depths, slot, directions, inverse, others))
         seen = count >= 2
         return colour[:, seen].T.cpu().numpy(), pixels[seen].cpu().numpy()
+
+
+def sky_taken_for_surface(stops: np.ndarray, known: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """(h, w) bool, pixels whose depth was found although they look more like sky near by than like surfaces there.
+
+    An even sky agrees with any depth, so that what stands before it gets a rim of sky with its own depth.
+
+    Args:
+        stops: (h, w, 3) of the plate.
+        known: (h, w) bool, pixels with a depth.
+        weight: (h, w) of guidance; what has no depth has some only where photos agree about the sky.
+    """
+    kinds = np.dstack([known, ~known & (weight > 0)]).astype(np.float32)
+    reach = max(1, round(SKY_REACH * known.shape[1]))
+    border = cv2.BORDER_CONSTANT
+    padded_stops = cv2.copyMakeBorder(stops.astype(np.float32), reach, reach, reach, reach, cv2.BORDER_REPLICATE)
+    padded_kinds = cv2.copyMakeBorder(kinds, reach, reach, reach, reach, border, value=(0, 0))
+    alike = np.zeros_like(kinds)
+    for y, x in itertools.product(range(2 * reach + 1), repeat=2):
+        window = np.s_[y : y + known.shape[0], x : x + known.shape[1]]
+        off = ((padded_stops[window] - stops) / SKY_STOPS) ** 2
+        alike += np.exp(-0.5 * off.sum(axis=-1, keepdims=True)) * padded_kinds[window]
+    found: np.ndarray = known & (alike[..., 1] > alike[..., 0])
+    return found
 
 
 def exposure_of(linear: np.ndarray, predicted: np.ndarray) -> tuple[float, float | None]:

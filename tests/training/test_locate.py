@@ -4,6 +4,7 @@ import json
 import re
 from pathlib import Path
 
+import cv2
 import numpy as np
 import onnx
 import OpenImageIO
@@ -22,7 +23,7 @@ from relightgan.core.plate import Plate
 from relightgan.core.progress import Cancellation
 from relightgan.core.session import LookSession
 from relightgan.training.locate_command import PlateFinder, lens_axis
-from relightgan.training.plate_guidance import LEAST_TESTED, exposure_of
+from relightgan.training.plate_guidance import LEAST_TESTED, exposure_of, sky_taken_for_surface
 from relightgan.training.run_photos import load_run
 from relightgan.training.stops import DARK_FLOOR
 
@@ -267,6 +268,20 @@ def test_guidance_reads_grids_as_looks_do(fitted):
     assert inside.mean() > 0.8
     assert out[inside].std() > 0.1
     np.testing.assert_allclose(beyond, np.broadcast_to(detail * out[inside], beyond.shape), atol=2e-4)
+
+
+def test_an_even_sky_that_got_the_depth_of_what_stands_before_it_is_told_from_that():
+    # A dark statue before a bright sky; its depth reaches three pixels too far, and a bit of wall has none.
+    sky = np.ones((80, 120), bool)
+    sky[20:, 40:64] = False
+    stops = np.where(sky, 0.5, -2.0)[..., None] + np.random.default_rng(0).normal(0, 0.05, (80, 120, 3))
+    known = cv2.dilate((~sky).astype(np.uint8), np.ones((7, 7), np.uint8)) > 0
+    weight = np.where(known, 0.9, 0.5)
+    known[40:48, 48:56], weight[40:48, 48:56] = False, 0.0
+    taken = sky_taken_for_surface(stops, known, weight)
+    np.testing.assert_array_equal(taken, known & sky)
+    # Where photos agree about no sky, depths stay.
+    assert not sky_taken_for_surface(stops, known, np.where(known, 0.9, 0.0)).any()
 
 
 @pytest.mark.parametrize("missing", ["guide", "doubt"])
