@@ -129,13 +129,12 @@ class PlateViews:
             return Judged(Guidance(empty, empty > 0, empty[..., 0]), exposure, off, False)
         exposed = linear * np.float32(2.0**exposure)
         self._paint(exposed)
-        colour, weight = guide(views, depths, slot, self.usable, self.looks)
+        colour, weight = self._ask()
         known = depths.known[slot, :h, :w]
-        taken = sky_taken_for_surface(to_stops(exposed), known.cpu().numpy(), weight.cpu().numpy())
+        taken = sky_taken_for_surface(to_stops(exposed), known.cpu().numpy(), weight)
         if taken.any():
             known &= torch.from_numpy(~taken).to(known.device)
-            colour, weight = guide(views, depths, slot, self.usable, self.looks)
-        colour, weight = colour.cpu().numpy(), weight.cpu().numpy()
+            colour, weight = self._ask()
         says = weight[..., None] > 0
         # The plate's own colours, not what photos predict for them: theirs were clipped where the plate's may not be.
         gain = np.where(says, colour - to_stops(exposed), 0).astype(np.float32)
@@ -164,6 +163,11 @@ class PlateViews:
         canvas = cv2.copyMakeBorder(np.clip(linear, 0, 1), 0, below, 0, right, cv2.BORDER_REPLICATE)
         views.colour[slot] = torch.from_numpy(np.ascontiguousarray(canvas.transpose(2, 0, 1))).to(views.device)
         self.grey[slot] = views.colour[slot].mean(dim=0).clamp(min=0).sqrt()
+
+    def _ask(self) -> tuple[np.ndarray, np.ndarray]:
+        """What the other day's photos saw there: stops (h, w, 3), and weight (h, w)."""
+        colour, weight = guide(self.views, self.depths, self.slot, self.usable, self.looks)
+        return colour.cpu().numpy(), weight.cpu().numpy()
 
     def _own_day(self, rows: int, columns: int) -> tuple[np.ndarray, np.ndarray]:
         """What its own day's photos predict (p, 3) in stops for those pixels (p,) of the plate that they see."""
