@@ -103,7 +103,7 @@ def check_grid(session: LookSession) -> None:
     Raises:
         LookError: it doesn't.
     """
-    path, operators = session.look.path, session.operators
+    path, operators = session.look.path, session.look.facts.operators
     fix = "Guidance is for `relight` looks; fit one, or leave --guidance out."
     if not {GRID, ANCHOR} <= set(operators):
         raise LookError(f"{path} has no grid of gains that guidance could correct.", fix)

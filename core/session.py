@@ -84,8 +84,7 @@ class LookSession:
     ) -> None:
         self.look = look
         self.aovs = tuple(name for name in known_aovs(look.facts) if name in aovs)
-        self.operators: tuple[str, ...] = look.facts.operators
-        self.applied: tuple[str, ...] = ()  # those that relit and the AOVs depend on
+        self.applied: tuple[str, ...] = ()  # operators that relit and the AOVs depend on
         self.choice = choose_providers(device)
         self.tile_px = tile_px
         self.threads = thread_count()
@@ -142,8 +141,9 @@ class LookSession:
                 plate[0, :, y0:y1] = strip.transpose(2, 0, 1)
 
             self.in_strips(encode, height)
-            found = self.run(self.predictor, list(self.operators), {self.look.plate_name: plate})
-            return {name: array[0] for name, array in zip(self.operators, found, strict=True)}
+            names = self.look.facts.operators
+            found = self.run(self.predictor, list(names), {self.look.plate_name: plate})
+            return {name: array[0] for name, array in zip(names, found, strict=True)}
         if self.look.facts.value_range == "unbounded":
             return {"offset": self.in_tiles(self.offset_of, rgb_linear)}
         return {"gain": self.in_tiles(self.gain_of, rgb_linear)}

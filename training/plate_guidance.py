@@ -193,11 +193,13 @@ def sky_taken_for_surface(stops: np.ndarray, known: np.ndarray, weight: np.ndarr
         known: (h, w) bool, pixels with a depth.
         weight: (h, w) of guidance; what has no depth has some only where photos agree about the sky.
     """
-    kinds = np.dstack([known, ~known & (weight > 0)]).astype(np.float32)
+    sky = ~known & (weight > 0)
+    if not sky.any():
+        return np.zeros_like(known)
+    kinds = np.dstack([known, sky]).astype(np.float32)
     reach = max(1, round(SKY_REACH * known.shape[1]))
-    border = cv2.BORDER_CONSTANT
     padded_stops = cv2.copyMakeBorder(stops.astype(np.float32), reach, reach, reach, reach, cv2.BORDER_REPLICATE)
-    padded_kinds = cv2.copyMakeBorder(kinds, reach, reach, reach, reach, border, value=(0, 0))
+    padded_kinds = cv2.copyMakeBorder(kinds, reach, reach, reach, reach, cv2.BORDER_CONSTANT, value=(0, 0))
     alike = np.zeros_like(kinds)
     for y, x in itertools.product(range(2 * reach + 1), repeat=2):
         window = np.s_[y : y + known.shape[0], x : x + known.shape[1]]

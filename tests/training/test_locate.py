@@ -293,7 +293,7 @@ def test_looks_that_tell_no_guide_or_doubt_are_refused(fitted, tmp_path, missing
     entry.value = json.dumps({**facts, "operators": [name for name in facts["operators"] if name != missing]})
     onnx.save(model, tmp_path / "older.onnx")
     older = LookSession(load_look(tmp_path / "older.onnx"), "cpu")
-    assert set(older.operators) == {"grid", "anchor", "guide", "doubt"} - {missing}
+    assert set(older.look.facts.operators) == {"grid", "anchor", "guide", "doubt"} - {missing}
     with pytest.raises(LookError, match=f"older version and tells no {missing}"):
         check_grid(older)
 
