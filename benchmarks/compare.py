@@ -21,7 +21,7 @@ if __name__ == "__main__":
     sys.path[0] = str(ROOT)
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is loaded; core/cli.py says why
 
-from benchmarks.compare_fits import FULL, LOG, NOT_GUIDED, SMALL, Fit, System, train  # noqa: E402
+from benchmarks.compare_fits import ALL, FULL, LOG, NOT_GUIDED, SMALL, Fit, System, train  # noqa: E402
 from benchmarks.compare_report import page, spread, write_sheet  # noqa: E402
 from benchmarks.compare_scores import (  # noqa: E402
     baseline_scores,
@@ -41,12 +41,12 @@ from relightgan.training.run_log import duration  # noqa: E402
 DIRECTIONS = ("ab", "ba")
 EXAMPLES = """examples:
   python benchmarks/compare.py --data statue --work build/compare --minutes 10 --seeds 0 1 2
-  python benchmarks/compare.py --data statue --work build/compare --minutes 2 --rows relight-cpu --directions ab
+  python benchmarks/compare.py --data statue --work build/compare --minutes 2 --rows relight --directions ab
   python benchmarks/compare.py --data statue --work /runs --full --minutes 120 --device cuda --lab real/lab
 """
 
 
-def main(argv: Sequence[str], systems: Sequence[System] = (*SMALL, *FULL)) -> int:
+def main(argv: Sequence[str], systems: Sequence[System] = ALL) -> int:
     """Runs the comparison; the exit code, 1 where a system failed."""
     words = build_parser().parse_args(argv)
     chosen = chosen_systems(words, systems)
@@ -196,7 +196,7 @@ def chosen_systems(words: argparse.Namespace, systems: Sequence[System]) -> list
             raise UsageError(f"--{name} names one twice.", "Give each once.")
     words.directions = sorted(words.directions)  # a run makes "ab" first
     if words.rows is None:
-        return [system for system in systems if (system in FULL) == words.full]
+        return [system for system in (FULL if words.full else SMALL) if system in systems]
     named = {system.name: system for system in systems}
     if unknown := [name for name in words.rows if name not in named]:
         raise UsageError(f"There is no system '{unknown[0]}'.", f"Choose of: {', '.join(named)}.")
@@ -213,7 +213,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="benchmarks/compare.py",
         description=__doc__,
-        epilog=f"{EXAMPLES}\nsystems: {', '.join(system.name for system in (*SMALL, *FULL))}",
+        epilog=f"{EXAMPLES}\nsystems: {', '.join(system.name for system in ALL)}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )

@@ -45,47 +45,26 @@ class System:
     column: str = ""
 
 
-# Of about one size, for minutes on a CPU.
+OURS = (
+    System("relight", "ours, guided by registered photos", "--preset relight", column="ours"),
+    System("relight-patches", "ours, without registration", "--preset relight --registration.enabled false"),
+)
+# Rivals of about its size, for minutes on a CPU.
 SMALL = (
     System("seed-small", "NeuralVFX 2018 as published", "--filters 64 --blocks 4 --critic-filters 64", True),
     System("cyclegan-small", "CycleGAN (Zhu 2017)", "--preset cyclegan-small", column="CycleGAN"),
     System("cut-small", "CUT (Park 2020)", "--preset cut-small", column="CUT"),
-    System("relight-cpu", "ours, guided by registered photos", "--preset relight-cpu", column="ours"),
-    System(
-        "relight-cpu-both", "ours, points and patches", "--preset relight-cpu --registration.enabled false"
-    ),
-    System(
-        "relight-cpu-points",
-        "ours, points alone",
-        "--preset relight-cpu --registration.enabled false --relight.patch-weight 0",
-    ),
-    System(
-        "relight-cpu-patches",
-        "ours, patches alone",
-        "--preset relight-cpu --registration.enabled false --matching.enabled false",
-    ),
-)  # fmt: skip
+    *OURS,
+)
 # As published, or meant for production; these want a GPU.
 FULL = (
     System("seed", "NeuralVFX 2018 as published", "", True),
-    System(
-        "lighting-swap", "the same, mended", "--preset lighting-swap --pairing.backbone efficientnet-lite0"
-    ),
+    System("lighting-swap", "the same, mended", "--preset lighting-swap --pairing.backbone efficientnet-lite0"),
     System("cyclegan", "CycleGAN (Zhu 2017)", "--preset cyclegan", column="CycleGAN"),
     System("cut", "CUT (Park 2020)", "--preset cut", column="CUT"),
-    System("relight", "ours, guided by registered photos", "--preset relight", column="ours"),
-    System("relight-both", "ours, points and patches", "--preset relight --registration.enabled false"),
-    System(
-        "relight-points",
-        "ours, points alone",
-        "--preset relight --registration.enabled false --relight.patch-weight 0",
-    ),
-    System(
-        "relight-patches",
-        "ours, patches alone",
-        "--preset relight --registration.enabled false --matching.enabled false",
-    ),
-)  # fmt: skip
+    *OURS,
+)
+ALL = tuple(dict.fromkeys((*SMALL, *FULL)))
 
 
 @dataclass(frozen=True)
@@ -255,8 +234,7 @@ def learned_from(notes: Mapping[str, Any], directions: tuple[str, ...]) -> dict[
             found[direction] = "guidance"
             continue
         fell_back = f"{NOT_GUIDED}: " if config["registration"]["enabled"] else ""
-        counts = {"points": gains["points"], "patches": gains["patches"] if config["relight"]["patch_weight"] else 0}
-        found[direction] = fell_back + ", ".join(f"{count:,} {name}" for name, count in counts.items() if count)
+        found[direction] = f"{fell_back}{gains['patches']:,} patches"
     return found
 
 

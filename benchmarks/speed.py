@@ -292,7 +292,7 @@ def untrained_cyclegan(path: Path) -> Path:
 
 
 # Recipes keep their data for `step`, which is never called here; one of them asks whether there is any gain to learn.
-NO_PHOTOS: Any = SimpleNamespace(gains=((0,),), guidance=None)
+NO_PHOTOS: Any = SimpleNamespace(gains=(0,), guidance=None)
 
 
 def export_untrained(path: Path, build: Callable[[Any], Any]) -> Path:

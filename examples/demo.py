@@ -49,7 +49,7 @@ def demo(out: Path, max_minutes: float) -> int:
     began = time.monotonic()
     run(
         f"train --source {SET / 'cloudy_day'} --target {SET / 'sunny_day'} --out {look} --run-dir {run_dir}"
-        f" --preset relight-cpu --max-minutes {max_minutes:g} --device cpu"
+        f" --preset relight --max-minutes {max_minutes:g} --device cpu"
     )
     trained_s = time.monotonic() - began
     run(f"infer {look} {SET / 'clip' / 'A' / '%04d.exr'} {relit} --temporal-blend {BLEND} --device cpu --overwrite")

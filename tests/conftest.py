@@ -85,17 +85,15 @@ def posed_set() -> ModuleType:
 
 @pytest.fixture(scope="session")
 def measured_days(painted_set) -> SimpleNamespace:
-    """Six painted views photographed on two days, paired and measured by the real backbone and matcher."""
-    from relightgan.training import backbones, matching, pairing, targets
+    """Six painted views photographed on two days, paired and measured by the real backbone."""
+    from relightgan.training import backbones, pairing, targets
 
     first, second, skies = painted_set.painted_days()
     backbone = backbones.load_backbone()
     features = [backbones.embed_photos(backbone, bank.photos) for bank in (first, second)]
     pairs = pairing.pair_photos(*features, pairing.PairingSettings())
     steps: list[int] = []
-    gains = targets.measure_gains(
-        first, second, pairs, matching.MatchingSettings(), backbone, "cpu", threads=2, advance=steps.append
-    )
+    gains = targets.measure_gains(first, second, pairs, backbone, "cpu", steps.append)
     return SimpleNamespace(first=first, second=second, skies=skies, pairs=pairs, gains=gains, steps=sum(steps))
 
 

@@ -7,7 +7,7 @@ what is to be learned. Small rolls, zooms and shifts only move the camera.
 import functools
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
@@ -34,6 +34,28 @@ class PhotoBank(Protocol):
 
     def image(self, index: int) -> np.ndarray:
         """(H, W, 3) float32 sRGB-encoded (`srgb_log`), Rec. 709."""
+
+
+class LazyImages(Sequence[np.ndarray]):
+    """A photo bank as a sequence of images, each read when it is asked for.
+
+    Args:
+        bank: to read from.
+        advance: called with 1 for each image read.
+    """
+
+    def __init__(self, bank: PhotoBank, advance: Callable[[int], None] = lambda count: None) -> None:
+        self.bank = bank
+        self.advance = advance
+
+    def __len__(self) -> int:
+        return len(self.bank)
+
+    def __getitem__(self, index: int) -> np.ndarray:  # type: ignore[override]
+        if index >= len(self.bank):
+            raise IndexError(index)
+        self.advance(1)
+        return self.bank.image(index)
 
 
 @dataclass(frozen=True)
@@ -63,16 +85,16 @@ class TrainingData:
         a: source photos.
         b: target photos.
         pairs: which show the same, by index into `a` and `b`.
-        gains: exact and patch gains measured on the source photos, from `targets.measure_gains`; empty for recipes
-            that don't use them.
+        gains: measured on the source photos, from `targets.measure_gains`; None for recipes that don't use them, and
+            where there is guidance.
         guidance: what target photos saw where source photos look; None where the days couldn't be registered well
-            enough. Where it is there, `gains` is empty.
+            enough.
     """
 
     a: PhotoBank
     b: PhotoBank
     pairs: Pairs
-    gains: tuple["GainSamples", ...] = ()
+    gains: "GainSamples | None" = None
     guidance: "GuidanceMaps | None" = None
 
     def draw(self, rng: np.random.Generator, batch_size: int, size_px: int | tuple[int, int]) -> Batch:

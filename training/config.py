@@ -27,14 +27,8 @@ from relightgan.training.settings import from_dict, merge, to_dict, to_yaml
 
 # A row per recipe: what it changes of the defaults. Sources are in the recipes' own modules.
 PRESETS: dict[str, dict[str, Any]] = {
-    # The flagship: gains measured on both days' photos, a gain grid fitted to them.
+    # The flagship: a gain grid fitted to what the photos of both days say about each place.
     "relight": {"translator": "relight", "train": {"images": 100_000}},
-    # The same with fewer points to match, for minutes on a CPU; there `relight` means this one.
-    "relight-cpu": {
-        "translator": "relight",
-        "train": {"images": 100_000},
-        "matching": {"max_points": 1200, "partners": 5},
-    },
     # Two-way translation of pictures, content-paired; wants a GPU.
     "cyclegan": {"translator": "cyclegan"},
     # The same, small enough to see it move on a CPU.
@@ -65,7 +59,6 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
 }
 DEFAULT_PRESET = "relight"
-ON_CPU = {"relight": "relight-cpu"}  # presets that stand for smaller ones where there is no GPU
 TRANSLATORS = ("relight", "cyclegan", "cut")  # each has a section of its own name
 
 
@@ -98,13 +91,12 @@ class RunConfig:
             raise ConfigError(f"photo_px is {self.photo_px}.", "Give at least 64.")
 
 
-def resolve(options: Mapping[str, Any], config_path: Path | None = None, on_cpu: bool = False) -> RunConfig:
+def resolve(options: Mapping[str, Any], config_path: Path | None = None) -> RunConfig:
     """The configuration from preset, YAML file and command line.
 
     Args:
         options: settings given on the command line, nested.
         config_path: a YAML file of settings; None where there is none.
-        on_cpu: the fit is for a CPU; presets made for a GPU stand for their smaller ones, see `ON_CPU`.
 
     Raises:
         ConfigError: an unknown preset or key, a value that makes no sense, or a setting that would have no effect.
@@ -113,7 +105,6 @@ def resolve(options: Mapping[str, Any], config_path: Path | None = None, on_cpu:
     name = str(options.get("preset", from_file.get("preset", DEFAULT_PRESET)))
     if name not in PRESETS:
         raise ConfigError(f"There is no preset '{name}'.", f"Choose one of: {', '.join(PRESETS)}.")
-    name = ON_CPU.get(name, name) if on_cpu else name
     preset = PRESETS[name]
     where = str(config_path) if config_path else "the command line"
     # Layer by layer, so that a message names the layer at fault.

@@ -4,7 +4,6 @@ Every stage keeps what it made in the run folder and does nothing where that sti
 """
 
 import dataclasses
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,20 +25,20 @@ from relightgan.training.register import Registration
 from relightgan.training.settings import to_dict
 from relightgan.training.side_stages import guide_sides, pairs_sheet, register_sides, side_features
 from relightgan.training.sides import SIDES, Side, make_side, training_bank, warn_of_shared
-from relightgan.training.targets import GainSamples, measure_gains, measuring_work
+from relightgan.training.targets import GainSamples, measure_gains
 
 NOT_REGISTERED = (
     "The photos of the two days couldn't be registered: too few points of the set are recognised across the change of "
-    "light. The fit goes on with gains of single pairs of photos, and of patches."
+    "light. The fit goes on with gains of look-alike patches."
 )
 TOO_FEW_REGISTERED = (
     f"Less than {LEAST_JOINED:.0%} of the photos of a day were registered, too few to guide the fit. It goes on with "
-    "gains of single pairs of photos, and of patches."
+    "gains of look-alike patches."
 )
 TOO_LITTLE_SEEN = (
-    f"That is less than {LEAST_COVERAGE:.0%}, too little to guide the fit. It goes on with gains of single pairs of "
-    "photos, and of patches."
+    f"That is less than {LEAST_COVERAGE:.0%}, too little to guide the fit. It goes on with gains of look-alike patches."
 )
+GAINS_FORMAT = 2  # of measured gains in the run folder; an older file is made anew
 PREVIEW_PX = 384  # longest side of photos in previews
 
 
@@ -53,7 +52,6 @@ class Dataset:
         features: (N, C) float32 backbone features of each side's photos, centred and at unit length.
         pairs: content pairs of the training photos, source to target.
         gains: measured gains by direction; empty for recipes that don't use them, and where guidance serves instead.
-        verified_pairs: pairs of photos in which points of the set were recognised, by direction.
         registration: the training photos in one world; None where that wasn't wanted or didn't come about.
         sheet: contact sheet of pairs.
         key: names photos and pairs; the same photos and settings give the same key.
@@ -65,8 +63,7 @@ class Dataset:
     target: Side
     features: tuple[np.ndarray, np.ndarray]
     pairs: Pairs
-    gains: dict[Direction, tuple[GainSamples, GainSamples]]
-    verified_pairs: dict[Direction, int]
+    gains: dict[Direction, GainSamples]
     sheet: Path
     key: str
     registration: Registration | None = None
@@ -80,7 +77,7 @@ class Dataset:
     def training_data(self, direction: Direction) -> TrainingData:
         """The training photos as a recipe takes them, `a` being what is relit in this direction."""
         a, b = (training_bank(side) for side in (self.source, self.target))
-        gains = self.gains.get(direction, ())
+        gains = self.gains.get(direction)
         pairs = self.pairs
         if direction == "ba":
             a, b, pairs = b, a, swapped(pairs)
@@ -175,7 +172,7 @@ def make_dataset(
             say(guidance.accuracy())
     key = data_key(source, target, pairs)
     again = config.guidance.back_translation
-    dataset = Dataset(source, target, (unit[0], unit[1]), pairs, {}, {}, sheet, key, registration, guidance, again)
+    dataset = Dataset(source, target, (unit[0], unit[1]), pairs, {}, sheet, key, registration, guidance, again)
     if config.translator == "relight":
         for direction in directions:
             if guidance:
@@ -183,12 +180,9 @@ def make_dataset(
                 say(f"Guidance: {guidance.coverage(direction)}.{'' if enough else ' ' + TOO_LITTLE_SEEN}")
                 if enough:
                     continue
-            gains, verified = side_gains(dataset, direction, folder, config, network, device, style, stop)
-            dataset.gains[direction], dataset.verified_pairs[direction] = gains, verified
-            say(
-                f"Measured gains: {len(gains[0]):,} points seen on both days in {verified:,} pairs of photos, "
-                f"{len(gains[1]):,} patches."
-            )
+            gains = side_gains(dataset, direction, folder, config, network, device, style, stop)
+            dataset.gains[direction] = gains
+            say(f"Measured gains: {len(gains):,} patches that look like some of the other day.")
     return dataset
 
 
@@ -201,29 +195,23 @@ def side_gains(
     device: torch.device,
     style: str,
     stop: Cancellation,
-) -> tuple[tuple[GainSamples, GainSamples], int]:
-    """Gains at points and patches of one direction, and pairs with a geometry; from the run folder where known."""
-    key = digest([dataset.key, to_dict(config.pairing), to_dict(config.matching), config.photo_px])
+) -> GainSamples:
+    """Measured gains of one direction, from the run folder where they are known."""
+    key = digest([GAINS_FORMAT, dataset.key, to_dict(config.pairing), config.photo_px])
     path = folder / f"gains-{direction}.npz"
     names = [field.name for field in dataclasses.fields(GainSamples)]
     if (known := read_arrays(path, key)) is not None:
-        points, patches = (GainSamples(*(known[f"{kind}_{name}"] for name in names)) for kind in ("points", "patches"))
-        return (points, patches), int(known["verified_pairs"])
+        return GainSamples(*(known[name] for name in names))
     data = dataset.training_data(direction)
-    work = measuring_work(len(data.a), len(data.b), data.pairs, config.matching)
-    with progress(work, "steps of measuring", style) as shown:
+    with progress(len(data.a) + len(data.b), "photos measured", style) as shown:
 
         def measured(count: int) -> None:
             shown.advance(count)
             stop.check()
 
-        found = measure_gains(
-            data.a, data.b, data.pairs, config.matching, network(), str(device), os.cpu_count() or 1, measured
-        )
-    arrays = {f"points_{name}": getattr(found.points, name) for name in names}
-    arrays |= {f"patches_{name}": getattr(found.patches, name) for name in names}
-    write_arrays(path, key, {**arrays, "verified_pairs": np.array(found.verified_pairs)})
-    return (found.points, found.patches), found.verified_pairs
+        gains = measure_gains(data.a, data.b, data.pairs, network(), str(device), measured)
+    write_arrays(path, key, {name: getattr(gains, name) for name in names})
+    return gains
 
 
 def manifest(dataset: Dataset, sources: Sequence[Path], targets: Sequence[Path]) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Lessons: what crops of source photos should look like in the other light, place by place.
 
 *Guided* lessons are dense: what the other day's photos saw wherever a crop looks (see `guidance`). *Measured* ones are
-sparse: gains of points and patches recognised on both days (see `targets`), for sets that can't be registered.
+sparse: gains of patches that look alike on both days (see `targets`), for sets that can't be registered.
 """
 
 from dataclasses import dataclass

@@ -7,7 +7,7 @@ Schoenberger and Frahm, CVPR 2016). A plate is located by itself alone, so that 
 
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import pycolmap
@@ -66,7 +66,8 @@ class Locator:
         banks: source and target photos, as they were registered.
         features: (n, C) of the day's training photos, as the backbone gives them.
         backbone: that gave them.
-        matching: as the photos were registered with, `max_points` included: points are told by their number.
+        matching: as the photos were registered with.
+        max_points: of a photo, likewise: points are told by their number.
         target: whether the plates are of the target's day.
         usable: (photos of the solve,) bool, which stand where they were found; None for all.
     """
@@ -78,6 +79,7 @@ class Locator:
         features: np.ndarray,
         backbone: Backbone,
         matching: MatchingSettings,
+        max_points: int,
         target: bool,
         usable: np.ndarray | None = None,
     ) -> None:
@@ -91,8 +93,7 @@ class Locator:
         self.photos = solve.photos[of_day] - self.first
         self.mean = features.mean(axis=0)
         self.features = _unit(features[self.photos] - self.mean)
-        self.matching = replace(matching, max_points=PLATE_POINTS)
-        self.photo_matching = matching
+        self.matching, self.max_points = matching, max_points
         self.found: dict[int, Points] = {}
         order = np.argsort(solve.seen_photo, kind="stable")
         bounds = np.searchsorted(solve.seen_photo[order], np.arange(sum(registration.counts) + 1))
@@ -110,7 +111,7 @@ class Locator:
             focal_35mm: mm, 35 mm equivalent, for the picture's diagonal; None where unknown.
         """
         alike = self.features @ _unit(embed_photos(self.backbone, [picture])[0] - self.mean)
-        points = find_points(picture, self.matching)
+        points = find_points(picture, PLATE_POINTS)
         places, targets, photos = self._known_points(points, np.argsort(-alike, kind="stable")[:TRIED_PHOTOS])
         size, given = points.size, focal_35mm is not None
         guess = pixels_of(focal_35mm, size) if given else self._usual_focal() * max(size)
@@ -157,7 +158,7 @@ class Locator:
         if photo not in self.found:
             if len(self.found) >= POINT_CACHE:
                 self.found.pop(next(iter(self.found)))
-            self.found[photo] = find_points(self.bank.image(photo), self.photo_matching)
+            self.found[photo] = find_points(self.bank.image(photo), self.max_points)
         return self.found[photo]
 
     def _usual_focal(self) -> float:

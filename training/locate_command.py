@@ -4,7 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -108,15 +108,13 @@ class PlateFinder:
 
     def __init__(self, run: RunPhotos, direction: str, settings: Settings, focal_35mm: float | None) -> None:
         target, config = direction == "ba", run.config
-        matching = config.matching
-        # As the photos were registered with: points are told by their numbers.
-        matching = replace(matching, max_points=config.registration.max_points)
         self.locator = Locator(
             run.registration,
             run.banks,
             run.features[int(target)],
             run.backbone,
-            matching,
+            config.matching,
+            config.registration.max_points,
             target,
             ~badly_placed(run.errors),
         )

@@ -2,12 +2,15 @@
 
 import dataclasses
 
+import cv2
 import numpy as np
 
+from relightgan.core.colour import srgb_to_linear
 from relightgan.training.batches import PhotoBank
 from relightgan.training.register import Registration
 from relightgan.training.stops import CLIPPED, to_stops
-from relightgan.training.targets import colours_at
+
+POINT_BLUR = 0.004  # of the photo's width: the neighbourhood a point's colour is averaged over
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,6 +58,21 @@ def robust_colours(bank: PhotoBank, sightings: Sightings, number: int) -> tuple[
     middle = group_median(point, stops, number)
     spread = group_median(point, np.abs(stops - middle[point]), number).mean(axis=1)
     return middle, spread, np.bincount(point, minlength=number)
+
+
+def colours_at(bank: PhotoBank, photos: np.ndarray, xy: np.ndarray) -> np.ndarray:
+    """(n, 3) linear colour of places in photos, averaged over a small neighbourhood."""
+    found = np.zeros((len(photos), 3), np.float32)
+    for photo in np.unique(photos):
+        image = srgb_to_linear(bank.image(int(photo)))
+        height, width = image.shape[:2]
+        image = cv2.GaussianBlur(image, (0, 0), max(0.5, POINT_BLUR * width))
+        rows = np.nonzero(photos == photo)[0]
+        places = (xy[rows] * np.array([width, height]) - 0.5).astype(np.float32)
+        x, y = np.ascontiguousarray(places[None, :, 0]), np.ascontiguousarray(places[None, :, 1])
+        # remap takes at most 32767 columns, far more than a photo has points
+        found[rows] = cv2.remap(image, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)[0]
+    return found
 
 
 def group_median(group: np.ndarray, values: np.ndarray, number: int) -> np.ndarray:

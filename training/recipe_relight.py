@@ -1,12 +1,12 @@
 """The `relight` recipe: a gain grid fitted to what the photos of both days say about each place.
 
 Plain regression, without an adversary: the photos of the other day show what each place should look like. Where the
-days were registered they show it densely (guided lessons), elsewhere at recognised points and patches (measured ones).
+days were registered they show it densely (guided lessons), elsewhere by patches that look alike (measured ones).
 """
 
 import copy
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -66,10 +66,7 @@ class RelightSettings:
     """
 
     net: GainGridSettings = dataclasses.field(default_factory=GainGridSettings)
-    # Where the days couldn't be registered: gains of points a crop is asked about per step.
-    points_per_photo: int = 256
-    patches_per_photo: int = 128  # and gains of patches
-    patch_weight: float = 1.0  # of patches against points
+    patches_per_photo: int = 128  # where the days couldn't be registered: how many gains a crop is asked about per step
     smooth_weight: float = 0.02  # of the difference between neighbouring cells, in stops
     batch_size: int = 8  # photos per step
     learning_rate: float = 0.012  # of kernels, by Muon
@@ -77,10 +74,10 @@ class RelightSettings:
     unclip_stops: float = 1.2  # clipped skies of photos are shown up to this many stops brighter, as a plate has them
 
     def __post_init__(self) -> None:
-        for name in ("points_per_photo", "patches_per_photo", "batch_size"):
+        for name in ("patches_per_photo", "batch_size"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}.", "Give at least 1.")
-        for name in ("patch_weight", "smooth_weight", "unclip_stops"):
+        for name in ("smooth_weight", "unclip_stops"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name} is {getattr(self, name)}.", "Give 0 or more.")
         if self.learning_rate <= 0:
@@ -94,14 +91,16 @@ class Share:
     Attributes:
         plate: (n, 3, h, w) linear.
         cloudy: the same under skies that aren't flat.
-        lessons: what they should become.
-        shares: of each loss of the batch, what falls to this part.
+        lesson: what they should become.
+        taught: of what the lesson of the whole batch weighs, the share of this part.
+        shown: the share of the pictures.
     """
 
     plate: Tensor
     cloudy: Tensor
-    lessons: dict[str, Lesson]
-    shares: dict[str, float]
+    lesson: Lesson
+    taught: float
+    shown: float
 
 
 class RelightRecipe:
@@ -117,9 +116,9 @@ class RelightRecipe:
     """
 
     def __init__(self, settings: RelightSettings, data: TrainingData, device: torch.device) -> None:
-        if not data.guidance and not any(len(samples) for samples in data.gains):
+        if not data.guidance and not data.gains:
             raise TrainingError(
-                "No place of the set was recognised on both days, so there is nothing to learn from.",
+                "Nothing in the photos of one day looks like anything of the other, so there is nothing to learn from.",
                 "Check that both folders show one set (relightgan photos), or lower --pairing.threshold.",
             )
         self.settings, self.data, self.device = settings, data, device
@@ -146,8 +145,8 @@ class RelightRecipe:
         Returns:
             Losses by name, before weighting.
         """
-        plate, cloudy, lessons = self.draw(rng)
-        parts = shares_of(plate, cloudy, lessons, parts_for(self.device, len(plate)))
+        plate, cloudy, lesson = self.draw(rng)
+        parts = shares_of(plate, cloudy, lesson, parts_for(self.device, len(plate)))
         losses = descend(parts, self.losses, list(self.net.parameters()))
         rate = self.settings.learning_rate * rate_share(fraction_done)
         set_rate(self.optimisers["kernels"], rate)
@@ -160,20 +159,18 @@ class RelightRecipe:
         """What a part of a batch adds to the loss of the batch, and to its figures before weighting."""
         settings = self.settings
         operators = self.net.from_photo(part.plate, part.plate)
-        gains = {
-            name: gain_at(operators, lesson.plate, lesson.position, settings.net.depth)
-            for name, lesson in part.lessons.items()
+        gain = gain_at(operators, part.lesson.plate, part.lesson.position, settings.net.depth)
+        losses = {
+            "guided" if self.data.guidance else "measured": lesson_loss(part.lesson, gain) * part.taught,
+            "smooth": roughness(operators.grid) * part.shown,
+            "doubt": doubt_loss(operators.doubt, part.lesson, gain) * part.taught,
+            "white": white_loss(self.net.white, part.cloudy) * part.shown,
         }
-        losses = {name: lesson_loss(lesson, gains[name]) for name, lesson in part.lessons.items()}
-        losses["smooth"] = roughness(operators.grid)
-        losses["doubt"] = doubt_loss(operators.doubt, [(lesson, gains[name]) for name, lesson in part.lessons.items()])
-        losses["white"] = white_loss(self.net.white, part.cloudy)
-        losses = {name: loss * part.shares[name] for name, loss in losses.items()}
-        weights = {"patches": settings.patch_weight, "smooth": settings.smooth_weight}
+        weights = {"smooth": settings.smooth_weight}
         total = torch.stack([loss * weights.get(name, 1.0) for name, loss in losses.items()]).sum()
         return total, losses
 
-    def draw(self, rng: np.random.Generator) -> tuple[Tensor, Tensor, dict[str, Lesson]]:
+    def draw(self, rng: np.random.Generator) -> tuple[Tensor, Tensor, Lesson]:
         """Crops to relight, (N, 3, h, w) linear; the same under skies that aren't flat; what they should become."""
         settings, data = self.settings, self.data
         size = crop_size(rng, settings.net.proxy_px)
@@ -189,16 +186,12 @@ class RelightRecipe:
         clouds = look_up(drawn_clouds(rng, len(crops), MOST_CLOUDS), position)
         plate, cloudy = unclip(linear, added)[0], unclip(linear, clouds)[0]
         if data.guidance:
-            lessons = {"guided": guided_lesson(data.guidance, rows, matrices, plate)}
+            lesson = guided_lesson(data.guidance, rows, matrices, plate)
         else:
-            counts = {"points": settings.points_per_photo, "patches": settings.patches_per_photo}
-            found = {
-                name: measured_lesson(samples, photos, matrices, rng, count)
-                for (name, count), samples in zip(counts.items(), data.gains, strict=True)
-            }
-            lessons = {name: brightened(lesson, unclip(lesson.plate, added)[1]) for name, lesson in found.items()}
-        here = {name: lesson.to(self.device) for name, lesson in lessons.items()}
-        return plate.to(self.device), cloudy.to(self.device), here
+            assert data.gains is not None  # or there would be no recipe
+            found = measured_lesson(data.gains, photos, matrices, rng, settings.patches_per_photo)
+            lesson = brightened(found, unclip(found.plate, added)[1])
+        return plate.to(self.device), cloudy.to(self.device), lesson.to(self.device)
 
     @torch.no_grad()
     def relight(self, photos: Tensor, direction: Direction) -> Tensor:
@@ -249,19 +242,21 @@ def build(settings: RelightSettings, data: TrainingData, device: torch.device) -
     return RelightRecipe(settings, data, device)
 
 
-def shares_of(plate: Tensor, cloudy: Tensor, lessons: dict[str, Lesson], number: int) -> list[Share]:
+def shares_of(plate: Tensor, cloudy: Tensor, lesson: Lesson, number: int) -> list[Share]:
     """A batch in parts, whose losses add up to the losses of the batch."""
     if number == 1:
-        return [Share(plate, cloudy, lessons, dict.fromkeys((*lessons, "smooth", "doubt", "white"), 1.0))]
-    weights = {name: lesson.weight.sum(dim=(1, 2, 3)).double() for name, lesson in lessons.items()}
-    weights["smooth"] = weights["white"] = torch.ones(len(plate))
-    weights["doubt"] = torch.stack([weights[name] for name in lessons]).sum(dim=0)
-    parts = []
-    for rows in torch.arange(len(plate)).chunk(number):
-        shares = {name: float(each[rows].sum() / each.sum().clamp(min=1e-6)) for name, each in weights.items()}
-        some = {name: lesson.rows(rows) for name, lesson in lessons.items()}
-        parts.append(Share(plate[rows], cloudy[rows], some, shares))
-    return parts
+        return [Share(plate, cloudy, lesson, 1.0, 1.0)]
+    weights = lesson.weight.sum(dim=(1, 2, 3)).double()
+    return [
+        Share(
+            plate[rows],
+            cloudy[rows],
+            lesson.rows(rows),
+            float(weights[rows].sum() / weights.sum().clamp(min=1e-6)),
+            len(rows) / len(plate),
+        )
+        for rows in torch.arange(len(plate)).chunk(number)
+    ]
 
 
 def rate_share(fraction_done: float) -> float:
@@ -277,7 +272,7 @@ def crop_size(rng: np.random.Generator, proxy_px: int) -> tuple[int, int]:
     return proxy_size(round(1000 / max(1.0, aspect)), round(1000 * min(1.0, aspect)), proxy_px)
 
 
-def doubt_loss(doubt: Tensor, answers: Sequence[tuple[Lesson, Tensor]]) -> Tensor:
+def doubt_loss(doubt: Tensor, lesson: Lesson, gain: Tensor) -> Tensor:
     """How badly the doubt tells the error of the gains; nothing flows into the gains or their features.
 
     The likelihood of a Laplace distribution as wide as the doubt, `error / doubt + log(doubt)`, which is least where
@@ -286,17 +281,15 @@ def doubt_loss(doubt: Tensor, answers: Sequence[tuple[Lesson, Tensor]]) -> Tenso
 
     Args:
         doubt: (N, 1, gh, gw) stops.
-        answers: lessons with the gains (N, 3, h, w) that were given, in stops.
+        lesson: what is wanted.
+        gain: (N, 3, h, w) that was given, in stops.
     """
-    total, weights = torch.zeros((), device=doubt.device), torch.zeros((), device=doubt.device)
-    for lesson, gain in answers:
-        with torch.no_grad():
-            error = missed_stops(lesson, relit_stops(lesson, gain)).abs().mean(dim=1, keepdim=True)
-        expected = look_up(doubt, lesson.position)
-        fixed = error / HALF_SURE_STOPS + float(np.log(HALF_SURE_STOPS))
-        total = total + ((error / expected + torch.log(expected) - fixed) * lesson.weight).sum()
-        weights = weights + lesson.weight.sum()
-    return total / weights.clamp(min=1)
+    with torch.no_grad():
+        error = missed_stops(lesson, relit_stops(lesson, gain)).abs().mean(dim=1, keepdim=True)
+    expected = look_up(doubt, lesson.position)
+    fixed = error / HALF_SURE_STOPS + float(np.log(HALF_SURE_STOPS))
+    surplus = ((error / expected + torch.log(expected) - fixed) * lesson.weight).sum()
+    return surplus / lesson.weight.sum().clamp(min=1)
 
 
 def white_loss(white: WhiteNet, plate: Tensor) -> Tensor:

@@ -126,10 +126,9 @@ def register_days(
     if min(map(len, chosen)) < LEAST_PHOTOS:
         return None
     pairs = pairs_to_register(days, chosen, settings)
-    matching = dataclasses.replace(matching, max_points=settings.max_points)
-    key = digest([FORMAT, source.ids, target.ids, pairs.tolist(), dataclasses.asdict(matching)])
+    key = digest([FORMAT, source.ids, target.ids, pairs.tolist(), settings.max_points, dataclasses.asdict(matching)])
     used = np.concatenate([chosen[0], chosen[1] + first])
-    xy, sizes, matches = _matches(days, used, pairs, matching, folder, key, style, stop)
+    xy, sizes, matches = _matches(days, used, pairs, settings.max_points, matching, folder, key, style, stop)
     features = [
         Features(xy[n], (int(sizes[n, 0]), int(sizes[n, 1])), camera, focal)
         for n, (camera, focal) in enumerate(_lenses(days, sizes))
@@ -196,6 +195,7 @@ def _matches(
     days: Sequence[Day],
     used: np.ndarray,
     pairs: np.ndarray,
+    most: int,
     matching: MatchingSettings,
     folder: Path,
     key: str,
@@ -216,7 +216,7 @@ def _matches(
                 shown.advance(steps)
                 stop.check()
 
-            points = _points(days, used, matching, pool, done)
+            points = _points(days, used, most, pool, done)
             places = {
                 "xy": np.concatenate([points[n].xy * np.array(points[n].size, np.float32) for n in used]),
                 "lengths": np.array([len(points[n].xy) if n in points else 0 for n in range(count)]),
@@ -240,7 +240,7 @@ def _matches(
 def _points(
     days: Sequence[Day],
     used: np.ndarray,
-    matching: MatchingSettings,
+    most: int,
     pool: ThreadPoolExecutor,
     done: Callable[[int], None],
 ) -> dict[int, Points]:
@@ -248,7 +248,7 @@ def _points(
 
     def find(number: int) -> Points:
         image = days[0].images[number] if number < first else days[1].images[number - first]
-        return find_points(image, matching)
+        return find_points(image, most)
 
     points = {}
     for number, found in zip(used, pool.map(find, used), strict=True):

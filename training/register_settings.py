@@ -14,7 +14,7 @@ class RegisterSettings:
     """
 
     # The fit then learns from what photos of the other day saw at every pixel. Takes minutes on large folders; off, or
-    # where it fails, it learns from gains of single pairs of photos, and of patches.
+    # where it fails, it learns from gains of look-alike patches.
     enabled: bool = True
     max_photos: int = 400  # of each day, evenly spread over its folder; more cost time
     max_points: int = 1200  # SIFT points a photo, strongest first

@@ -68,10 +68,7 @@ def note_run(
             "sheet": str(dataset.sheet.relative_to(run_dir)),
             "similarity": [float(value) for value in _spread(dataset.pairs.similarity)],
         },
-        "gains": {
-            direction: {"points": len(points), "patches": len(patches), "pairs": dataset.verified_pairs[direction]}
-            for direction, (points, patches) in dataset.gains.items()
-        },
+        "gains": {direction: {"patches": len(gains)} for direction, gains in dataset.gains.items()},
         "registration": dataset.registration.summary() if dataset.registration else "",
         "guidance": _guidance_notes(dataset, run_dir),
         "config": resolved(config),
@@ -210,10 +207,7 @@ def pair_blocks(run_dir: Path, notes: Mapping[str, Any]) -> list[Block]:
     )
     for direction, gains in notes["gains"].items():
         way = "" if direction == "ab" else ", in the other direction"
-        text += (
-            f"\n\n{gains['points']:,} points of the set were recognised on both days, in {gains['pairs']:,} pairs of "
-            f"photos{way}; {gains['patches']:,} look-alike patches speak for the rest."
-        )
+        text += f"\n\nThe fit learned from the gains of {gains['patches']:,} look-alike patches{way}."
     return [Text(text), Picture(run_dir / pairs["sheet"])]
 
 

@@ -11,6 +11,7 @@ import torch
 
 from relightgan.core.progress import Cancellation, progress
 from relightgan.training.backbones import Backbone, embed_photos
+from relightgan.training.batches import LazyImages
 from relightgan.training.config import RunConfig
 from relightgan.training.contact_sheet import contact_sheet
 from relightgan.training.guiding import Guidance, make_guidance
@@ -19,7 +20,6 @@ from relightgan.training.pairing import Pairs
 from relightgan.training.recipe import Direction
 from relightgan.training.register import Day, Registration, register_days
 from relightgan.training.sides import Side, content_ids, training_bank
-from relightgan.training.targets import LazyImages
 
 SHOWN_PAIRS = 10
 

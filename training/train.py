@@ -78,7 +78,7 @@ def main(argv: Sequence[str]) -> int:
         near = difflib.get_close_matches(unknown[0].partition("=")[0], names, n=1, cutoff=0.5)
         parser.error(f"there is no option {unknown[0]}" + (f"; did you mean {near[0]}?" if near else ""))
     device = choose_device(options.device)
-    config = resolve(given_options(options, RunConfig), options.config, on_cpu=device.type == "cpu")
+    config = resolve(given_options(options, RunConfig), options.config)
     if options.dry_run:
         print(resolved_yaml(config), end="")
         return 0

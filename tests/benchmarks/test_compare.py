@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from benchmarks import compare, compare_fits
-from benchmarks.compare_fits import FULL, SMALL, Fit, System, run_process
+from benchmarks.compare_fits import ALL, FULL, SMALL, Fit, System, run_process
 from benchmarks.compare_report import spread, spread_text
 from benchmarks.compare_scores import nearness, unpaired_views
 from relightgan.core.errors import PlateError, UsageError
@@ -21,8 +21,8 @@ TINY = "--train.preview-photos 1 --photo-px 96"
 SYSTEMS = (
     System("broken", "has an option that isn't there", "--no-such-option 1"),
     System(
-        "ours", "patches alone", "--preset relight-cpu --registration.enabled false --matching.enabled false "
-        f"--train.images 16 {TINY}", column="ours",
+        "ours", "without registration", f"--preset relight --registration.enabled false --train.images 16 {TINY}",
+        column="ours",
     ),
 )  # fmt: skip
 
@@ -158,34 +158,31 @@ def test_a_two_way_fit_is_one_part_of_both_directions_and_others_are_two(data, t
 
 def test_a_guided_row_that_was_not_guided_says_so():
     def notes(gains, enabled):
-        config = {
-            "translator": "relight", "registration": {"enabled": enabled}, "relight": {"patch_weight": 1.0},
-        }  # fmt: skip
-        return {"config": config, "gains": gains}
+        return {"config": {"translator": "relight", "registration": {"enabled": enabled}}, "gains": gains}
 
-    gains = {"ab": {"points": 1200, "patches": 7}}
+    gains = {"ab": {"patches": 1200}}
     assert compare_fits.learned_from(notes(gains, True), ("ab", "ba")) == {
-        "ab": "NOT guided: 1,200 points, 7 patches",
+        "ab": "NOT guided: 1,200 patches",
         "ba": "guidance",
     }
-    assert compare_fits.learned_from(notes(gains, False), ("ba",)) == {"ba": "1,200 points, 7 patches"}
+    assert compare_fits.learned_from(notes(gains, False), ("ba",)) == {"ba": "1,200 patches"}
     assert compare_fits.learned_from({"config": {"translator": "cut"}}, ("ab",)) == {}
 
 
-@pytest.mark.parametrize(
-    "system", [each for each in (*SMALL, *FULL) if not each.seed_script], ids=lambda each: each.name
-)
+@pytest.mark.parametrize("system", [each for each in ALL if not each.seed_script], ids=lambda each: each.name)
 def test_the_options_of_every_row_are_settings_that_there_are(system):
     options, unknown = make_parser().parse_known_args(system.words.split())
     assert unknown == []
     config = resolve(given_options(options, RunConfig))
     assert config.preset == system.words.split()[1]
-    if "points" in system.name:
-        assert not config.registration.enabled
-        assert config.relight.patch_weight == 0
-    if "patches" in system.name:
-        assert not config.registration.enabled
-        assert not config.matching.enabled
+    assert config.registration.enabled == ("patches" not in system.name)
+
+
+@pytest.mark.parametrize(("more", "systems"), [([], SMALL), (["--full"], FULL)])
+def test_ours_is_compared_with_rivals_of_either_size(more, systems):
+    words = compare.build_parser().parse_args(["--data", "here", "--work", "there", *more])
+    assert compare.chosen_systems(words, ALL) == list(systems)
+    assert {"relight", "relight-patches"} <= {system.name for system in systems}
 
 
 def test_a_stop_reaches_the_process_and_lets_it_end_by_itself(tmp_path):

@@ -2,7 +2,14 @@ import numpy as np
 import pytest
 import torch
 
-from relightgan.training.batches import LEAST_ZOOM, MOST_ROLL_DEGREES, TrainingData, draw_crop, sample_affine
+from relightgan.training.batches import (
+    LEAST_ZOOM,
+    MOST_ROLL_DEGREES,
+    LazyImages,
+    TrainingData,
+    draw_crop,
+    sample_affine,
+)
 from relightgan.training.pairing import Pairs
 
 
@@ -135,3 +142,23 @@ def test_the_same_random_state_gives_the_same_batch():
 def test_pairs_are_drawn_as_often_as_they_should_be():
     numbers = data_of().pairs.draw(np.random.default_rng(0), 5000)
     np.testing.assert_allclose(np.bincount(numbers) / 5000, [0.5, 0.3, 0.2], atol=0.02)
+
+
+def test_photos_are_read_one_by_one_as_they_are_asked_for():
+    class Counting:
+        def __init__(self):
+            self.asked = []
+
+        def __len__(self):
+            return 3
+
+        def image(self, index):
+            self.asked.append(index)
+            return np.full((2, 2, 3), index, np.float32)
+
+    bank = Counting()
+    images = LazyImages(bank)
+    assert len(images) == 3
+    assert bank.asked == []
+    assert [float(image.max()) for image in images] == [0.0, 1.0, 2.0]
+    assert bank.asked == [0, 1, 2]

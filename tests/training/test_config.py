@@ -224,17 +224,3 @@ def test_a_faulty_file_is_named_with_what_is_wrong_in_it(text, complaint, tmp_pa
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(ConfigError, match=r"gone\.yaml can't be read"):
         read_yaml(tmp_path / "gone.yaml")
-
-
-def test_on_a_cpu_the_flagship_matches_fewer_points(tmp_path):
-    small = resolve({"preset": "relight-cpu"})
-    path = tmp_path / "run.yaml"
-    path.write_text("preset: relight\n", encoding="utf-8")
-    assert resolve({}, on_cpu=True) == resolve({"preset": "relight"}, on_cpu=True) == small
-    assert resolve({}, path, on_cpu=True) == small
-    assert resolve({"matching": {"max_points": 3000}}, on_cpu=True).matching.max_points == 3000
-    large = resolve({"preset": "relight"})
-    assert small.matching.max_points < large.matching.max_points
-    assert (small.relight, small.train) == (large.relight, large.train)
-    assert resolve({"preset": "relight"}) != small
-    assert resolve({"preset": "cyclegan"}, on_cpu=True) == resolve({"preset": "cyclegan"})

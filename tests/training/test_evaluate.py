@@ -99,7 +99,7 @@ def fresh_look(tmp_path_factory):
     maps = GuidanceMaps(np.zeros(1, int), np.zeros((1, 8, 12, 3), np.float16), np.ones((1, 8, 12), np.float16))
     recipe = recipe_relight.build(
         recipe_relight.RelightSettings(net=GainGridSettings(proxy_px=64, depth=4, width=2), match_detail=False),
-        TrainingData([], [], None, (), maps),
+        TrainingData([], [], None, guidance=maps),
         torch.device("cpu"),
     )
     path = tmp_path_factory.mktemp("looks") / "fresh.onnx"

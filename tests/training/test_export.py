@@ -53,7 +53,7 @@ def exported(recipe, path):
 def relight(tmp_path_factory, measured_days):
     """A look of the relight recipe, with gains of up to a few stops that vary over the frame and with brightness."""
     days = measured_days
-    data = TrainingData(days.first, days.second, days.pairs, (days.gains.points, days.gains.patches))
+    data = TrainingData(days.first, days.second, days.pairs, days.gains)
     settings = recipe_relight.RelightSettings(net=GainGridSettings(proxy_px=64, depth=4, width=4))
     torch.manual_seed(0)
     recipe = recipe_relight.build(settings, data, torch.device("cpu"))

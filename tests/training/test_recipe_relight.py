@@ -33,8 +33,7 @@ from relightgan.training.targets import GainSamples
 from relightgan.training.torch_colour import decode_srgb, encode_srgb
 
 SMALL = RelightSettings(
-    net=GainGridSettings(proxy_px=64, depth=4, width=4), points_per_photo=64, patches_per_photo=64, batch_size=3,
-    learning_rate=0.03,
+    net=GainGridSettings(proxy_px=64, depth=4, width=4), patches_per_photo=128, batch_size=3, learning_rate=0.03,
 )  # fmt: skip
 NO_GAINS = GainSamples(np.zeros(7, np.int64), *(np.zeros((0, *n), np.float32) for n in ((2,), (3,), (3,), ())))
 
@@ -42,7 +41,7 @@ NO_GAINS = GainSamples(np.zeros(7, np.int64), *(np.zeros((0, *n), np.float32) fo
 @pytest.fixture(scope="module")
 def data(measured_days):
     days = measured_days
-    return TrainingData(days.first, days.second, days.pairs, (days.gains.points, days.gains.patches))
+    return TrainingData(days.first, days.second, days.pairs, days.gains)
 
 
 @pytest.fixture(scope="module")
@@ -87,9 +86,9 @@ def test_120_steps_move_sky_and_ground_each_its_own_way(either, painted_set):
     recipe = recipe_of(either)
     rng = np.random.default_rng(0)
     losses = [recipe.step(rng, step / 120) for step in range(120)]
-    for name in ("guided",) if either.guidance else ("points", "patches"):
-        first, last = (np.mean([loss[name] for loss in part]) for part in (losses[:5], losses[-10:]))
-        assert last < 0.5 * first, name
+    name = "guided" if either.guidance else "measured"
+    first, last = (np.mean([loss[name] for loss in part]) for part in (losses[:5], losses[-10:]))
+    assert last < 0.5 * first
     recipe.averaged.load_state_dict(recipe.net.state_dict())  # the loop's business
     rng = np.random.default_rng(50)  # a view that nobody photographed
     linear, sky = painted_set.view(rng, horizon=0.45)
@@ -105,7 +104,7 @@ def test_120_steps_move_sky_and_ground_each_its_own_way(either, painted_set):
 def test_a_step_tells_its_losses_by_the_kind_of_lesson(data, guided_data):
     for fraction in (0.1, 0.9):
         measured, guided = (recipe_of(d).step(np.random.default_rng(0), fraction) for d in (data, guided_data))
-        assert list(measured) == ["points", "patches", "smooth", "doubt", "white"]
+        assert list(measured) == ["measured", "smooth", "doubt", "white"]
         assert list(guided) == ["guided", "smooth", "doubt", "white"]
 
 
@@ -113,12 +112,11 @@ def test_a_step_tells_its_losses_by_the_kind_of_lesson(data, guided_data):
 def test_the_losses_of_parts_add_up_to_those_of_the_batch(either, number):
     recipe = recipe_of(either, dataclasses.replace(SMALL, batch_size=4))
     recipe.step(np.random.default_rng(0), 0.5)  # a fresh grid has no roughness yet
-    plate, cloudy, lessons = recipe.draw(np.random.default_rng(1))
-    if either.guidance:
-        lessons["guided"].weight[0] = 0  # a picture that nothing is known of
+    plate, cloudy, lesson = recipe.draw(np.random.default_rng(1))
+    lesson.weight[0] = 0  # a picture that nothing is known of
     parameters, found = list(recipe.net.parameters()), []
     for parts in (1, number):
-        shares = recipe_relight.shares_of(plate, cloudy, lessons, parts)
+        shares = recipe_relight.shares_of(plate, cloudy, lesson, parts)
         losses = recipe_relight.descend(shares, recipe.losses, parameters)
         found.append((losses, torch.cat([parameter.grad.flatten() for parameter in parameters])))
     assert found[1][0] == pytest.approx(found[0][0], rel=1e-4)
@@ -134,7 +132,6 @@ def test_each_loss_counts_by_its_weight(data):
 
     plain = after()
     assert same(plain, after())
-    assert not same(plain, after(patch_weight=0.0))
     assert not same(plain, after(smooth_weight=5.0))
 
 
@@ -150,13 +147,11 @@ def test_guided_photos_alone_are_drawn_and_show_what_is_wanted(guided_data, pain
         )
         parts = [recipe.draw(rng) for _ in range(20)]
     assert drawn == {1, 2, 3, 4, 5}
-    for plate, _, lessons in parts:
-        lesson = lessons["guided"]
+    for plate, _, lesson in parts:
         torch.testing.assert_close(lesson.plate, torch.nn.functional.avg_pool2d(plate, 2))
     gains = torch.cat([
-        (lessons["guided"].wanted - torch.log2(lessons["guided"].plate + DARK_FLOOR))
-        .permute(0, 2, 3, 1)[lessons["guided"].weight[:, 0] > 0.9]
-        for _, _, lessons in parts
+        (lesson.wanted - torch.log2(lesson.plate + DARK_FLOOR)).permute(0, 2, 3, 1)[lesson.weight[:, 0] > 0.9]
+        for _, _, lesson in parts
     ]).numpy()  # fmt: skip
     # Away from the horizon every place is sky or ground, as painted, less a little for the floor of the dark.
     off = [np.abs(gains - stops).mean(axis=1) for stops in (painted_set.SKY_STOPS, painted_set.GROUND_STOPS)]
@@ -182,11 +177,10 @@ def test_clipped_places_are_shown_brighter_and_what_is_wanted_stays(kind, measur
         xy = np.random.default_rng(0).random((count, 2)).astype(np.float32)
         gain = np.full((count, 3), stops - np.log2(1 + DARK_FLOOR), np.float32)
         samples = GainSamples(np.array([0, count]), xy, np.ones_like(gain), gain, np.ones(count, np.float32))
-        data = TrainingData(White(), White(), pairs, (samples, NO_GAINS))
-    plate, _, lessons = recipe_of(data, dataclasses.replace(SMALL, unclip_stops=2.0, batch_size=8)).draw(
+        data = TrainingData(White(), White(), pairs, samples)
+    plate, _, lesson = recipe_of(data, dataclasses.replace(SMALL, unclip_stops=2.0, batch_size=8)).draw(
         np.random.default_rng(0)
     )
-    lesson = lessons["guided" if kind == "guided" else "points"]
     levels = plate.amax(dim=(2, 3))
     assert 1.0 <= levels.min() < 2.0 < levels.max() <= 4.0
     torch.testing.assert_close(lesson.plate, levels[..., None, None].expand_as(lesson.plate))
@@ -211,9 +205,9 @@ def test_gains_learn_the_same_with_and_without_doubt(either, monkeypatch):
     for fraction in (0.1, 0.9):
         with_doubt = gradients(fraction)
         with monkeypatch.context() as patch:
-            patch.setattr(recipe_relight, "doubt_loss", lambda doubt, answers: 0.0 * doubt.sum())
+            patch.setattr(recipe_relight, "doubt_loss", lambda doubt, *answer: 0.0 * doubt.sum())
             without = gradients(fraction)
-            patch.setattr(recipe_relight, "doubt_loss", lambda doubt, answers: 1e4 * doubt_loss(doubt, answers))
+            patch.setattr(recipe_relight, "doubt_loss", lambda doubt, *answer: 1e4 * doubt_loss(doubt, *answer))
             loud = gradients(fraction)  # steep: nothing of it may reach the gains
         for other in (without, loud):
             assert all(same(*pair) for pair in zip(with_doubt, other, strict=True))
@@ -254,12 +248,13 @@ def test_the_doubt_s_loss_is_least_at_the_mean_error():
     wanted = relit + torch.tensor([0.0, 0.4, -0.8, 9.0, 0.0])
     wanted[..., 4], gain = 0.0, gain + torch.tensor([0.0, 0.0, 0.0, 0.0, 4.0])
     weight = torch.tensor([1.0, 1.0, 1.0, 0.0, 1.0]).view(1, 1, 1, 5)
-    answers = [(Lesson(position, plate, wanted, weight), gain)]
+    lesson = Lesson(position, plate, wanted, weight)
     levels = [0.075, 0.15, 0.3, 0.6, 1.2]  # the mean error of those with a weight is 0.3
-    losses = [doubt_loss(torch.full((1, 1, 4, 6), level), answers).item() for level in levels]
+    losses = [doubt_loss(torch.full((1, 1, 4, 6), level), lesson, gain).item() for level in levels]
     assert levels[int(np.argmin(losses))] == 0.3
-    assert doubt_loss(torch.full((1, 1, 4, 6), 0.5), answers).item() == pytest.approx(0.0, abs=1e-6)
-    assert doubt_loss(torch.full((1, 1, 4, 6), 0.3), []).item() == 0.0
+    assert doubt_loss(torch.full((1, 1, 4, 6), 0.5), lesson, gain).item() == pytest.approx(0.0, abs=1e-6)
+    unknown = dataclasses.replace(lesson, weight=torch.zeros_like(weight))
+    assert doubt_loss(torch.full((1, 1, 4, 6), 0.3), unknown, gain).item() == 0.0
 
 
 def test_a_step_is_a_function_of_weights_and_random_state(either):
@@ -408,15 +403,12 @@ def test_a_look_has_the_detail_that_its_photos_ask_for(either):
 
 
 def test_photos_that_have_nothing_in_common_are_refused(data):
-    with pytest.raises(TrainingError, match="No place of the set was recognised"):
-        recipe_of(TrainingData(data.a, data.b, data.pairs, (NO_GAINS, NO_GAINS)))
+    for gains in (NO_GAINS, None):
+        with pytest.raises(TrainingError, match="Nothing in the photos of one day looks like anything of the other"):
+            recipe_of(TrainingData(data.a, data.b, data.pairs, gains))
     no_maps = GuidanceMaps(np.zeros(0, int), np.zeros((0, 6, 8, 3), np.float16), np.zeros((0, 6, 8), np.float16))
     with pytest.raises(TrainingError, match="nothing to learn from"):
         recipe_of(TrainingData(data.a, data.b, data.pairs, guidance=no_maps))
-    only_patches = recipe_of(TrainingData(data.a, data.b, data.pairs, (NO_GAINS, data.gains[1])))
-    losses = only_patches.step(np.random.default_rng(0), 0.0)
-    assert losses["points"] == 0.0
-    assert losses["patches"] > 0.0
 
 
 def test_learns_in_mixed_precision_as_the_loop_runs_it_on_a_gpu(either):
@@ -453,10 +445,12 @@ def test_settings_go_to_yaml_and_back_and_each_explains_itself():
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("points_per_photo", 0), ("patches_per_photo", 0), ("batch_size", 0), ("patch_weight", -0.1),
-        ("smooth_weight", -1.0), ("unclip_stops", -0.5),
+        ("patches_per_photo", 0),
+        ("batch_size", 0),
+        ("smooth_weight", -1.0),
+        ("unclip_stops", -0.5),
     ],
-)  # fmt: skip
+)
 def test_settings_without_sense_are_refused(name, value):
     with pytest.raises(ConfigError, match=name):
         RelightSettings(**{name: value})

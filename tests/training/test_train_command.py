@@ -120,6 +120,7 @@ def test_the_report_tells_what_was_trained_on_and_how_to_use_it(run):
         "unreadable",
         "0003b.jpg",
         f"relightgan infer {run.look}",
+        "The fit learned from the gains of ",
         "proxy_px: 64",
         "torch",
     ):
