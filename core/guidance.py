@@ -11,8 +11,9 @@ own gains are likely to be off, and guidance that differs by many times that is 
 weight of a Cauchy distribution; Holland and Welsch 1977). So where the light is plain to see it needs no correction.
 
 A grid holds stops for cells across and down the frame and for steps of brightness around the frame's own mean, which
-the frame's guide tells of each pixel. This is the reading of it, in numpy, that `training.gain_grid` writes down for
-networks (but for the contrast of texture, which is none of light); `check_grid` proves it on each look.
+the frame's guide tells of each pixel. It ends at white, as photos do; what a plate has above, its cells' roll-off takes
+away or leaves. This is the reading of both, in numpy, that `training.gain_grid` writes down for networks (but for the
+contrast of texture, which is none of light); `check_grid` proves it on each look.
 """
 
 from collections.abc import Iterator
@@ -26,9 +27,12 @@ from relightgan.core.errors import LookError
 from relightgan.core.look import GUIDE
 from relightgan.core.session import LookSession, Operator
 
-GRID, ANCHOR, DOUBT = "grid", "anchor", "doubt"  # operators that are read, and `look.GUIDE`; only the grid is changed
+# Operators that are read, and `look.GUIDE`; only the grid is changed.
+GRID, ANCHOR, DOUBT, WHITE, ROLLOFF = "grid", "anchor", "doubt", "white", "rolloff"
+READ = (GRID, ANCHOR, DOUBT, GUIDE, WHITE, ROLLOFF)
 DARKEST_STOPS = -10.0  # around the frame's mean; what is darker counts as so dark
 GUIDE_STOPS = (-6.0, 4.0)  # ends of the brightness axis, around the frame's mean
+ROLLED_STOPS = 2.0  # above white; what a plate has beyond them stays on top: suns and lamps stand out of any sky
 
 # A grid is made finer before it is corrected. Odd, as the old cells' middles are then among the new ones': linear
 # interpolation between the new cells gives just what it gave between the old ones.
@@ -64,8 +68,8 @@ def corrected(operator: Operator, light: np.ndarray, guidance: Guidance) -> Oper
     """A frame's operator, corrected by guidance.
 
     Args:
-        operator: with a `grid` (3 * depth, gh, gw) of stops, an `anchor` (1, 1, 1) in stops, a `doubt` (1, h, w) in
-            stops and a `guide` (2, h, w); see `check_grid`.
+        operator: with a `grid` (3 * depth, gh, gw) of stops, an `anchor` and a `white` (1, 1, 1) in stops, a `doubt`
+            (1, h, w) in stops, a `guide` (2, h, w) and a `rolloff` (1, gh, gw); see `check_grid`.
         light: (H, W, 3) float32 the frame, as it was predicted from.
         guidance: of the frame.
 
@@ -80,7 +84,7 @@ def corrected(operator: Operator, light: np.ndarray, guidance: Guidance) -> Oper
     rows, columns = trust.shape
     small = cv2.resize(light, (columns, rows), interpolation=cv2.INTER_AREA)
     steps = brightness_steps(small, operator)
-    residual = guidance.gain - sliced(grid, steps)
+    residual = guidance.gain - sliced(grid, steps) + rolled_off(small, operator)
     residual = np.where(guidance.least, np.maximum(residual, 0), residual)
     if weighted_median(np.abs(residual).mean(axis=-1), trust) > MOST_DISAGREEMENT:
         return operator
@@ -107,7 +111,7 @@ def check_grid(session: LookSession) -> None:
     fix = "Guidance is for `relight` looks; fit one, or leave --guidance out."
     if not {GRID, ANCHOR} <= set(operators):
         raise LookError(f"{path} has no grid of gains that guidance could correct.", fix)
-    for name in (GUIDE, DOUBT):
+    for name in READ:
         if name not in operators:
             problem = f"{path} was fitted by an older version and tells no {name}."
             raise LookError(problem, "Fit it again, or leave --guidance out.")
@@ -119,12 +123,17 @@ def check_grid(session: LookSession) -> None:
         raise LookError(f"The grid of {path} isn't one of gains for red, green and blue.", fix)
     if len(operator[DOUBT]) != 1 or not operator[DOUBT].min() > 0:
         raise LookError(f"The doubt of {path} isn't one of stops above 0.", fix)
-    # A guide of each pixel's own brightness leaves no texture to be given more contrast than its grid says.
-    own_guide = np.stack([np.ones_like(operator[GUIDE][0]), np.zeros_like(operator[GUIDE][0])])
-    made_up = {**operator, GRID: rng.uniform(-1, 1, grid.shape).astype(np.float32), GUIDE: own_guide}
+    made_up = {
+        **operator,
+        GRID: rng.uniform(-1, 1, grid.shape).astype(np.float32),
+        # Each pixel's own brightness leaves no texture to be given more contrast than the grid says.
+        GUIDE: np.stack([np.ones_like(operator[GUIDE][0]), np.zeros_like(operator[GUIDE][0])]),
+        WHITE: np.full((1, 1, 1), 1.0, np.float32),
+        ROLLOFF: rng.uniform(0, 1, operator[ROLLOFF].shape).astype(np.float32),
+    }
     own = np.log2(session.apply(light, made_up) / light)
-    steps = brightness_steps(light, made_up)
-    off = float(np.abs(own - sliced(made_up[GRID], steps)).max())
+    read = sliced(made_up[GRID], brightness_steps(light, made_up)) - rolled_off(light, made_up)
+    off = float(np.abs(own - read).max())
     if not off <= CHECKED_STOPS:
         raise LookError(f"{path} reads its grid in another way than this version, by {off:.2g} stops.", fix)
 
@@ -142,14 +151,22 @@ def upsampled(guidance: Guidance, height: int, width: int) -> np.ndarray:
 def brightness_steps(light: np.ndarray, operator: Operator) -> np.ndarray:
     """(H, W) place of pixels (H, W, 3) on the brightness axis of their frame's grid, 0..depth - 1."""
     depth, (low, high) = len(operator[GRID]) // 3, GUIDE_STOPS
-    anchor = float(operator[ANCHOR].reshape(-1)[0])
-    own = np.log2(np.maximum(luminance(light), np.float32(2.0 ** (anchor + DARKEST_STOPS))))
+    anchor, white = (float(operator[name].item()) for name in (ANCHOR, WHITE))
     size = (light.shape[1], light.shape[0])
     finer = operator[GUIDE].shape[1] >= size[1] and operator[GUIDE].shape[2] >= size[0]
     how = cv2.INTER_AREA if finer else cv2.INTER_LINEAR
     slope, offset = (cv2.resize(plane, size, interpolation=how) for plane in operator[GUIDE])
-    steps: np.ndarray = np.clip((slope * own + offset - anchor - low) * ((depth - 1) / (high - low)), 0, depth - 1)
+    guide = np.minimum(slope * own_stops(light, operator) + offset, white)
+    steps: np.ndarray = np.clip((guide - anchor - low) * ((depth - 1) / (high - low)), 0, depth - 1)
     return steps
+
+
+def rolled_off(light: np.ndarray, operator: Operator) -> np.ndarray:
+    """(H, W, 1) stops by which pixels (H, W, 3) above white get less than their grid says."""
+    above = np.clip(own_stops(light, operator) - float(operator[WHITE].item()), 0, ROLLED_STOPS)
+    share = cv2.resize(operator[ROLLOFF][0], (light.shape[1], light.shape[0]), interpolation=cv2.INTER_LINEAR)
+    taken: np.ndarray = (above * share)[..., None]
+    return taken
 
 
 def sliced(grid: np.ndarray, steps: np.ndarray) -> np.ndarray:
@@ -192,6 +209,13 @@ def weighted_median(values: np.ndarray, weight: np.ndarray) -> float:
 
 
 # Private implementation
+
+
+def own_stops(light: np.ndarray, operator: Operator) -> np.ndarray:
+    """(H, W) log2 luminance of pixels (H, W, 3), held at `DARKEST_STOPS` around the frame's mean."""
+    darkest = 2.0 ** (float(operator[ANCHOR].item()) + DARKEST_STOPS)
+    stops: np.ndarray = np.log2(np.maximum(luminance(light), np.float32(darkest)))
+    return stops
 
 
 def corners(steps: np.ndarray, cells: tuple[int, ...]) -> Iterator[tuple[np.ndarray, np.ndarray]]:

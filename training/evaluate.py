@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from relightgan.core.errors import EXIT_DONE, PhotoError, UsageError
-from relightgan.core.guidance import DOUBT, GRID
-from relightgan.core.look import GUIDE, load_look
+from relightgan.core.guidance import READ
+from relightgan.core.look import load_look
 from relightgan.core.progress import STYLES, cancellation, progress
 from relightgan.core.session import LookSession
 from relightgan.training.baselines import NearPhotos, Pool, near_photos, pool_photos
@@ -147,7 +147,7 @@ def evaluate(request: Request, style: str = "none", check: Callable[[], None] = 
             methods += [
                 guided_method(name, session, request.guidance)
                 for name, session in sessions.items()
-                if {GRID, DOUBT, GUIDE} <= {*session.look.facts.operators}
+                if {*READ} <= {*session.look.facts.operators}
             ]
         shown_names = [method.name for method in methods if method.name.removesuffix(GUIDED) in looks]
         methods += oracle_methods() if request.oracles else []

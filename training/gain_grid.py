@@ -8,6 +8,8 @@ and gains of neighbouring frames can be averaged without ghosts.
 What the network sees is held at the *white* of the photos: above it they are flat, and plates are not. How bright that
 white would be in a plate is told by another, tiny network, which knows the set and was taught under skies up to a stop
 and a half above white. So nothing depends on the plate's exposure, and a sky that no photo could show is seen as white.
+Gains end at white as well. What a plate has above it is kept on top of them, or *rolled off* where the network says so:
+clouds have to go where a blue sky comes, and a glint on marble stays.
 
 The brightness that a pixel is looked up by is the *guide*: its own at edges of light, that of its surroundings in
 texture. By its own everywhere, a grid that lifts shadows would lift the dark grains of a wall as well, and flatten it.
@@ -25,7 +27,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from relightgan.core.errors import ConfigError
-from relightgan.core.guidance import DARKEST_STOPS, GUIDE_STOPS
+from relightgan.core.guidance import DARKEST_STOPS, GUIDE_STOPS, ROLLED_STOPS
 
 LUMA_WEIGHTS = (0.2126, 0.7152, 0.0722)  # Rec. 709
 WHOLE = torch.tensor([0.0, 0.0, 1.0, 1.0])  # the window of a whole frame
@@ -34,6 +36,7 @@ HALF_SURE_STOPS = 0.5  # the expected error that makes a confidence of one half
 LEAST_DOUBT_STOPS = 0.02  # nobody measures gains of photos better than that, and the doubt's loss needs a floor
 DARKEST_SHARE = 2.0**-12  # of a frame's mean luminance, which its anchor takes for black
 FAINTEST = 2.0**-100  # linear; no logarithm sees less
+NO_ROLLOFF = 3.0  # what has to be learned against before highlights are rolled off: a fresh network leaves 95 %
 WHITE_SCALE = 3.0  # stops; so far above the mean of a frame white is looked for first
 GUIDE_PX = 640  # long side of the picture that the guide is made from; finer than the proxy, or edges get a halo
 GUIDE_RADIUS = 1  # pixels of it around which it looks, either way
@@ -70,12 +73,16 @@ class Operators(NamedTuple):
         anchor: (N, 1, 1, 1) the frame's mean log2 luminance, in stops.
         doubt: (N, 1, h, w) the error to expect of the gains, in stops, on a coarser raster.
         guide: (N, 2, ph, pw) on a finer one; see `guide_of`.
+        white: (N, 1, 1, 1) how bright the photos' white is in the frame, log2 luminance in stops.
+        rolloff: (N, 1, gh, gw) which share of the `ROLLED_STOPS` above white is taken away, above 0 and below 1.
     """
 
     grid: Tensor
     anchor: Tensor
     doubt: Tensor
     guide: Tensor
+    white: Tensor
+    rolloff: Tensor
 
 
 def log2(x: Tensor) -> Tensor:
@@ -202,13 +209,15 @@ def gain_at(operators: Operators, linear: Tensor, position: Tensor, depth: int, 
     """
     low, high = GUIDE_STOPS
     own = anchored_stops(linear, operators.anchor)
+    held = torch.minimum(own, operators.white)
     mixed = look_up(operators.guide, position)
-    guide = mixed[:, 0:1] * own + mixed[:, 1:2]
+    guide = torch.minimum(mixed[:, 0:1] * own + mixed[:, 1:2], operators.white)
     brightness = (guide - operators.anchor - low) * ((depth - 1) / (high - low))
     gain = slice_grid(operators.grid, position, brightness.clamp(0, depth - 1), depth)
+    gain = gain - (own - held).clamp(max=ROLLED_STOPS) * look_up(operators.rolloff, position)
     if detail is None:
         return gain
-    return gain + (own - guide).clamp(-MOST_DETAIL_STOPS, MOST_DETAIL_STOPS) * detail
+    return gain + (held - guide).clamp(-MOST_DETAIL_STOPS, MOST_DETAIL_STOPS) * detail
 
 
 def plate_gain(plate: Tensor, window: Tensor, operators: Operators, depth: int, detail: Tensor | None = None) -> Tensor:
@@ -268,11 +277,11 @@ class GainGridNet(nn.Module):
         self.bottom = nn.Sequential(block(4 * w, 6 * w, stride=2), block(6 * w, 6 * w))
         self.whole = nn.Sequential(nn.Linear(6 * w, 6 * w), nn.SiLU(), nn.Linear(6 * w, 6 * w))
         self.merge = nn.Sequential(conv(10 * w, 5 * w), nn.SiLU(), conv(5 * w, 5 * w), nn.SiLU())
-        self.leave = nn.Conv2d(5 * w, 3 * settings.depth, 1)
+        self.leave = nn.Conv2d(5 * w, 3 * settings.depth + 1, 1)
         # The grid is twice as fine as the features that know the place: shadow edges follow those of the plate.
         self.narrow = nn.Conv2d(5 * w, 2 * w, 1)
         self.refine = nn.Sequential(nn.SiLU(), conv(4 * w, 2 * w), nn.SiLU(), conv(2 * w, 2 * w), nn.SiLU())
-        self.leave_fine = nn.Conv2d(2 * w, 3 * settings.depth, 1)
+        self.leave_fine = nn.Conv2d(2 * w, 3 * settings.depth + 1, 1)
         for parameter in (*self.leave.parameters(), *self.leave_fine.parameters()):
             nn.init.zeros_(parameter)  # starts as the identity: no gain anywhere
         # With random numbers of its own, so that every other weight starts as it would without it.
@@ -288,21 +297,36 @@ class GainGridNet(nn.Module):
         return averaged_down(plate, proxy_size(height, width, self.settings.proxy_px))
 
     def forward(self, plate: Tensor) -> Operators:
-        """Predicts the operators of a whole frame, (N, 3, H, W) scene-linear."""
+        """Predicts the operators of a whole frame, (N, 3, H, W) scene-linear.
+
+        A grid depends a little on where its cells happen to fall on things, and flickers as a camera moves. So the
+        frame is looked at twice, half a cell apart, and both grids are averaged.
+        """
         small = averaged_down(plate, guide_size(*plate.shape[-2:]))
         white = self.white(self.proxy(small))
-        return self.from_photo(self.proxy(torch.minimum(small, exp2(white))), small)
+        photo = self.proxy(torch.minimum(small, exp2(white)))
+        anchor = anchor_of(photo)
+        cells, doubt = self.cells_and_doubt(torch.cat([photo, half_a_cell_down(photo)]), torch.cat([anchor, anchor]))
+        n = plate.shape[0]
+        return operators_of((cells[:n] + half_a_cell_up(cells[n:])) / 2, doubt[:n], anchor, white, small)
 
-    def from_photo(self, photo: Tensor, plate: Tensor) -> Operators:
-        """The operators of a frame that was reduced and held at white.
-
-        The doubt looks at the features and doesn't change them: no gradient of it reaches the gains.
+    def from_reduced(self, plate: Tensor, white: Tensor) -> Operators:
+        """The operators of a frame at the size of its proxy, looked at once.
 
         Args:
-            photo: (N, 3, h, w) linear, what a photo would show of it; h and w multiples of 16.
-            plate: (N, 3, H, W) linear, the frame with all its highlights, for the guide.
+            plate: (N, 3, h, w) linear; h and w multiples of 16.
+            white: (N, 1, 1, 1) log2 of the photos' white in it, which the network sees it held at.
         """
+        photo = torch.minimum(plate, exp2(white))
         anchor = anchor_of(photo)
+        cells, doubt = self.cells_and_doubt(photo, anchor)
+        return operators_of(cells, doubt, anchor, white, plate)
+
+    def cells_and_doubt(self, photo: Tensor, anchor: Tensor) -> tuple[Tensor, Tensor]:
+        """The grid with the roll-off as its last plane, and the doubt, of a photo (N, 3, h, w) linear; see `Operators`.
+
+        The doubt looks at the features and doesn't change them: no gradient of it reaches the gains.
+        """
         fine = self.enter(entrance(photo, anchor))
         middle = self.middle(fine)
         coarse = self.bottom(middle)
@@ -311,9 +335,11 @@ class GainGridNet(nn.Module):
         edges = self.refine(torch.cat([F.interpolate(self.narrow(x), scale_factor=2.0, mode="nearest"), fine], dim=1))
         broad = F.interpolate(self.leave(x), scale_factor=2.0, mode="bilinear", align_corners=False)
         limit = self.settings.max_stops
-        grid = torch.tanh((broad + self.leave_fine(edges)).float() / limit) * limit
+        found = (broad + self.leave_fine(edges)).float()
+        rolloff = torch.sigmoid(found[:, -1:] - NO_ROLLOFF)
+        cells = torch.cat([torch.tanh(found[:, :-1] / limit) * limit, rolloff], dim=1)
         doubt = F.softplus(self.doubt(x.detach()).float()) + LEAST_DOUBT_STOPS
-        return Operators(grid, anchor, doubt, guide_of(anchored_stops(plate, anchor)))
+        return cells, doubt
 
 
 class WhiteNet(nn.Module):
@@ -363,6 +389,23 @@ def guide_size(height: int, width: int) -> tuple[int, int]:
     return tuple(max(1, side * min(longest, GUIDE_PX) // longest) for side in (height, width))  # type: ignore[return-value]
 
 
+def operators_of(cells: Tensor, doubt: Tensor, anchor: Tensor, white: Tensor, plate: Tensor) -> Operators:
+    """Operators of cells with the roll-off as their last plane, and the guide of a plate (N, 3, H, W) linear."""
+    guide = guide_of(anchored_stops(plate, anchor))
+    return Operators(cells[:, :-1], anchor, doubt, guide, white, cells[:, -1:])
+
+
+def half_a_cell_down(photo: Tensor) -> Tensor:
+    """A proxy (N, C, h, w) moved down and to the right by half a cell of the grid; its own border fills the gap."""
+    half, (height, width) = UNSHUFFLE // 2, photo.shape[-2:]
+    return F.pad(photo, (half, 0, half, 0), mode="replicate")[..., :height, :width]
+
+
+def half_a_cell_up(grid: Tensor) -> Tensor:
+    """A grid (N, C, gh, gw) of a proxy `half_a_cell_down`, over the proxy as it was: each cell the mean of four."""
+    return F.avg_pool2d(F.pad(grid, (0, 1, 0, 1), mode="replicate"), 2, stride=1)
+
+
 def averaged_down(plate: Tensor, size: tuple[int, int]) -> Tensor:
     """(N, 3, H, W) at another height and width, without aliasing."""
     return F.interpolate(plate, size=size, mode="bilinear", antialias=True, align_corners=False)
@@ -393,7 +436,15 @@ class GainGridApply(nn.Module):
         self.register_buffer("detail", detail)
 
     def forward(
-        self, plate: Tensor, window: Tensor, grid: Tensor, anchor: Tensor, doubt: Tensor, guide: Tensor
+        self,
+        plate: Tensor,
+        window: Tensor,
+        grid: Tensor,
+        anchor: Tensor,
+        doubt: Tensor,
+        guide: Tensor,
+        white: Tensor,
+        rolloff: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Relights a plate or tile; see `plate_gain`.
 
@@ -401,7 +452,7 @@ class GainGridApply(nn.Module):
             relit: (N, 3, H, W) scene-linear; gain: (N, 3, H, W) the stops it was made with, `relit = plate * 2^gain`;
             confidence: (N, 1, H, W) 0..1, see `confidence_of`.
         """
-        operators = Operators(grid, anchor, doubt, guide)
+        operators = Operators(grid, anchor, doubt, guide, white, rolloff)
         n, _, height, width = plate.shape
         gain = plate_gain(plate, window, operators, self.depth, self.detail)
         position = pixel_positions(height, width, window).expand(n, height, width, 2)

@@ -42,6 +42,7 @@ from relightgan.training.lessons import (
 from relightgan.training.optimisers import Muon, set_rate
 from relightgan.training.recipe import Direction, ExportSpec
 from relightgan.training.side_by_side import descend, parts_for
+from relightgan.training.steadiness import drawn_motions, unsteadiness
 from relightgan.training.torch_colour import decode_srgb, encode_srgb
 
 # Width over height of the crops a batch may have, with how often: plates are wider than photos.
@@ -49,7 +50,8 @@ ASPECTS = ((4 / 3, 0.5), (16 / 9, 0.3), (2.39, 0.1), (3 / 4, 0.1))
 EXAMPLE_PX = (96, 128)  # size of the plate that export traces; any size works afterwards
 WARM_UP_FRACTION = 0.02
 CLOUDS, CLOUD_DEPTH = (4, 5), 0.6  # of drawn skies: how finely they vary, down and across, and by which share
-MOST_CLOUDS = 1.5  # stops
+WHITE_OFF = 0.15  # stops by which white may be told wrongly: photos are shown held so much too high or too low
+MOVED_EVERY = 4  # of so many crops one is moved as well, see `steadiness`
 CELL_SHARE = 0.2  # of what each cell says of white, beside what they say together
 # Biases are stepped by Adam, this much more slowly than kernels by Muon, and damped by gradients of a thousand batches:
 # what a batch asks for differs much from batch to batch, as each shows other corners of the set.
@@ -71,13 +73,15 @@ class RelightSettings:
     batch_size: int = 8  # photos per step
     learning_rate: float = 0.012  # of kernels, by Muon
     match_detail: bool = True  # give texture the contrast it has in photos of the wanted light
-    unclip_stops: float = 1.2  # clipped skies of photos are shown up to this many stops brighter, as a plate has them
+    steady_weight: float = 0.1  # of gains that don't move as the camera does, in stops
+    rolloff_weight: float = 0.01  # of rolled-off highlights: where nothing is known of them they are kept
+    unclip_stops: float = 1.5  # clipped skies of photos are shown up to this many stops brighter, as a plate has them
 
     def __post_init__(self) -> None:
         for name in ("patches_per_photo", "batch_size"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}.", "Give at least 1.")
-        for name in ("smooth_weight", "unclip_stops"):
+        for name in ("smooth_weight", "steady_weight", "rolloff_weight", "unclip_stops"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name} is {getattr(self, name)}.", "Give 0 or more.")
         if self.learning_rate <= 0:
@@ -89,18 +93,24 @@ class Share:
     """Some pictures of a batch.
 
     Attributes:
-        plate: (n, 3, h, w) linear.
-        cloudy: the same under skies that aren't flat.
+        plate: (n, 3, h, w) linear, with highlights as plates have them.
+        white: (n, 1, 1, 1) log2 of what passes for the photos' white in it; in truth 0.
+        motion: (n, 2, 3) of a camera, see `steadiness`.
+        moved: (n,) bool, which of them are moved by it.
         lesson: what they should become.
         taught: of what the lesson of the whole batch weighs, the share of this part.
         shown: the share of the pictures.
+        steadied: the share of the pictures that are moved.
     """
 
     plate: Tensor
-    cloudy: Tensor
+    white: Tensor
+    motion: Tensor
+    moved: Tensor
     lesson: Lesson
-    taught: float
-    shown: float
+    taught: float = 1.0
+    shown: float = 1.0
+    steadied: float = 1.0
 
 
 class RelightRecipe:
@@ -145,8 +155,8 @@ class RelightRecipe:
         Returns:
             Losses by name, before weighting.
         """
-        plate, cloudy, lesson = self.draw(rng)
-        parts = shares_of(plate, cloudy, lesson, parts_for(self.device, len(plate)))
+        batch = self.draw(rng)
+        parts = shares_of(batch, parts_for(self.device, len(batch.plate)))
         losses = descend(parts, self.losses, list(self.net.parameters()))
         rate = self.settings.learning_rate * rate_share(fraction_done)
         set_rate(self.optimisers["kernels"], rate)
@@ -157,41 +167,59 @@ class RelightRecipe:
 
     def losses(self, part: Share) -> tuple[Tensor, dict[str, Tensor]]:
         """What a part of a batch adds to the loss of the batch, and to its figures before weighting."""
-        settings = self.settings
-        operators = self.net.from_photo(part.plate, part.plate)
+        settings, moved = self.settings, part.moved
+        operators = self.net.from_reduced(part.plate, part.white)
         gain = gain_at(operators, part.lesson.plate, part.lesson.position, settings.net.depth)
         losses = {
             "guided" if self.data.guidance else "measured": lesson_loss(part.lesson, gain) * part.taught,
             "smooth": roughness(operators.grid) * part.shown,
             "doubt": doubt_loss(operators.doubt, part.lesson, gain) * part.taught,
-            "white": white_loss(self.net.white, part.cloudy) * part.shown,
+            "white": white_loss(self.net.white, part.plate) * part.shown,
+            "rolloff": operators.rolloff.mean() * part.shown,
+            "steady": torch.zeros((), device=self.device),
         }
-        weights = {"smooth": settings.smooth_weight}
+        weights = {
+            "smooth": settings.smooth_weight,
+            "steady": settings.steady_weight,
+            "rolloff": settings.rolloff_weight,
+        }
+        if settings.steady_weight and part.steadied:
+            these = Operators(*(operator[moved] for operator in operators))
+            unsteady = unsteadiness(self.net, part.plate[moved], these, part.motion[moved])
+            losses["steady"] = unsteady.mean() * part.steadied
         total = torch.stack([loss * weights.get(name, 1.0) for name, loss in losses.items()]).sum()
         return total, losses
 
-    def draw(self, rng: np.random.Generator) -> tuple[Tensor, Tensor, Lesson]:
-        """Crops to relight, (N, 3, h, w) linear; the same under skies that aren't flat; what they should become."""
+    def draw(self, rng: np.random.Generator) -> Share:
+        """A batch: crops to relight, under skies as plates have them, and what they should become."""
         settings, data = self.settings, self.data
-        size = crop_size(rng, settings.net.proxy_px)
+        number, size = settings.batch_size, crop_size(rng, settings.net.proxy_px)
         rows = np.zeros(0, np.int64)
         if data.guidance:
-            rows = rng.integers(0, len(data.guidance), settings.batch_size)
+            rows = rng.integers(0, len(data.guidance), number)
             photos = data.guidance.photo[rows]
         else:
-            photos = data.pairs.a[data.pairs.draw(rng, settings.batch_size)]
+            photos = data.pairs.a[data.pairs.draw(rng, number)]
         crops, matrices = draw_photos(rng, data.a, photos, size)
-        linear, position = decode_srgb(crops), pixel_positions(*size, WHOLE).expand(len(crops), *size, 2)
-        added = torch.from_numpy(rng.uniform(0, settings.unclip_stops, (len(crops), 1, 1, 1)).astype(np.float32))
-        clouds = look_up(drawn_clouds(rng, len(crops), MOST_CLOUDS), position)
-        plate, cloudy = unclip(linear, added)[0], unclip(linear, clouds)[0]
+        clouds = drawn_clouds(rng, number, settings.unclip_stops)
+        position = pixel_positions(*size, WHOLE).expand(number, *size, 2)
+        plate = unclip(decode_srgb(crops), look_up(clouds, position))[0]
         if data.guidance:
             lesson = guided_lesson(data.guidance, rows, matrices, plate)
         else:
             assert data.gains is not None  # or there would be no recipe
             found = measured_lesson(data.gains, photos, matrices, rng, settings.patches_per_photo)
-            lesson = brightened(found, unclip(found.plate, added)[1])
-        return plate.to(self.device), cloudy.to(self.device), lesson.to(self.device)
+            lesson = brightened(found, unclip(found.plate, look_up(clouds, found.position))[1])
+        white = torch.from_numpy(rng.uniform(-WHITE_OFF, WHITE_OFF, (number, 1, 1, 1)).astype(np.float32))
+        motion = drawn_motions(rng, number, size[1] / size[0])
+        moved = torch.arange(number) % MOVED_EVERY == 0
+        return Share(
+            plate.to(self.device),
+            white.to(self.device),
+            motion.to(self.device),
+            moved.to(self.device),
+            lesson.to(self.device),
+        )
 
     @torch.no_grad()
     def relight(self, photos: Tensor, direction: Direction) -> Tensor:
@@ -242,20 +270,23 @@ def build(settings: RelightSettings, data: TrainingData, device: torch.device) -
     return RelightRecipe(settings, data, device)
 
 
-def shares_of(plate: Tensor, cloudy: Tensor, lesson: Lesson, number: int) -> list[Share]:
+def shares_of(batch: Share, number: int) -> list[Share]:
     """A batch in parts, whose losses add up to the losses of the batch."""
     if number == 1:
-        return [Share(plate, cloudy, lesson, 1.0, 1.0)]
-    weights = lesson.weight.sum(dim=(1, 2, 3)).double()
+        return [batch]
+    weights = batch.lesson.weight.sum(dim=(1, 2, 3)).double()
     return [
         Share(
-            plate[rows],
-            cloudy[rows],
-            lesson.rows(rows),
-            float(weights[rows].sum() / weights.sum().clamp(min=1e-6)),
-            len(rows) / len(plate),
+            batch.plate[rows],
+            batch.white[rows],
+            batch.motion[rows],
+            batch.moved[rows],
+            batch.lesson.rows(rows),
+            taught=float(weights[rows].sum() / weights.sum().clamp(min=1e-6)),
+            shown=len(rows) / len(batch.plate),
+            steadied=float(batch.moved[rows].sum() / batch.moved.sum()),
         )
-        for rows in torch.arange(len(plate)).chunk(number)
+        for rows in torch.arange(len(batch.plate)).chunk(number)
     ]
 
 

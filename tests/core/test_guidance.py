@@ -18,6 +18,7 @@ from relightgan.core.guidance import (
     check_grid,
     corrected,
     finer,
+    rolled_off,
     sliced,
     upsampled,
 )
@@ -51,7 +52,13 @@ def operator_of(rng, light, stops=1.0):
     """Of a frame whose pixels take their gains by their own brightness, by a look that is unsure of them."""
     anchor = np.float32(np.log2(light.mean(axis=-1)).mean())
     grid = rng.uniform(-stops, stops, (3 * DEPTH, 3, 4)).astype(np.float32)
-    operator = {"grid": grid, "anchor": anchor.reshape(1, 1, 1), "guide": guide_plane(1.0, 0.0)}
+    operator = {
+        "grid": grid,
+        "anchor": anchor.reshape(1, 1, 1),
+        "guide": guide_plane(1.0, 0.0),
+        "white": anchor.reshape(1, 1, 1) + np.float32(1.5),  # below the brightest tenth of the frame
+        "rolloff": rng.uniform(0, 1, (1, 3, 4)).astype(np.float32),
+    }
     return doubting(operator, 2.0)
 
 
@@ -72,7 +79,7 @@ def on_raster(light):
 
 
 def gains(operator, light):
-    return sliced(operator["grid"], brightness_steps(light, operator))
+    return sliced(operator["grid"], brightness_steps(light, operator)) - rolled_off(light, operator)
 
 
 def guidance_of(gain, confidence=1.0, least=False):
@@ -107,8 +114,8 @@ def textured(rng, operator):
 
 def test_a_wrong_grid_moves_to_what_guidance_says_of_texture_too(rng):
     light = light_of(rng)
-    operator = textured(rng, operator_of(rng, light))
-    truth = {**operator_of(rng, light), "guide": operator["guide"]}
+    operator = {**textured(rng, operator_of(rng, light)), "white": np.full((1, 1, 1), 100.0, np.float32)}
+    truth = {**operator, "grid": operator_of(rng, light)["grid"]}
     wanted = guidance_of(gains(truth, on_raster(light)))
     after = corrected(operator, light, wanted)
     assert after["guide"] is operator["guide"]
@@ -133,15 +140,21 @@ def test_pixels_are_read_by_the_guides_mix_of_their_own_brightness_and_what_is_a
     low, high = GUIDE_STOPS
     per_step = (high - low) / (DEPTH - 1)
     light = np.exp2(np.float32([[-20, low, -1, 0, high, 9]]))[..., None] * np.ones((4, 1, 3), np.float32)
-    operator = {"grid": np.zeros((3 * DEPTH, 2, 2), np.float32), "anchor": np.full((1, 1, 1), 1.0, np.float32)}
+    operator = {
+        "grid": np.zeros((3 * DEPTH, 2, 2), np.float32),
+        "anchor": np.full((1, 1, 1), 1.0, np.float32),
+        "white": np.full((1, 1, 1), 100.0, np.float32),
+    }
 
-    def stops_of(guide):
-        return brightness_steps(light, {**operator, "guide": guide})[0] * per_step + low
+    def stops_of(guide, white=100.0):
+        held = {**operator, "white": np.full((1, 1, 1), white, np.float32)}
+        return brightness_steps(light, {**held, "guide": guide})[0] * per_step + low
 
     own = np.float32([-12, low, -1, 0, high, 9])  # black is held at -12
     np.testing.assert_allclose(stops_of(guide_plane(1, 0)), np.clip(own - 1, low, high), atol=1e-5)
     np.testing.assert_allclose(stops_of(guide_plane(0, 2.25)), 1.25, atol=1e-5)
     np.testing.assert_allclose(stops_of(guide_plane(0.5, -1)), np.clip(0.5 * own - 2, low, high), atol=1e-5)
+    np.testing.assert_allclose(stops_of(guide_plane(1, 0), 2.5), np.clip(own - 1, low, 1.5), atol=1e-5)
     assert brightness_steps(light * 1e6, {**operator, "guide": guide_plane(0, 100)}).max() == DEPTH - 1
     assert brightness_steps(light, {**operator, "guide": guide_plane(0, -100)}).min() == 0
 
@@ -152,7 +165,8 @@ def test_a_guide_lies_over_the_frame_from_edge_to_edge_whatever_its_raster(size)
     height, width = size
     x, y = (np.arange(24) + 0.5) / 24, (np.arange(16) + 0.5) / 16
     guide = np.stack([np.zeros((16, 24)), 3 * x[None] - 5 * y[:, None]]).astype(np.float32)
-    operator = {"grid": np.zeros((3 * DEPTH, 2, 2), np.float32), "anchor": np.zeros((1, 1, 1), np.float32)}
+    nought = np.zeros((1, 1, 1), np.float32)
+    operator = {"grid": np.zeros((3 * DEPTH, 2, 2), np.float32), "anchor": nought, "white": nought + 100}
     steps = brightness_steps(np.ones((height, width, 3), np.float32), {**operator, "guide": guide})
     low, high = GUIDE_STOPS
     across = np.clip((np.arange(width) + 0.5) / width, x[0], x[-1])
@@ -160,6 +174,15 @@ def test_a_guide_lies_over_the_frame_from_edge_to_edge_whatever_its_raster(size)
     expected = (3 * across[None] - 5 * down[:, None] - low) * (DEPTH - 1) / (high - low)
     # Made smaller it is averaged, by weights that OpenCV rounds.
     np.testing.assert_allclose(steps, expected, atol=1e-3 if height > 16 else 0.015)
+
+
+def test_what_lies_above_white_is_rolled_off_by_the_share_of_its_place_and_no_more_than_two_stops_of_it():
+    light = np.exp2(np.float32([[-3, 0.9, 1.0, 2.0, 3.0, 9.0]]))[..., None] * np.ones((4, 1, 3), np.float32)
+    anchor, white = np.zeros((1, 1, 1), np.float32), np.ones((1, 1, 1), np.float32)
+    rolloff = np.float32([[[1.0] * 3, [0.5] * 3]])  # all above, half below
+    taken = rolled_off(light, {"anchor": anchor, "white": white, "rolloff": rolloff})
+    np.testing.assert_allclose(taken[0, :, 0], [0, 0, 0, 1, 2, 2], atol=1e-5)
+    np.testing.assert_allclose(taken[3], taken[0] / 2, atol=1e-5)
 
 
 def test_a_right_grid_stays_as_it_was(rng):
@@ -261,7 +284,12 @@ def test_a_plate_four_times_brighter_is_corrected_alike(rng, guide):
     operator = textured(rng, operator) if guide == "textured" else operator
     guidance = guidance_of(gains(operator, on_raster(light)) + rng.uniform(-1, 1, (*RASTER, 3)))
     slope, offset = operator["guide"]
-    brighter = {**operator, "anchor": operator["anchor"] + 2, "guide": np.stack([slope, offset + 2 * (1 - slope)])}
+    brighter = {
+        **operator,
+        "anchor": operator["anchor"] + 2,
+        "white": operator["white"] + 2,
+        "guide": np.stack([slope, offset + 2 * (1 - slope)]),
+    }
     np.testing.assert_allclose(
         corrected(brighter, light * 4, guidance)["grid"], corrected(operator, light, guidance)["grid"], atol=1e-4
     )

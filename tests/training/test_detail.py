@@ -124,6 +124,7 @@ def test_what_stands_out_too_far_for_texture_gets_no_more_than_that_does():
     stops[..., 20, 30], stops[..., 60, 90], stops[..., 70, 20] = 3.0, -8.5, -1.5  # a lamp, a hole, and a grain
     plate = grey(stops)
     operators, detail = fresh_net()(plate), torch.tensor(0.3)
+    operators = operators._replace(white=operators.white + 5.0)  # texture ends at white
     out = standing_out(operators, plate)
     gain = plate_gain(plate, WHOLE, operators, SMALL.depth, detail)
     most = 0.3 * MOST_DETAIL_STOPS

@@ -38,7 +38,7 @@ class Exported:
     session: onnxruntime.InferenceSession
 
 
-OUTPUTS = ["relit", "grid", "anchor", "doubt", "guide", "gain", "confidence"]
+OUTPUTS = ["relit", "grid", "anchor", "doubt", "guide", "white", "rolloff", "gain", "confidence"]
 
 
 def exported(recipe, path):
@@ -137,8 +137,8 @@ def test_a_relight_look_cut_in_halves_by_the_runtime_equals_torch_end_to_end(rel
         rgb = np.ascontiguousarray(plate[0].transpose(1, 2, 0))
         operator = session.predict(rgb)
         expected = dict(zip(OUTPUTS, by_torch(relight.spec, plate, WHOLE), strict=True))
-        assert list(operator) == ["grid", "anchor", "doubt", "guide"]
-        assert session.applied == ("grid", "anchor", "guide")  # the doubt is for others
+        assert list(operator) == ["grid", "anchor", "doubt", "guide", "white", "rolloff"]
+        assert session.applied == ("grid", "anchor", "guide", "white", "rolloff")  # the doubt is for others
         assert_same_numbers([array[None] for array in operator.values()], [expected[name] for name in operator])
         relit = session.apply(rgb, operator)
         assert_same_numbers([relit.transpose(2, 0, 1)[None]], [expected["relit"]])
@@ -172,7 +172,7 @@ def test_the_runtime_gives_a_relight_looks_aovs_as_torch_does(relight):
         plate = plates(height, width)
         rgb = np.ascontiguousarray(plate[0].transpose(1, 2, 0))
         operator = session.predict(rgb)
-        assert list(operator) == ["grid", "anchor", "doubt", "guide"]
+        assert list(operator) == ["grid", "anchor", "doubt", "guide", "white", "rolloff"]
         expected = by_torch(relight.spec, plate, WHOLE)
         relit, aovs = session.apply_with_aovs(rgb, operator)
         assert [array.shape[2] for array in aovs.values()] == [3, 1]
@@ -195,12 +195,12 @@ def test_a_plate_four_times_brighter_has_the_same_aovs(relight):
 def test_nothing_is_computed_for_aovs_that_are_not_asked_for(relight):
     look = load_look(relight.path)
     (_, bare, _), (_, full, operators) = cut(look), cut(look, ("gain", "confidence"))
-    assert operators == ("grid", "anchor", "doubt", "guide")
+    assert operators == ("grid", "anchor", "doubt", "guide", "white", "rolloff")
     assert [port.name for port in bare.graph.output] == ["relit"]
     counts = [[node.op_type for node in half.graph.node].count("GridSample") for half in (bare, full)]
-    assert counts == [3, 4]  # the fourth looks up the doubt
+    assert counts == [4, 5]  # the fifth looks up the doubt
     gain_only = cut(look, ("gain",))
-    assert gain_only[2] == ("grid", "anchor", "guide")
+    assert gain_only[2] == ("grid", "anchor", "guide", "white", "rolloff")
     assert len(gain_only[1].graph.node) == len(bare.graph.node)  # the gain is made on the way anyway
 
 
@@ -211,6 +211,8 @@ def test_the_runtime_takes_operators_of_another_frame_and_raster(relight):
     operator = {
         "grid": np.full((12, 3, 17), -1.0, np.float32), "anchor": np.zeros((1, 1, 1), np.float32),
         "guide": np.float32([[[1.0]], [[0.0]]]) * np.ones((1, 5, 9), np.float32),
+        "white": np.full((1, 1, 1), 100.0, np.float32),
+        "rolloff": np.zeros((1, 2, 3), np.float32),
     }  # fmt: skip
     np.testing.assert_allclose(session.apply(rgb, operator), rgb / 2, rtol=1e-5)
 
@@ -237,7 +239,7 @@ def test_a_look_says_everything_about_itself(relight):
         "relight",
     )
     assert (facts.encoding, facts.primaries, facts.value_range) == ("linear", "lin_rec709", "unbounded")
-    assert facts.operators == ("grid", "anchor", "doubt", "guide")
+    assert facts.operators == ("grid", "anchor", "doubt", "guide", "white", "rolloff")
     assert facts.aovs == ("gain", "confidence")
     assert (facts.size_multiple, facts.overlap_px) == (1, 0)
     assert (facts.dataset, facts.config) == ({"photos": 12}, {"seed": 3})

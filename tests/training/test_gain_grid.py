@@ -3,9 +3,10 @@ import pytest
 import torch
 
 from relightgan.core.errors import ConfigError
-from relightgan.core.guidance import DARKEST_STOPS
+from relightgan.core.guidance import DARKEST_STOPS, ROLLED_STOPS
 from relightgan.training import gain_grid
 from relightgan.training.gain_grid import (
+    FAINTEST,
     GUIDE_STOPS,
     GainGridApply,
     GainGridLook,
@@ -50,7 +51,8 @@ def plates(height, width, count=1, seed=0):
 def by_own_brightness(grid, anchor):
     """Operators of a frame whose pixels take their gains by their own brightness."""
     guide = torch.tensor([1.0, 0.0]).view(1, 2, 1, 1)
-    return Operators(grid, anchor, torch.zeros(1, 1, 1, 1), guide)
+    nought = torch.zeros(1, 1, 1, 1)
+    return Operators(grid, anchor, nought, guide, white=nought + 100.0, rolloff=nought)
 
 
 def sliced_by_hand(grid, x, y, brightness, depth):
@@ -106,14 +108,20 @@ def test_each_pixel_is_looked_up_at_its_own_place_and_brightness():
     assert gain[0, :, 0, 0].tolist() == pytest.approx([0.0, 0.0, 0.0], abs=1e-5)
 
 
-def test_a_fresh_network_changes_no_bit():
+def test_a_fresh_network_changes_no_bit_below_white_and_hardly_anything_above():
     torch.manual_seed(0)
     look = GainGridLook(GainGridNet(SMALL)).eval()
     plate = plates(45, 61)
     plate[0, :, 0, :6] = torch.tensor([0.0, -0.0, -3.5, 1e-30, 65504.0, 3.3333e-5])
     relit, grid, *_ = look(plate, WHOLE)
-    assert relit.detach().numpy().tobytes() == plate.numpy().tobytes()
+    white = look.net(plate).white
+    below = (log_luminance(plate, torch.tensor(FAINTEST)) <= white).expand_as(plate)
+    assert below.float().mean() > 0.9
+    assert relit[below].detach().numpy().tobytes() == plate[below].numpy().tobytes()
     assert not grid.any()
+    kept = torch.log2(relit[~below] / plate[~below])  # of highlights, nearly all
+    assert kept.max() <= 0
+    assert kept.min() > -0.1
 
 
 def test_a_frame_four_times_brighter_gets_the_same_gains(look):
@@ -136,8 +144,8 @@ def test_highlights_negatives_and_zero_keep_what_they_are(look):
     assert relit[0, :, 10, 10].min() > 300.0 / 2**SMALL.max_stops
     assert relit[0, :, 20, 20].sign().tolist() == [-1, 1, 0]
     assert (relit[0, :, 30, 30] < 0).all()
-    assert gain[plate != 0].abs().max() <= SMALL.max_stops + 1e-4
-    # Above the brightest step all get the same gain: nothing is rolled off.
+    assert gain[plate != 0].abs().max() <= SMALL.max_stops + ROLLED_STOPS + 1e-4
+    # Far above white all get the same gain: nothing is clipped.
     operators = look.net(plate)
     once, twice = (look.apply_operators(plate * times, WHOLE, *operators)[0][0, :, 10, 10] for times in (1, 2))
     torch.testing.assert_close(twice, 2 * once)
@@ -179,14 +187,15 @@ def test_strips_put_together_are_the_whole(look, rows, detail):
 def test_any_size_will_do(look, height, width):
     plate = plates(height, width)
     relit, *operators, gain, confidence = look(plate, WHOLE)
-    grid, anchor, doubt, guide = operators
+    grid, anchor, doubt, guide, white, rolloff = operators
     assert relit.shape == gain.shape == plate.shape
     assert torch.isfinite(relit).all()
     proxy_height, proxy_width = proxy_size(height, width, 64)
     assert (doubt.shape, confidence.shape) == ((1, 1, proxy_height // 8, proxy_width // 8), (1, 1, height, width))
     assert grid.shape == (1, 12, proxy_height // 4, proxy_width // 4)
     assert guide.shape == (1, 2, *guide_size(height, width))
-    assert anchor.shape == (1, 1, 1, 1)
+    assert anchor.shape == white.shape == (1, 1, 1, 1)
+    assert rolloff.shape == (1, 1, *grid.shape[2:])
 
 
 def test_the_proxy_has_the_frames_aspect_and_average():
@@ -228,9 +237,9 @@ def test_the_two_halves_are_the_whole(look):
     plate, window = plates(40, 60), torch.tensor([0.1, 0.2, 0.7, 0.9])
     whole = look(plate, window)
     operators = look.net(plate)
-    assert all(torch.equal(ours, theirs) for ours, theirs in zip(operators, whole[1:5], strict=True))
+    assert all(torch.equal(ours, theirs) for ours, theirs in zip(operators, whole[1:-2], strict=True))
     made = look.apply_operators(plate, window, *operators)
-    assert all(torch.equal(ours, theirs) for ours, theirs in zip(made, (whole[0], *whole[5:]), strict=True))
+    assert all(torch.equal(ours, theirs) for ours, theirs in zip(made, (whole[0], *whole[-2:]), strict=True))
 
 
 def test_the_plate_times_two_to_the_gain_is_the_relit_plate_to_the_bit(look):
@@ -345,3 +354,40 @@ def test_every_weight_learns():
 def test_settings_without_sense_are_refused(name, value):
     with pytest.raises(ConfigError, match=name):
         GainGridSettings(**{name: value})
+
+
+def test_a_grid_looked_at_half_a_cell_on_lies_where_the_frame_does():
+    """Of a brightness that rises evenly, cells that are means of their squares stay what they were."""
+    rise = torch.arange(64.0).view(1, 1, 1, 64) + 2 * torch.arange(48.0).view(1, 1, 48, 1)
+    cells = torch.nn.functional.avg_pool2d
+    back = gain_grid.half_a_cell_up(cells(gain_grid.half_a_cell_down(rise), gain_grid.UNSHUFFLE))
+    inside = np.s_[..., 1:-1, 1:-1]  # at the border the frame goes on as it ends
+    torch.testing.assert_close(back[inside], cells(rise, gain_grid.UNSHUFFLE)[inside])
+
+
+def test_what_lies_above_white_is_rolled_off_where_the_network_says_so_and_keeps_its_order():
+    plate = torch.exp2(torch.linspace(-3, 8, 56)).view(1, 1, 7, 8).expand(1, 3, 7, 8)
+    share = torch.tensor([0.0, 0.9]).view(1, 1, 1, 2)
+    operators = by_own_brightness(torch.ones(1, 12, 1, 1), torch.zeros(1, 1, 1, 1))
+    operators = operators._replace(white=torch.ones(1, 1, 1, 1), rolloff=share)
+    gain = plate_gain(plate, WHOLE, operators, 4)
+    above = (torch.log2(plate) - 1).clamp(0, ROLLED_STOPS)
+    torch.testing.assert_close(gain[..., 0], torch.ones_like(gain[..., 0]))  # kept
+    torch.testing.assert_close(gain[..., -1], (1 - 0.9 * above)[..., -1])
+    right = (plate * torch.exp2(gain))[0, 0, :, -1]
+    assert (right.diff() > 0).all()  # what is brighter stays brighter
+
+
+def test_gains_hardly_depend_on_where_cells_fall_on_things():
+    """A camera that pans slowly: gains travel with the plate, more steadily than if frames were looked at once."""
+    torch.manual_seed(0)
+    net = GainGridNet(SMALL).eval().requires_grad_(False)
+    torch.nn.init.normal_(net.leave_fine.weight, std=8.0)
+    wide = plates(48, 96)
+    unsteady = {"once": 0.0, "as frames are": 0.0}
+    for step in range(1, 8):
+        frames = [wide[..., at : at + 64] for at in (0, step)]
+        for how, predict in (("once", lambda plate: net.from_reduced(plate, net.white(plate))), ("as frames are", net)):
+            here, there = (plate_gain(plate, WHOLE, predict(plate), SMALL.depth) for plate in frames)
+            unsteady[how] += float((here[..., step + 8 : -8] - there[..., 8 : -8 - step]).abs().mean())
+    assert unsteady["as frames are"] < 0.8 * unsteady["once"]

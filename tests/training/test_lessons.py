@@ -247,7 +247,14 @@ def test_a_grid_that_has_the_wanted_gains_has_no_loss():
     stops = torch.tensor([1.0, -0.5, 0.25])
     grid = stops.repeat_interleave(4).view(1, 12, 1, 1).expand(2, 12, 4, 6)
     guide = torch.tensor([0.5, -0.25]).view(1, 2, 1, 1).expand(2, 2, 8, 12)
-    operators = Operators(grid, torch.full((2, 1, 1, 1), -2.0), torch.zeros(2, 1, 2, 3), guide)
+    operators = Operators(
+        grid,
+        torch.full((2, 1, 1, 1), -2.0),
+        doubt=torch.zeros(2, 1, 2, 3),
+        guide=guide,
+        white=torch.zeros(2, 1, 1, 1),
+        rolloff=torch.zeros(2, 1, 4, 6),
+    )
     plate = torch.rand((2, 3, 5, 7), generator=torch.Generator().manual_seed(0)) * 0.4
     position = pixel_positions(5, 7, torch.tensor([0.0, 0.0, 1.0, 1.0])).expand(2, 5, 7, 2)
     wanted = torch.log2(plate * torch.exp2(stops.view(1, 3, 1, 1)) + DARK_FLOOR)

@@ -104,19 +104,19 @@ def test_120_steps_move_sky_and_ground_each_its_own_way(either, painted_set):
 def test_a_step_tells_its_losses_by_the_kind_of_lesson(data, guided_data):
     for fraction in (0.1, 0.9):
         measured, guided = (recipe_of(d).step(np.random.default_rng(0), fraction) for d in (data, guided_data))
-        assert list(measured) == ["measured", "smooth", "doubt", "white"]
-        assert list(guided) == ["guided", "smooth", "doubt", "white"]
+        assert list(measured) == ["measured", "smooth", "doubt", "white", "rolloff", "steady"]
+        assert list(guided) == ["guided", "smooth", "doubt", "white", "rolloff", "steady"]
 
 
 @pytest.mark.parametrize("number", [2, 3, 4])
 def test_the_losses_of_parts_add_up_to_those_of_the_batch(either, number):
     recipe = recipe_of(either, dataclasses.replace(SMALL, batch_size=4))
     recipe.step(np.random.default_rng(0), 0.5)  # a fresh grid has no roughness yet
-    plate, cloudy, lesson = recipe.draw(np.random.default_rng(1))
-    lesson.weight[0] = 0  # a picture that nothing is known of
+    batch = recipe.draw(np.random.default_rng(1))
+    batch.lesson.weight[0] = 0  # a picture that nothing is known of
     parameters, found = list(recipe.net.parameters()), []
     for parts in (1, number):
-        shares = recipe_relight.shares_of(plate, cloudy, lesson, parts)
+        shares = recipe_relight.shares_of(batch, parts)
         losses = recipe_relight.descend(shares, recipe.losses, parameters)
         found.append((losses, torch.cat([parameter.grad.flatten() for parameter in parameters])))
     assert found[1][0] == pytest.approx(found[0][0], rel=1e-4)
@@ -132,7 +132,8 @@ def test_each_loss_counts_by_its_weight(data):
 
     plain = after()
     assert same(plain, after())
-    assert not same(plain, after(smooth_weight=5.0))
+    for name in ("smooth_weight", "steady_weight", "rolloff_weight"):
+        assert not same(plain, after(**{name: 5.0})), name
 
 
 def test_guided_photos_alone_are_drawn_and_show_what_is_wanted(guided_data, painted_set):
@@ -147,11 +148,11 @@ def test_guided_photos_alone_are_drawn_and_show_what_is_wanted(guided_data, pain
         )
         parts = [recipe.draw(rng) for _ in range(20)]
     assert drawn == {1, 2, 3, 4, 5}
-    for plate, _, lesson in parts:
-        torch.testing.assert_close(lesson.plate, torch.nn.functional.avg_pool2d(plate, 2))
+    for part in parts:
+        torch.testing.assert_close(part.lesson.plate, torch.nn.functional.avg_pool2d(part.plate, 2))
     gains = torch.cat([
         (lesson.wanted - torch.log2(lesson.plate + DARK_FLOOR)).permute(0, 2, 3, 1)[lesson.weight[:, 0] > 0.9]
-        for _, _, lesson in parts
+        for lesson in (part.lesson for part in parts)
     ]).numpy()  # fmt: skip
     # Away from the horizon every place is sky or ground, as painted, less a little for the floor of the dark.
     off = [np.abs(gains - stops).mean(axis=1) for stops in (painted_set.SKY_STOPS, painted_set.GROUND_STOPS)]
@@ -178,12 +179,13 @@ def test_clipped_places_are_shown_brighter_and_what_is_wanted_stays(kind, measur
         gain = np.full((count, 3), stops - np.log2(1 + DARK_FLOOR), np.float32)
         samples = GainSamples(np.array([0, count]), xy, np.ones_like(gain), gain, np.ones(count, np.float32))
         data = TrainingData(White(), White(), pairs, samples)
-    plate, _, lesson = recipe_of(data, dataclasses.replace(SMALL, unclip_stops=2.0, batch_size=8)).draw(
-        np.random.default_rng(0)
-    )
-    levels = plate.amax(dim=(2, 3))
-    assert 1.0 <= levels.min() < 2.0 < levels.max() <= 4.0
-    torch.testing.assert_close(lesson.plate, levels[..., None, None].expand_as(lesson.plate))
+    settings = dataclasses.replace(SMALL, unclip_stops=2.0, batch_size=8)
+    batch = recipe_of(data, settings).draw(np.random.default_rng(0))
+    plate, lesson = batch.plate, batch.lesson
+    assert 1.0 <= plate.min() < 2.0 < plate.max() <= 4.0
+    assert (plate.amax(dim=(1, 2, 3)) / plate.amin(dim=(1, 2, 3))).max() > 1.3  # skies have clouds
+    at = torch.nn.functional.grid_sample(plate, lesson.position * 2 - 1, padding_mode="border", align_corners=False)
+    torch.testing.assert_close(lesson.plate, at, rtol=0.02, atol=0)
     torch.testing.assert_close(lesson.wanted, torch.full_like(lesson.wanted, stops), atol=1e-3, rtol=0)
 
 
@@ -364,7 +366,7 @@ def test_exports_an_operator_look_that_later_steps_do_not_change(data):
     spec = recipe.export("ab")
     facts = LookFacts(name="test", **spec.facts)
     assert (facts.translator, facts.direction) == ("relight", "ab")
-    assert facts.operators == ("grid", "anchor", "doubt", "guide")
+    assert facts.operators == ("grid", "anchor", "doubt", "guide", "white", "rolloff")
     assert (facts.encoding, facts.value_range, facts.primaries) == ("linear", "unbounded", "lin_rec709")
     assert facts.aovs == ("gain", "confidence")
     assert spec.output_names == ("relit", *facts.operators, *facts.aovs)

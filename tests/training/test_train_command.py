@@ -73,7 +73,7 @@ def test_two_folders_go_in_and_a_look_comes_out_that_says_what_it_is(run, dumps)
     look = load_look(run.look)
     assert look.facts.name == "sunny"
     assert look.facts.translator == "relight"
-    assert look.facts.operators == ("grid", "anchor", "doubt", "guide")
+    assert look.facts.operators == ("grid", "anchor", "doubt", "guide", "white", "rolloff")
     assert look.facts.config["relight"]["batch_size"] == 2
     assert look.facts.config["train"]["images"] == 24
     assert "cyclegan" not in look.facts.config

@@ -100,7 +100,7 @@ def test_what_lies_above_white_changes_nothing_but_the_guide(net):
     photo = stone_under_sky(1, share=0.4)
     plate = unclip(photo, torch.rand(1, 1, 32, 64, generator=torch.Generator().manual_seed(0)) * 3)[0]
     seen, wanted = net(plate), net(photo)
-    for name in ("grid", "anchor", "doubt"):
+    for name in ("grid", "anchor", "doubt", "white", "rolloff"):
         torch.testing.assert_close(getattr(seen, name), getattr(wanted, name), rtol=0, atol=1e-5)
     assert (seen.guide - wanted.guide).abs().max() > 0.1
     # And what lies below it does.
