@@ -68,8 +68,8 @@ def corrected(operator: Operator, light: np.ndarray, guidance: Guidance) -> Oper
     """A frame's operator, corrected by guidance.
 
     Args:
-        operator: with a `grid` (3 * depth, gh, gw) of stops, an `anchor` and a `white` (1, 1, 1) in stops, a `doubt`
-            (1, h, w) in stops, a `guide` (2, h, w) and a `rolloff` (1, gh, gw); see `check_grid`.
+        operator: with a `grid` (3 * depth, gh, gw) of stops, an `anchor` (1, 1, 1) in stops and a `white` (1, 1, 1) in
+            stops above it, a `doubt` (1, h, w) in stops, a `guide` (2, h, w) and a `rolloff` (1, gh, gw).
         light: (H, W, 3) float32 the frame, as it was predicted from.
         guidance: of the frame.
 
@@ -82,7 +82,9 @@ def corrected(operator: Operator, light: np.ndarray, guidance: Guidance) -> Oper
     grid = operator[GRID]
     depth = len(grid) // 3
     rows, columns = trust.shape
-    small = cv2.resize(light, (columns, rows), interpolation=cv2.INTER_AREA)
+    # Held where the roll-off ends: a lamp of a few pixels shouldn't speak for all around it.
+    brightest = np.float32(2.0 ** (stops_of(operator, ANCHOR) + stops_of(operator, WHITE) + ROLLED_STOPS))
+    small = cv2.resize(np.minimum(light, brightest), (columns, rows), interpolation=cv2.INTER_AREA)
     steps = brightness_steps(small, operator)
     residual = guidance.gain - sliced(grid, steps) + rolled_off(small, operator)
     residual = np.where(guidance.least, np.maximum(residual, 0), residual)
@@ -121,6 +123,8 @@ def check_grid(session: LookSession) -> None:
     grid = operator[GRID]
     if len(grid) % 3 or operator[ANCHOR].size != 1:
         raise LookError(f"The grid of {path} isn't one of gains for red, green and blue.", fix)
+    if operator[WHITE].size != 1 or len(operator[ROLLOFF]) != 1:
+        raise LookError(f"The white of {path} isn't one number, or its roll-off not one plane.", fix)
     if len(operator[DOUBT]) != 1 or not operator[DOUBT].min() > 0:
         raise LookError(f"The doubt of {path} isn't one of stops above 0.", fix)
     made_up = {
@@ -128,7 +132,7 @@ def check_grid(session: LookSession) -> None:
         GRID: rng.uniform(-1, 1, grid.shape).astype(np.float32),
         # Each pixel's own brightness leaves no texture to be given more contrast than the grid says.
         GUIDE: np.stack([np.ones_like(operator[GUIDE][0]), np.zeros_like(operator[GUIDE][0])]),
-        WHITE: np.full((1, 1, 1), 1.0, np.float32),
+        WHITE: np.full((1, 1, 1), 2.0, np.float32),
         ROLLOFF: rng.uniform(0, 1, operator[ROLLOFF].shape).astype(np.float32),
     }
     own = np.log2(session.apply(light, made_up) / light)
@@ -151,19 +155,14 @@ def upsampled(guidance: Guidance, height: int, width: int) -> np.ndarray:
 def brightness_steps(light: np.ndarray, operator: Operator) -> np.ndarray:
     """(H, W) place of pixels (H, W, 3) on the brightness axis of their frame's grid, 0..depth - 1."""
     depth, (low, high) = len(operator[GRID]) // 3, GUIDE_STOPS
-    anchor, white = (float(operator[name].item()) for name in (ANCHOR, WHITE))
-    size = (light.shape[1], light.shape[0])
-    finer = operator[GUIDE].shape[1] >= size[1] and operator[GUIDE].shape[2] >= size[0]
-    how = cv2.INTER_AREA if finer else cv2.INTER_LINEAR
-    slope, offset = (cv2.resize(plane, size, interpolation=how) for plane in operator[GUIDE])
-    guide = np.minimum(slope * own_stops(light, operator) + offset, white)
-    steps: np.ndarray = np.clip((guide - anchor - low) * ((depth - 1) / (high - low)), 0, depth - 1)
+    above = np.minimum(guide_stops(light, operator), stops_of(operator, WHITE))
+    steps: np.ndarray = np.clip((above - low) * ((depth - 1) / (high - low)), 0, depth - 1)
     return steps
 
 
 def rolled_off(light: np.ndarray, operator: Operator) -> np.ndarray:
     """(H, W, 1) stops by which pixels (H, W, 3) above white get less than their grid says."""
-    above = np.clip(own_stops(light, operator) - float(operator[WHITE].item()), 0, ROLLED_STOPS)
+    above = np.clip(guide_stops(light, operator) - stops_of(operator, WHITE), 0, ROLLED_STOPS)
     share = cv2.resize(operator[ROLLOFF][0], (light.shape[1], light.shape[0]), interpolation=cv2.INTER_LINEAR)
     taken: np.ndarray = (above * share)[..., None]
     return taken
@@ -211,11 +210,21 @@ def weighted_median(values: np.ndarray, weight: np.ndarray) -> float:
 # Private implementation
 
 
-def own_stops(light: np.ndarray, operator: Operator) -> np.ndarray:
-    """(H, W) log2 luminance of pixels (H, W, 3), held at `DARKEST_STOPS` around the frame's mean."""
-    darkest = 2.0 ** (float(operator[ANCHOR].item()) + DARKEST_STOPS)
-    stops: np.ndarray = np.log2(np.maximum(luminance(light), np.float32(darkest)))
-    return stops
+def stops_of(operator: Operator, name: str) -> float:
+    """An operator that is one number."""
+    return float(operator[name].item())
+
+
+def guide_stops(light: np.ndarray, operator: Operator) -> np.ndarray:
+    """(H, W) the guide of pixels (H, W, 3), in stops above the frame's mean."""
+    anchor = stops_of(operator, ANCHOR)
+    own = np.log2(np.maximum(luminance(light), np.float32(2.0 ** (anchor + DARKEST_STOPS))))
+    size = (light.shape[1], light.shape[0])
+    finer = operator[GUIDE].shape[1] >= size[1] and operator[GUIDE].shape[2] >= size[0]
+    how = cv2.INTER_AREA if finer else cv2.INTER_LINEAR
+    slope, offset = (cv2.resize(plane, size, interpolation=how) for plane in operator[GUIDE])
+    above: np.ndarray = slope * own + offset - anchor
+    return above
 
 
 def corners(steps: np.ndarray, cells: tuple[int, ...]) -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -37,6 +37,7 @@ LEAST_DOUBT_STOPS = 0.02  # nobody measures gains of photos better than that, an
 DARKEST_SHARE = 2.0**-12  # of a frame's mean luminance, which its anchor takes for black
 FAINTEST = 2.0**-100  # linear; no logarithm sees less
 NO_ROLLOFF = 3.0  # what has to be learned against before highlights are rolled off: a fresh network leaves 95 %
+MOST_ROLLOFF = 0.98  # below 1, so that what is brighter stays brighter
 WHITE_SCALE = 3.0  # stops; so far above the mean of a frame white is looked for first
 GUIDE_PX = 640  # long side of the picture that the guide is made from; finer than the proxy, or edges get a halo
 GUIDE_RADIUS = 1  # pixels of it around which it looks, either way
@@ -55,7 +56,7 @@ class GainGridSettings:
     proxy_px: int = 256  # long side of the low-resolution proxy the network sees
     depth: int = 8  # brightness steps of the grid
     width: int = 16  # channels of the first stage; the later ones are multiples of it
-    max_stops: float = 6.0  # largest gain, in stops, either way
+    max_stops: float = 6.0  # largest gain of the grid, in stops, either way
 
     def __post_init__(self) -> None:
         for name, least in (("proxy_px", 16), ("depth", 2), ("width", 1)):
@@ -73,8 +74,8 @@ class Operators(NamedTuple):
         anchor: (N, 1, 1, 1) the frame's mean log2 luminance, in stops.
         doubt: (N, 1, h, w) the error to expect of the gains, in stops, on a coarser raster.
         guide: (N, 2, ph, pw) on a finer one; see `guide_of`.
-        white: (N, 1, 1, 1) how bright the photos' white is in the frame, log2 luminance in stops.
-        rolloff: (N, 1, gh, gw) which share of the `ROLLED_STOPS` above white is taken away, above 0 and below 1.
+        white: (N, 1, 1, 1) how many stops the photos' white lies above the anchor.
+        rolloff: (N, 1, gh, gw) which share of the `ROLLED_STOPS` above white is taken away, 0..`MOST_ROLLOFF`.
     """
 
     grid: Tensor
@@ -209,15 +210,15 @@ def gain_at(operators: Operators, linear: Tensor, position: Tensor, depth: int, 
     """
     low, high = GUIDE_STOPS
     own = anchored_stops(linear, operators.anchor)
-    held = torch.minimum(own, operators.white)
     mixed = look_up(operators.guide, position)
-    guide = torch.minimum(mixed[:, 0:1] * own + mixed[:, 1:2], operators.white)
-    brightness = (guide - operators.anchor - low) * ((depth - 1) / (high - low))
+    guide = mixed[:, 0:1] * own + mixed[:, 1:2]
+    above = guide - operators.anchor  # the mean of the frame
+    brightness = (torch.minimum(above, operators.white) - low) * ((depth - 1) / (high - low))
     gain = slice_grid(operators.grid, position, brightness.clamp(0, depth - 1), depth)
-    gain = gain - (own - held).clamp(max=ROLLED_STOPS) * look_up(operators.rolloff, position)
+    gain = gain - (above - operators.white).clamp(0.0, ROLLED_STOPS) * look_up(operators.rolloff, position)
     if detail is None:
         return gain
-    return gain + (held - guide).clamp(-MOST_DETAIL_STOPS, MOST_DETAIL_STOPS) * detail
+    return gain + (own - guide).clamp(-MOST_DETAIL_STOPS, MOST_DETAIL_STOPS) * detail
 
 
 def plate_gain(plate: Tensor, window: Tensor, operators: Operators, depth: int, detail: Tensor | None = None) -> Tensor:
@@ -336,7 +337,7 @@ class GainGridNet(nn.Module):
         broad = F.interpolate(self.leave(x), scale_factor=2.0, mode="bilinear", align_corners=False)
         limit = self.settings.max_stops
         found = (broad + self.leave_fine(edges)).float()
-        rolloff = torch.sigmoid(found[:, -1:] - NO_ROLLOFF)
+        rolloff = MOST_ROLLOFF * torch.sigmoid(found[:, -1:] - NO_ROLLOFF)
         cells = torch.cat([torch.tanh(found[:, :-1] / limit) * limit, rolloff], dim=1)
         doubt = F.softplus(self.doubt(x.detach()).float()) + LEAST_DOUBT_STOPS
         return cells, doubt
@@ -390,9 +391,12 @@ def guide_size(height: int, width: int) -> tuple[int, int]:
 
 
 def operators_of(cells: Tensor, doubt: Tensor, anchor: Tensor, white: Tensor, plate: Tensor) -> Operators:
-    """Operators of cells with the roll-off as their last plane, and the guide of a plate (N, 3, H, W) linear."""
+    """Operators of cells with the roll-off as their last plane, and the guide of a plate (N, 3, H, W) linear.
+
+    White is given as it is in the plate, log2; the doubt is that of the first look alone.
+    """
     guide = guide_of(anchored_stops(plate, anchor))
-    return Operators(cells[:, :-1], anchor, doubt, guide, white, cells[:, -1:])
+    return Operators(cells[:, :-1], anchor, doubt, guide, white - anchor, cells[:, -1:])
 
 
 def half_a_cell_down(photo: Tensor) -> Tensor:

@@ -51,7 +51,7 @@ EXAMPLE_PX = (96, 128)  # size of the plate that export traces; any size works a
 WARM_UP_FRACTION = 0.02
 CLOUDS, CLOUD_DEPTH = (4, 5), 0.6  # of drawn skies: how finely they vary, down and across, and by which share
 WHITE_OFF = 0.15  # stops by which white may be told wrongly: photos are shown held so much too high or too low
-MOVED_EVERY = 4  # of so many crops one is moved as well, see `steadiness`
+MOVED_SHARE = 0.25  # of the batches, whose crops are moved as well; see `steadiness`
 CELL_SHARE = 0.2  # of what each cell says of white, beside what they say together
 # Biases are stepped by Adam, this much more slowly than kernels by Muon, and damped by gradients of a thousand batches:
 # what a batch asks for differs much from batch to batch, as each shows other corners of the set.
@@ -95,22 +95,18 @@ class Share:
     Attributes:
         plate: (n, 3, h, w) linear, with highlights as plates have them.
         white: (n, 1, 1, 1) log2 of what passes for the photos' white in it; in truth 0.
-        motion: (n, 2, 3) of a camera, see `steadiness`.
-        moved: (n,) bool, which of them are moved by it.
+        motion: (n, 2, 3) of a camera, see `steadiness`; None in batches that aren't moved.
         lesson: what they should become.
         taught: of what the lesson of the whole batch weighs, the share of this part.
         shown: the share of the pictures.
-        steadied: the share of the pictures that are moved.
     """
 
     plate: Tensor
     white: Tensor
-    motion: Tensor
-    moved: Tensor
+    motion: Tensor | None
     lesson: Lesson
     taught: float = 1.0
     shown: float = 1.0
-    steadied: float = 1.0
 
 
 class RelightRecipe:
@@ -167,7 +163,7 @@ class RelightRecipe:
 
     def losses(self, part: Share) -> tuple[Tensor, dict[str, Tensor]]:
         """What a part of a batch adds to the loss of the batch, and to its figures before weighting."""
-        settings, moved = self.settings, part.moved
+        settings = self.settings
         operators = self.net.from_reduced(part.plate, part.white)
         gain = gain_at(operators, part.lesson.plate, part.lesson.position, settings.net.depth)
         losses = {
@@ -183,10 +179,9 @@ class RelightRecipe:
             "steady": settings.steady_weight,
             "rolloff": settings.rolloff_weight,
         }
-        if settings.steady_weight and part.steadied:
-            these = Operators(*(operator[moved] for operator in operators))
-            unsteady = unsteadiness(self.net, part.plate[moved], these, part.motion[moved])
-            losses["steady"] = unsteady.mean() * part.steadied
+        if part.motion is not None:
+            unsteady = unsteadiness(self.net, part.plate, operators, part.motion)
+            losses["steady"] = unsteady.mean() / MOVED_SHARE * part.shown
         total = torch.stack([loss * weights.get(name, 1.0) for name, loss in losses.items()]).sum()
         return total, losses
 
@@ -211,15 +206,10 @@ class RelightRecipe:
             found = measured_lesson(data.gains, photos, matrices, rng, settings.patches_per_photo)
             lesson = brightened(found, unclip(found.plate, look_up(clouds, found.position))[1])
         white = torch.from_numpy(rng.uniform(-WHITE_OFF, WHITE_OFF, (number, 1, 1, 1)).astype(np.float32))
-        motion = drawn_motions(rng, number, size[1] / size[0])
-        moved = torch.arange(number) % MOVED_EVERY == 0
-        return Share(
-            plate.to(self.device),
-            white.to(self.device),
-            motion.to(self.device),
-            moved.to(self.device),
-            lesson.to(self.device),
-        )
+        motion = None
+        if settings.steady_weight and rng.random() < MOVED_SHARE:
+            motion = drawn_motions(rng, number, size[1] / size[0]).to(self.device)
+        return Share(plate.to(self.device), white.to(self.device), motion, lesson.to(self.device))
 
     @torch.no_grad()
     def relight(self, photos: Tensor, direction: Direction) -> Tensor:
@@ -279,12 +269,10 @@ def shares_of(batch: Share, number: int) -> list[Share]:
         Share(
             batch.plate[rows],
             batch.white[rows],
-            batch.motion[rows],
-            batch.moved[rows],
+            None if batch.motion is None else batch.motion[rows],
             batch.lesson.rows(rows),
             taught=float(weights[rows].sum() / weights.sum().clamp(min=1e-6)),
             shown=len(rows) / len(batch.plate),
-            steadied=float(batch.moved[rows].sum() / batch.moved.sum()),
         )
         for rows in torch.arange(len(batch.plate)).chunk(number)
     ]

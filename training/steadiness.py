@@ -21,7 +21,7 @@ BORDER = 0.015  # of the frame, at each side, that isn't asked about: there is n
 
 
 def drawn_motions(rng: np.random.Generator, number: int, aspect: float) -> Tensor:
-    """Motions of a camera, (number, 2, 3): from the moved frame to the frame, as `affine_grid` takes them.
+    """Motions of a camera, (number, 2, 3) float32: from places -1..1 in the moved frame to those in the frame.
 
     Args:
         rng: decides them.
@@ -46,15 +46,23 @@ def unsteadiness(net: GainGridNet, plate: Tensor, operators: Operators, motion: 
         motion: (N, 2, 3) from `drawn_motions`.
     """
     n, _, height, width = plate.shape
-    small = (height // SHRINK, width // SHRINK)
-    full = F.affine_grid(motion.to(plate), [n, 3, height, width], align_corners=False)
-    moved = F.grid_sample(plate, full, padding_mode="reflection", align_corners=False)
-    there = F.affine_grid(motion.to(plate), [n, 3, *small], align_corners=False)
+    depth, small = net.settings.depth, (height // SHRINK, width // SHRINK)
+    moved = F.grid_sample(plate, carried(height, width, motion), padding_mode="reflection", align_corners=False)
+    there = carried(*small, motion)
     inside = (there.abs() < 1 - 2 * BORDER).all(dim=-1)[:, None].to(plate)
     asked = F.avg_pool2d(moved, SHRINK)
     here = pixel_positions(*small, WHOLE.to(plate.device)).expand(n, *small, 2)
-    depth = net.settings.depth
     wanted = gain_at(operators, asked, (there + 1) / 2, depth)
-    found = gain_at(net.from_reduced(moved, operators.white), asked, here, depth)
+    found = gain_at(net.from_reduced(moved, operators.anchor + operators.white), asked, here, depth)
     off = ((found - wanted).abs() * inside).sum(dim=(1, 2, 3))
     return off / (inside.sum(dim=(1, 2, 3)) * 3).clamp(min=1)
+
+
+def carried(height: int, width: int, motion: Tensor) -> Tensor:
+    """(N, height, width, 2) where pixels of moved frames lie in the frames, -1..1.
+
+    Written out, as a product of matrices would be rounded to half a pixel where a fit multiplies in bfloat16.
+    """
+    x, y = (pixel_positions(height, width, WHOLE.to(motion.device)) * 2 - 1).split(1, dim=-1)
+    across, down, shift = motion[:, None, None].unbind(dim=-1)
+    return x * across + y * down + shift

@@ -38,7 +38,7 @@ def test_plates_have_values_above_1_and_differ_from_frame_to_frame(tmp_path):
 
 def test_looks_that_were_never_trained_can_be_measured(tmp_path):
     look = load_look(speed.untrained_flagship(tmp_path / "flagship.onnx"))
-    assert look.facts.operators == ("grid", "anchor", "doubt", "guide")
+    assert look.facts.operators == ("grid", "anchor", "doubt", "guide", "white", "rolloff")
     assert load_look(speed.untrained_cyclegan(tmp_path / "cyclegan.onnx")).facts.operators == ()
 
 

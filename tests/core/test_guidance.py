@@ -56,7 +56,7 @@ def operator_of(rng, light, stops=1.0):
         "grid": grid,
         "anchor": anchor.reshape(1, 1, 1),
         "guide": guide_plane(1.0, 0.0),
-        "white": anchor.reshape(1, 1, 1) + np.float32(1.5),  # below the brightest tenth of the frame
+        "white": np.full((1, 1, 1), 1.5, np.float32),  # below the brightest tenth of the frame
         "rolloff": rng.uniform(0, 1, (1, 3, 4)).astype(np.float32),
     }
     return doubting(operator, 2.0)
@@ -129,11 +129,21 @@ def test_a_wrong_grid_moves_to_what_guidance_says_of_texture_too(rng):
     assert off[0] < 0.75 * off[1]
 
 
+def test_a_lamp_of_a_pixel_does_not_speak_for_what_lies_around_it(rng):
+    light = np.full((96, 128, 3), 0.2, np.float32)
+    operator = {**operator_of(rng, light), "white": np.ones((1, 1, 1), np.float32)}
+    wanted = guidance_of(gains(operator, on_raster(light)))
+    light[2::8, 2::8] = 1000.0  # in every other pixel of the raster, either way
+    same = corrected(operator, light, wanted)
+    away = np.abs(gains(same, light) - gains(operator, light))
+    assert away[light[..., 0] < 1].max() < 0.2
+
+
 def test_a_right_grid_of_texture_stays_as_it_was(rng):
     light = light_of(rng)
     operator = textured(rng, operator_of(rng, light))
     same = corrected(operator, light, guidance_of(gains(operator, on_raster(light))))
-    np.testing.assert_allclose(gains(same, light), gains(operator, light), atol=1e-4)
+    np.testing.assert_allclose(gains(same, light), gains(operator, light), atol=2e-3)
 
 
 def test_pixels_are_read_by_the_guides_mix_of_their_own_brightness_and_what_is_around():
@@ -154,7 +164,7 @@ def test_pixels_are_read_by_the_guides_mix_of_their_own_brightness_and_what_is_a
     np.testing.assert_allclose(stops_of(guide_plane(1, 0)), np.clip(own - 1, low, high), atol=1e-5)
     np.testing.assert_allclose(stops_of(guide_plane(0, 2.25)), 1.25, atol=1e-5)
     np.testing.assert_allclose(stops_of(guide_plane(0.5, -1)), np.clip(0.5 * own - 2, low, high), atol=1e-5)
-    np.testing.assert_allclose(stops_of(guide_plane(1, 0), 2.5), np.clip(own - 1, low, 1.5), atol=1e-5)
+    np.testing.assert_allclose(stops_of(guide_plane(1, 0), 2.5), np.clip(own - 1, low, 2.5), atol=1e-5)
     assert brightness_steps(light * 1e6, {**operator, "guide": guide_plane(0, 100)}).max() == DEPTH - 1
     assert brightness_steps(light, {**operator, "guide": guide_plane(0, -100)}).min() == 0
 
@@ -180,16 +190,18 @@ def test_what_lies_above_white_is_rolled_off_by_the_share_of_its_place_and_no_mo
     light = np.exp2(np.float32([[-3, 0.9, 1.0, 2.0, 3.0, 9.0]]))[..., None] * np.ones((4, 1, 3), np.float32)
     anchor, white = np.zeros((1, 1, 1), np.float32), np.ones((1, 1, 1), np.float32)
     rolloff = np.float32([[[1.0] * 3, [0.5] * 3]])  # all above, half below
-    taken = rolled_off(light, {"anchor": anchor, "white": white, "rolloff": rolloff})
+    own = {"anchor": anchor, "white": white, "rolloff": rolloff, "guide": guide_plane(1, 0)}
+    taken = rolled_off(light, own)
     np.testing.assert_allclose(taken[0, :, 0], [0, 0, 0, 1, 2, 2], atol=1e-5)
     np.testing.assert_allclose(taken[3], taken[0] / 2, atol=1e-5)
+    assert not rolled_off(light, {**own, "guide": guide_plane(0, 0.5)}).any()  # glints among darker things are kept
 
 
 def test_a_right_grid_stays_as_it_was(rng):
     light = light_of(rng)
     operator = operator_of(rng, light)
     same = corrected(operator, light, guidance_of(gains(operator, on_raster(light))))
-    np.testing.assert_allclose(gains(same, light), gains(operator, light), atol=1e-4)
+    np.testing.assert_allclose(gains(same, light), gains(operator, light), atol=2e-3)
 
 
 def test_without_confidence_the_operator_itself_comes_back(rng):
@@ -287,7 +299,6 @@ def test_a_plate_four_times_brighter_is_corrected_alike(rng, guide):
     brighter = {
         **operator,
         "anchor": operator["anchor"] + 2,
-        "white": operator["white"] + 2,
         "guide": np.stack([slope, offset + 2 * (1 - slope)]),
     }
     np.testing.assert_allclose(

@@ -114,8 +114,9 @@ def test_a_fresh_network_changes_no_bit_below_white_and_hardly_anything_above():
     plate = plates(45, 61)
     plate[0, :, 0, :6] = torch.tensor([0.0, -0.0, -3.5, 1e-30, 65504.0, 3.3333e-5])
     relit, grid, *_ = look(plate, WHOLE)
-    white = look.net(plate).white
-    below = (log_luminance(plate, torch.tensor(FAINTEST)) <= white).expand_as(plate)
+    operators = look.net(plate)
+    white = operators.anchor + operators.white
+    below = (log_luminance(plate, torch.tensor(FAINTEST)) <= white - 1).expand_as(plate)
     assert below.float().mean() > 0.9
     assert relit[below].detach().numpy().tobytes() == plate[below].numpy().tobytes()
     assert not grid.any()
@@ -375,7 +376,19 @@ def test_what_lies_above_white_is_rolled_off_where_the_network_says_so_and_keeps
     torch.testing.assert_close(gain[..., 0], torch.ones_like(gain[..., 0]))  # kept
     torch.testing.assert_close(gain[..., -1], (1 - 0.9 * above)[..., -1])
     right = (plate * torch.exp2(gain))[0, 0, :, -1]
-    assert (right.diff() > 0).all()  # what is brighter stays brighter
+    assert (right.diff() > 0).all()
+
+
+@pytest.mark.parametrize("slope", [0.0, 0.3, 1.0])
+@pytest.mark.parametrize("detail", [-0.45, 0.45])
+def test_above_white_what_is_brighter_stays_brighter_whatever_the_guide(slope, detail):
+    plate = torch.exp2(torch.linspace(1, 6, 64)).view(1, 1, 8, 8).expand(1, 3, 8, 8)
+    operators = by_own_brightness(torch.linspace(2, -2, 12).view(1, 12, 1, 1), torch.zeros(1, 1, 1, 1))
+    guide = torch.tensor([slope, 3.5 * (1 - slope)]).view(1, 2, 1, 1)
+    rolloff = torch.full((1, 1, 1, 1), gain_grid.MOST_ROLLOFF)
+    operators = operators._replace(white=torch.ones(1, 1, 1, 1), rolloff=rolloff, guide=guide)
+    relit = plate * torch.exp2(plate_gain(plate, WHOLE, operators, 4, torch.tensor(detail)))
+    assert (relit.flatten(2).diff() > 0).all()
 
 
 def test_gains_hardly_depend_on_where_cells_fall_on_things():

@@ -15,7 +15,7 @@ from PIL import Image
 from relightgan.core import cli
 from relightgan.core.colour import srgb_to_linear
 from relightgan.core.errors import LookError
-from relightgan.core.guidance import GUIDE_STOPS, brightness_steps, check_grid, sliced
+from relightgan.core.guidance import GUIDE_STOPS, READ, brightness_steps, check_grid, guide_stops, rolled_off, sliced
 from relightgan.core.guidance_files import read_guidance
 from relightgan.core.look import load_look
 from relightgan.core.pipeline import Settings
@@ -252,18 +252,19 @@ def test_guidance_reads_grids_as_looks_do(fitted):
     light = np.exp2(walls + rng.normal(0, 0.3, walls.shape) + rng.uniform(-0.2, 0.2, 3)).astype(np.float32)
     operator = session.predict(light)
     operator["grid"] = rng.uniform(-1, 1, operator["grid"].shape).astype(np.float32)
+    operator["rolloff"] = rng.uniform(0, 1, operator["rolloff"].shape).astype(np.float32)
+    operator["white"][:] = 1.5  # between the walls
     own = np.log2(session.apply(light, operator) / light)
     slope = operator["guide"][0]
     assert slope.min() < 0.1
     assert slope.max() > 0.5
     # Beyond the grid, a look may give grain its share of contrast: one number times how far it stands out.
-    steps = brightness_steps(light, operator)
-    pixel = brightness_steps(light, {**operator, "guide": np.float32([[[1.0]], [[0.0]]])})
-    low, high = GUIDE_STOPS
-    out = ((pixel - steps) * (high - low) / (len(operator["grid"]) // 3 - 1))[..., None]
-    inside = (np.minimum(pixel, steps) > 0) & (np.maximum(pixel, steps) < len(operator["grid"]) // 3 - 1)
-    inside &= np.abs(out[..., 0]) < 2
-    beyond = (own - sliced(operator["grid"], steps))[inside]
+    guide = guide_stops(light, operator)
+    out = (guide_stops(light, {**operator, "guide": np.float32([[[1.0]], [[0.0]]])}) - guide)[..., None]
+    inside = (np.abs(out[..., 0]) < 2) & (guide > GUIDE_STOPS[0])
+    taken = rolled_off(light, operator)
+    assert 0.1 < (taken > 0.1).mean() < 0.9
+    beyond = (own - sliced(operator["grid"], brightness_steps(light, operator)) + taken)[inside]
     detail = (beyond * out[inside]).sum() / (out[inside] ** 2).sum() / 3
     assert inside.mean() > 0.8
     assert out[inside].std() > 0.1
@@ -285,15 +286,15 @@ def test_an_even_sky_that_got_the_depth_of_what_stands_before_it_is_told_from_th
     assert not sky_taken_for_surface(stops, known, np.where(known, 0.9, 0.0)).any()
 
 
-@pytest.mark.parametrize("missing", ["guide", "doubt"])
-def test_looks_that_tell_no_guide_or_doubt_are_refused(fitted, tmp_path, missing):
+@pytest.mark.parametrize("missing", ["guide", "doubt", "white", "rolloff"])
+def test_looks_that_tell_too_little_of_themselves_are_refused(fitted, tmp_path, missing):
     model = onnx.load(fitted.look)
     entry = next(entry for entry in model.metadata_props if "operators" in entry.value)
     facts = json.loads(entry.value)
     entry.value = json.dumps({**facts, "operators": [name for name in facts["operators"] if name != missing]})
     onnx.save(model, tmp_path / "older.onnx")
     older = LookSession(load_look(tmp_path / "older.onnx"), "cpu")
-    assert set(older.look.facts.operators) == {"grid", "anchor", "guide", "doubt"} - {missing}
+    assert set(older.look.facts.operators) == {*READ} - {missing}
     with pytest.raises(LookError, match=f"older version and tells no {missing}"):
         check_grid(older)
 

@@ -108,11 +108,14 @@ def test_a_step_tells_its_losses_by_the_kind_of_lesson(data, guided_data):
         assert list(guided) == ["guided", "smooth", "doubt", "white", "rolloff", "steady"]
 
 
-@pytest.mark.parametrize("number", [2, 3, 4])
-def test_the_losses_of_parts_add_up_to_those_of_the_batch(either, number):
-    recipe = recipe_of(either, dataclasses.replace(SMALL, batch_size=4))
+@pytest.mark.parametrize("number", [2, 3, 8])
+@pytest.mark.parametrize("moved", [0.0, 1.0])
+def test_the_losses_of_parts_add_up_to_those_of_the_batch(either, number, moved, monkeypatch):
+    monkeypatch.setattr(recipe_relight, "MOVED_SHARE", moved)
+    recipe = recipe_of(either, dataclasses.replace(SMALL, batch_size=8))
     recipe.step(np.random.default_rng(0), 0.5)  # a fresh grid has no roughness yet
     batch = recipe.draw(np.random.default_rng(1))
+    assert (batch.motion is not None) == bool(moved)
     batch.lesson.weight[0] = 0  # a picture that nothing is known of
     parameters, found = list(recipe.net.parameters()), []
     for parts in (1, number):
@@ -123,17 +126,20 @@ def test_the_losses_of_parts_add_up_to_those_of_the_batch(either, number):
     torch.testing.assert_close(found[1][1], found[0][1], rtol=1e-3, atol=1e-5)
 
 
-def test_each_loss_counts_by_its_weight(data):
+def test_each_loss_counts_by_its_weight(data, monkeypatch):
+    monkeypatch.setattr(recipe_relight, "MOVED_SHARE", 1.0)
+
     def after(**changes):
-        recipe = recipe_of(data, dataclasses.replace(SMALL, **changes))
-        recipe.step(np.random.default_rng(0), 0.5)  # a fresh grid has no roughness yet
-        recipe.step(np.random.default_rng(1), 0.5)
+        recipe, rng = recipe_of(data, dataclasses.replace(SMALL, **changes)), np.random.default_rng(0)
+        found = [recipe.step(rng, 0.5) for _ in range(2)]  # a fresh grid has no roughness yet
+        assert any(losses["steady"] for losses in found) == bool(recipe.settings.steady_weight)
         return weights(recipe.net)
 
     plain = after()
     assert same(plain, after())
     for name in ("smooth_weight", "steady_weight", "rolloff_weight"):
         assert not same(plain, after(**{name: 5.0})), name
+    assert not same(plain, after(steady_weight=0.0))
 
 
 def test_guided_photos_alone_are_drawn_and_show_what_is_wanted(guided_data, painted_set):
@@ -451,6 +457,8 @@ def test_settings_go_to_yaml_and_back_and_each_explains_itself():
         ("batch_size", 0),
         ("smooth_weight", -1.0),
         ("unclip_stops", -0.5),
+        ("steady_weight", -0.1),
+        ("rolloff_weight", -0.1),
     ],
 )
 def test_settings_without_sense_are_refused(name, value):

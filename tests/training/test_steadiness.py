@@ -26,9 +26,11 @@ def plate():
     return torch.nn.functional.interpolate(small, size=(48, 64), mode="bicubic").clamp(0.02, 1)
 
 
-def test_a_camera_that_stands_still_has_steady_gains(net, plate):
-    operators = net.from_reduced(plate, WHITE)
-    assert unsteadiness(net, plate, operators, STILL).item() == pytest.approx(0, abs=1e-4)
+@pytest.mark.parametrize("coarsely", [False, True])
+def test_a_camera_that_stands_still_has_steady_gains(net, plate, coarsely):
+    with torch.autocast("cpu", torch.bfloat16, enabled=coarsely):  # as fits multiply on some CPUs, and on GPUs
+        operators = net.from_reduced(plate, WHITE)
+        assert unsteadiness(net, plate, operators, STILL).item() == pytest.approx(0, abs=1e-4)
 
 
 def test_gains_that_stay_in_the_frame_while_things_move_are_told_by_how_many_stops_they_are_off(
@@ -61,7 +63,9 @@ def test_a_network_learns_to_be_steady(net, plate):
     optimiser = torch.optim.Adam(net.parameters(), 0.01)
     found = []
     for _ in range(60):
-        off = unsteadiness(net, plate, net.from_reduced(plate, WHITE), drawn_motions(rng, 1, 4 / 3)).mean()
+        operators = net.from_reduced(plate, WHITE)
+        gains = operators.grid.std()  # gains that are all the same would be steady, too
+        off = unsteadiness(net, plate, operators, drawn_motions(rng, 1, 4 / 3)).mean() / gains
         optimiser.zero_grad()
         off.backward()
         optimiser.step()
