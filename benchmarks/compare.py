@@ -196,7 +196,7 @@ def chosen_systems(words: argparse.Namespace, systems: Sequence[System]) -> list
             raise UsageError(f"--{name} names one twice.", "Give each once.")
     words.directions = sorted(words.directions)  # a run makes "ab" first
     if words.rows is None:
-        return [system for system in (FULL if words.full else SMALL) if system in systems]
+        return list(FULL if words.full else SMALL)
     named = {system.name: system for system in systems}
     if unknown := [name for name in words.rows if name not in named]:
         raise UsageError(f"There is no system '{unknown[0]}'.", f"Choose of: {', '.join(named)}.")

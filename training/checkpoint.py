@@ -18,7 +18,7 @@ import torch
 from relightgan.core.errors import TrainingError
 from relightgan.core.version import VERSION
 from relightgan.training.recipe import Recipe
-from relightgan.training.settings import differences
+from relightgan.training.settings import differences, flatten
 
 CHECKPOINT_FORMAT = 1
 NAME = "checkpoint-{images:09d}.pt"
@@ -173,11 +173,17 @@ def check_same_run(
         TrainingError: a setting that changes what a step does isn't the same; it names the key and both values.
     """
     for key, ours, theirs in differences(config, old_config):
-        if key not in FREE_KEYS:
+        if key in FREE_KEYS:
+            continue
+        if not {key} <= flatten(config).keys() & flatten(old_config).keys():
             raise TrainingError(
-                f"{place} was made with {key} = {theirs!r}; now {ours!r} is asked for.",
-                f"Set {key} back to go on with that run, or choose another --run-dir for a new one.",
+                f"{place} was made by another version, which has other settings: {key}.",
+                "Go on with that run by the version it was made with, or choose another --run-dir for a new one.",
             )
+        raise TrainingError(
+            f"{place} was made with {key} = {theirs!r}; now {ours!r} is asked for.",
+            f"Set {key} back to go on with that run, or choose another --run-dir for a new one.",
+        )
     if old_data is not None and data_key is not None and old_data != data_key:
         raise TrainingError(
             f"{place} was made from other photos or pairs than those found now.",

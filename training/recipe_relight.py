@@ -19,16 +19,11 @@ from relightgan.training.detail import measured_detail
 from relightgan.training.gain_grid import (
     HALF_SURE_STOPS,
     WHOLE,
-    GainGridLook,
-    GainGridNet,
-    GainGridSettings,
     Operators,
-    WhiteNet,
     gain_at,
     look_up,
     pixel_positions,
     plate_gain,
-    proxy_size,
 )
 from relightgan.training.lessons import (
     Lesson,
@@ -38,6 +33,13 @@ from relightgan.training.lessons import (
     measured_lesson,
     missed_stops,
     relit_stops,
+)
+from relightgan.training.networks_relight import (
+    GainGridLook,
+    GainGridNet,
+    GainGridSettings,
+    WhiteNet,
+    proxy_size,
 )
 from relightgan.training.optimisers import Muon, set_rate
 from relightgan.training.recipe import Direction, ExportSpec

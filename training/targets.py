@@ -98,11 +98,11 @@ def patch_samples(a: PatchTable, b: PatchTable, partners: Sequence[np.ndarray], 
         partners: for each photo of `a`, indices of its content-paired photos, nearest first.
         device: where the features are compared.
     """
-    first = np.zeros(len(partners) + 1, np.int64)
-    empty = np.zeros((0, 2)), np.zeros((0, 3)), np.zeros((0, 3)), np.zeros(0)
-    parts: list[list[np.ndarray]] = [[part] for part in empty]
+    nothing = np.zeros((0, 2)), np.zeros((0, 3)), np.zeros((0, 3)), np.zeros(0)
+    found = []  # of each photo: xy, plate, gain, weight
     for photo, others in enumerate(partners):
         if len(others) == 0:
+            found.append(nothing)
             continue
         similarity = (
             a.features[photo].to(device).float() @ torch.cat([b.features[j] for j in others]).to(device).float().T
@@ -118,19 +118,16 @@ def patch_samples(a: PatchTable, b: PatchTable, partners: Sequence[np.ndarray], 
         weight = np.clip(trust, 0, 1) / (1 + disagreement)
         x, y = np.meshgrid((np.arange(columns) + 0.5) / columns, (np.arange(rows) + 0.5) / rows)
         kept = weight > 0
-        first[photo + 1] = kept.sum()
         xy = np.stack([x, y], axis=-1).reshape(-1, 2)
-        for part, value in zip(
-            parts, (xy, a.colours[photo], np.clip(gain, -MOST_STOPS, MOST_STOPS), weight), strict=True
-        ):
-            part.append(value[kept])
-    return GainSamples(np.cumsum(first), *(np.concatenate(part).astype(np.float32) for part in parts))
+        gain = np.clip(gain, -MOST_STOPS, MOST_STOPS)
+        found.append((xy[kept], a.colours[photo][kept], gain[kept], weight[kept]))
+    first = np.cumsum([0] + [len(xy) for xy, *_ in found])
+    return GainSamples(first, *(np.concatenate(part).astype(np.float32) for part in zip(nothing, *found, strict=True)))
 
 
-def partners_of(pairs: Pairs, count: int, side: str, most: int) -> list[np.ndarray]:
-    """For each photo of a side, the photos of the other side it is paired with, most similar first."""
-    other = pairs.b if side == "a" else pairs.a
-    return [other[pairs.partners(photo, side)[:most]] for photo in range(count)]
+def partners_of(pairs: Pairs, count: int, most: int) -> list[np.ndarray]:
+    """For each source photo, the target photos it is paired with, most similar first."""
+    return [pairs.b[pairs.partners(photo, "a")[:most]] for photo in range(count)]
 
 
 def measure_gains(
@@ -148,4 +145,4 @@ def measure_gains(
     """
     table_a = patch_table(backbone, a, device, advance)
     table_b = patch_table(backbone, b, device, advance)
-    return patch_samples(table_a, table_b, partners_of(pairs, len(a), "a", most=PATCH_PARTNERS), device)
+    return patch_samples(table_a, table_b, partners_of(pairs, len(a), most=PATCH_PARTNERS), device)

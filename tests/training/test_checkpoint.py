@@ -112,5 +112,7 @@ def test_how_long_and_how_to_watch_may_change():
 
 
 def test_a_key_that_only_one_side_has_is_a_difference():
-    with pytest.raises(TrainingError, match=r"new\.key = None; now 1 is asked for"):
-        check_same_run({}, {"new": {"key": 1}}, None, None, Path("run"))
+    for before, now in (({}, {"new": {"key": 1}}), ({"new": {"key": 1}}, {})):
+        with pytest.raises(TrainingError, match=r"another version, which has other settings: new\.key") as caught:
+            check_same_run(before, now, None, None, Path("run"))
+        assert "another --run-dir" in caught.value.fix

@@ -6,18 +6,20 @@ import pytest
 import torch
 
 from relightgan.core.colour import linear_to_srgb
-from relightgan.training import gain_grid
+from relightgan.training import networks_relight
 from relightgan.training.detail import MOST_DETAIL, PAIRS, SHARE, finest, measured_detail, solved
 from relightgan.training.gain_grid import (
     MOST_DETAIL_STOPS,
-    GainGridApply,
-    GainGridNet,
-    GainGridSettings,
     anchored_stops,
     exp2,
     look_up,
     pixel_positions,
     plate_gain,
+)
+from relightgan.training.networks_relight import (
+    GainGridApply,
+    GainGridNet,
+    GainGridSettings,
 )
 from relightgan.training.pairing import Pairs
 from relightgan.training.torch_colour import decode_srgb, encode_srgb
@@ -30,7 +32,7 @@ WHOLE = torch.tensor([0.0, 0.0, 1.0, 1.0])
 @pytest.fixture(autouse=True)
 def small_guides(monkeypatch):
     """These frames are small, and so is the picture that their guide is made from."""
-    monkeypatch.setattr(gain_grid, "GUIDE_PX", 64)
+    monkeypatch.setattr(networks_relight, "GUIDE_PX", 64)
 
 
 def fresh_net(gain_stops=0.0, relights=False):

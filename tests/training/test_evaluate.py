@@ -17,8 +17,10 @@ from relightgan.training.evaluate import Request, evaluate, look_names, pool_fol
 from relightgan.training.evaluation import UNTOUCHED, Method, find_views, measure_views, untouched_method
 from relightgan.training.evaluation_clip import TRUTH, find_clip, measure_clip
 from relightgan.training.export import export_look
-from relightgan.training.gain_grid import GainGridSettings
 from relightgan.training.guidance import GuidanceMaps
+from relightgan.training.networks_relight import (
+    GainGridSettings,
+)
 
 SIZE = (48, 64)
 FRAMES = range(1, 6)

@@ -17,7 +17,9 @@ from relightgan.core.version import VERSION
 from relightgan.training import recipe_cyclegan, recipe_relight
 from relightgan.training.batches import TrainingData
 from relightgan.training.export import PROOF_TOLERANCE, export_look, prove, relative_difference
-from relightgan.training.gain_grid import GainGridSettings
+from relightgan.training.networks_relight import (
+    GainGridSettings,
+)
 from relightgan.training.recipe import ExportSpec
 
 STATED = {

@@ -4,27 +4,29 @@ import torch
 
 from relightgan.core.errors import ConfigError
 from relightgan.core.guidance import DARKEST_STOPS, ROLLED_STOPS
-from relightgan.training import gain_grid
+from relightgan.training import networks_relight
 from relightgan.training.gain_grid import (
     FAINTEST,
     GUIDE_STOPS,
-    GainGridApply,
-    GainGridLook,
-    GainGridNet,
-    GainGridSettings,
     Operators,
     anchor_of,
     anchored_stops,
     confidence_of,
     exp2,
     gain_at,
-    guide_size,
     log_luminance,
     look_up,
     pixel_positions,
     plate_gain,
-    proxy_size,
     slice_grid,
+)
+from relightgan.training.networks_relight import (
+    GainGridApply,
+    GainGridLook,
+    GainGridNet,
+    GainGridSettings,
+    guide_size,
+    proxy_size,
 )
 
 SMALL = GainGridSettings(proxy_px=64, depth=4, width=4)
@@ -215,7 +217,7 @@ def test_the_proxy_has_the_frames_aspect_and_average():
 
 
 def test_a_frame_gets_the_same_gains_at_any_resolution(look, monkeypatch):
-    monkeypatch.setattr(gain_grid, "GUIDE_PX", 100)  # these frames are small
+    monkeypatch.setattr(networks_relight, "GUIDE_PX", 100)  # these frames are small
     plate = torch.nn.functional.interpolate(plates(60, 100), scale_factor=4, mode="bilinear")
     half = torch.nn.functional.avg_pool2d(plate, 2)
     operators, of_half = look.net(plate), look.net(half)
@@ -361,9 +363,9 @@ def test_a_grid_looked_at_half_a_cell_on_lies_where_the_frame_does():
     """Of a brightness that rises evenly, cells that are means of their squares stay what they were."""
     rise = torch.arange(64.0).view(1, 1, 1, 64) + 2 * torch.arange(48.0).view(1, 1, 48, 1)
     cells = torch.nn.functional.avg_pool2d
-    back = gain_grid.half_a_cell_up(cells(gain_grid.half_a_cell_down(rise), gain_grid.UNSHUFFLE))
+    back = networks_relight.half_a_cell_up(cells(networks_relight.half_a_cell_down(rise), networks_relight.UNSHUFFLE))
     inside = np.s_[..., 1:-1, 1:-1]  # at the border the frame goes on as it ends
-    torch.testing.assert_close(back[inside], cells(rise, gain_grid.UNSHUFFLE)[inside])
+    torch.testing.assert_close(back[inside], cells(rise, networks_relight.UNSHUFFLE)[inside])
 
 
 def test_what_lies_above_white_is_rolled_off_where_the_network_says_so_and_keeps_its_order():
@@ -385,7 +387,7 @@ def test_above_white_what_is_brighter_stays_brighter_whatever_the_guide(slope, d
     plate = torch.exp2(torch.linspace(1, 6, 64)).view(1, 1, 8, 8).expand(1, 3, 8, 8)
     operators = by_own_brightness(torch.linspace(2, -2, 12).view(1, 12, 1, 1), torch.zeros(1, 1, 1, 1))
     guide = torch.tensor([slope, 3.5 * (1 - slope)]).view(1, 2, 1, 1)
-    rolloff = torch.full((1, 1, 1, 1), gain_grid.MOST_ROLLOFF)
+    rolloff = torch.full((1, 1, 1, 1), networks_relight.MOST_ROLLOFF)
     operators = operators._replace(white=torch.ones(1, 1, 1, 1), rolloff=rolloff, guide=guide)
     relit = plate * torch.exp2(plate_gain(plate, WHOLE, operators, 4, torch.tensor(detail)))
     assert (relit.flatten(2).diff() > 0).all()

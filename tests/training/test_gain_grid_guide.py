@@ -4,18 +4,20 @@ import numpy as np
 import pytest
 import torch
 
-from relightgan.training import gain_grid
+from relightgan.training import networks_relight
 from relightgan.training.gain_grid import (
     GUIDE_STOPS,
-    GainGridNet,
-    GainGridSettings,
     anchored_stops,
     gain_at,
     guide_of,
-    guide_size,
     look_up,
     pixel_positions,
     plate_gain,
+)
+from relightgan.training.networks_relight import (
+    GainGridNet,
+    GainGridSettings,
+    guide_size,
 )
 
 SMALL = GainGridSettings(proxy_px=64, depth=8, width=4)
@@ -28,7 +30,7 @@ STEEP = -0.8  # stops of gain for each stop of brightness
 @pytest.fixture(autouse=True)
 def small_guides(monkeypatch):
     """These frames are small, and so is the picture that their guide is made from."""
-    monkeypatch.setattr(gain_grid, "GUIDE_PX", 64)
+    monkeypatch.setattr(networks_relight, "GUIDE_PX", 64)
 
 
 @pytest.fixture(scope="module")
@@ -178,7 +180,7 @@ def test_a_shadows_edge_has_no_halo_wherever_it_falls_on_the_proxy(net, past):
 
 
 def test_the_guide_is_of_a_finer_picture_than_the_proxy_and_reaches_pixels_at_their_places(net, monkeypatch):
-    monkeypatch.setattr(gain_grid, "GUIDE_PX", 128)
+    monkeypatch.setattr(networks_relight, "GUIDE_PX", 128)
     plate = grey(two_walls())
     operators = net(plate)
     assert operators.guide.shape == (1, 2, 96, 128)

@@ -6,12 +6,14 @@ import torch
 
 from relightgan.training.gain_grid import (
     FAINTEST,
+    anchor_of,
+    log_luminance,
+)
+from relightgan.training.networks_relight import (
     WHITE_SCALE,
     GainGridNet,
     GainGridSettings,
     WhiteNet,
-    anchor_of,
-    log_luminance,
 )
 from relightgan.training.recipe_relight import CLOUDS, drawn_clouds, rate_share, unclip, white_loss
 
