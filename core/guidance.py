@@ -30,6 +30,7 @@ from relightgan.core.session import LookSession, Operator
 # Operators that are read, and `look.GUIDE`; only the grid is changed.
 GRID, ANCHOR, DOUBT, WHITE, ROLLOFF = "grid", "anchor", "doubt", "white", "rolloff"
 READ = (GRID, ANCHOR, DOUBT, GUIDE, WHITE, ROLLOFF)
+FAINTEST = 2.0**-100  # linear; no logarithm sees less
 DARKEST_STOPS = -10.0  # around the frame's mean; what is darker counts as so dark
 GUIDE_STOPS = (-6.0, 4.0)  # ends of the brightness axis, around the frame's mean
 ROLLED_STOPS = 2.0  # above white; what a plate has beyond them stays on top: suns and lamps stand out of any sky
@@ -161,10 +162,11 @@ def brightness_steps(light: np.ndarray, operator: Operator) -> np.ndarray:
 
 
 def rolled_off(light: np.ndarray, operator: Operator) -> np.ndarray:
-    """(H, W, 1) stops by which pixels (H, W, 3) above white get less than their grid says."""
-    above = np.clip(guide_stops(light, operator) - stops_of(operator, WHITE), 0, ROLLED_STOPS)
+    """(H, W, 3) stops by which channels of pixels (H, W, 3) above white get less than their grid says."""
+    colour = np.log2(np.maximum(light, np.float32(FAINTEST))) - own_stops(light, operator)[..., None]
+    above = guide_stops(light, operator)[..., None] + colour - stops_of(operator, WHITE)
     share = cv2.resize(operator[ROLLOFF][0], (light.shape[1], light.shape[0]), interpolation=cv2.INTER_LINEAR)
-    taken: np.ndarray = (above * share)[..., None]
+    taken: np.ndarray = np.clip(above, 0, ROLLED_STOPS) * share[..., None]
     return taken
 
 
@@ -217,14 +219,19 @@ def stops_of(operator: Operator, name: str) -> float:
 
 def guide_stops(light: np.ndarray, operator: Operator) -> np.ndarray:
     """(H, W) the guide of pixels (H, W, 3), in stops above the frame's mean."""
-    anchor = stops_of(operator, ANCHOR)
-    own = np.log2(np.maximum(luminance(light), np.float32(2.0 ** (anchor + DARKEST_STOPS))))
     size = (light.shape[1], light.shape[0])
     finer = operator[GUIDE].shape[1] >= size[1] and operator[GUIDE].shape[2] >= size[0]
     how = cv2.INTER_AREA if finer else cv2.INTER_LINEAR
     slope, offset = (cv2.resize(plane, size, interpolation=how) for plane in operator[GUIDE])
-    above: np.ndarray = slope * own + offset - anchor
+    above: np.ndarray = slope * own_stops(light, operator) + offset - stops_of(operator, ANCHOR)
     return above
+
+
+def own_stops(light: np.ndarray, operator: Operator) -> np.ndarray:
+    """(H, W) log2 luminance of pixels (H, W, 3), held at `DARKEST_STOPS` around the frame's mean."""
+    darkest = np.float32(2.0 ** (stops_of(operator, ANCHOR) + DARKEST_STOPS))
+    stops: np.ndarray = np.log2(np.maximum(luminance(light), darkest))
+    return stops
 
 
 def corners(steps: np.ndarray, cells: tuple[int, ...]) -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -23,13 +23,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from relightgan.core.guidance import DARKEST_STOPS, GUIDE_STOPS, ROLLED_STOPS
+from relightgan.core.guidance import DARKEST_STOPS, FAINTEST, GUIDE_STOPS, ROLLED_STOPS
 
 LUMA_WEIGHTS = (0.2126, 0.7152, 0.0722)  # Rec. 709
 WHOLE = torch.tensor([0.0, 0.0, 1.0, 1.0])  # the window of a whole frame
 HALF_SURE_STOPS = 0.5  # the expected error that makes a confidence of one half
 DARKEST_SHARE = 2.0**-12  # of a frame's mean luminance, which its anchor takes for black
-FAINTEST = 2.0**-100  # linear; no logarithm sees less
 GUIDE_RADIUS = 1  # pixels of the guide's picture around which it looks, either way
 GUIDE_EDGE = 0.5  # stops squared: where brightness varies by more it is an edge of light, by less it is texture
 MOST_DETAIL_STOPS = 2.0  # of a pixel from its guide: what stands out further is no texture and gets no more contrast
@@ -44,7 +43,8 @@ class Operators(NamedTuple):
         doubt: (N, 1, h, w) the error to expect of the gains, in stops, on a coarser raster.
         guide: (N, 2, ph, pw) on a finer one; see `guide_of`.
         white: (N, 1, 1, 1) how many stops the photos' white lies above the anchor.
-        rolloff: (N, 1, gh, gw) which share of the `ROLLED_STOPS` above white is taken away: 0 nothing, 1 all.
+        rolloff: (N, 1, gh, gw) which share of what a channel has above white, at most `ROLLED_STOPS`, is taken away:
+            0 nothing, 1 all.
     """
 
     grid: Tensor
@@ -184,7 +184,10 @@ def gain_at(operators: Operators, linear: Tensor, position: Tensor, depth: int, 
     above = guide - operators.anchor  # the mean of the frame
     brightness = (torch.minimum(above, operators.white) - low) * ((depth - 1) / (high - low))
     gain = slice_grid(operators.grid, position, brightness.clamp(0, depth - 1), depth)
-    gain = gain - (above - operators.white).clamp(0.0, ROLLED_STOPS) * look_up(operators.rolloff, position)
+    # Each channel for itself, as photos clip: a glow that is red above white is white in them.
+    colour = log2(linear.clamp(min=FAINTEST)) - own
+    over = (above + colour - operators.white).clamp(0.0, ROLLED_STOPS)
+    gain = gain - over * look_up(operators.rolloff, position)
     if detail is None:
         return gain
     return gain + (own - guide).clamp(-MOST_DETAIL_STOPS, MOST_DETAIL_STOPS) * detail

@@ -14,9 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from relightgan.core.errors import ConfigError
-from relightgan.core.guidance import GUIDE_STOPS
+from relightgan.core.guidance import FAINTEST, GUIDE_STOPS
 from relightgan.training.gain_grid import (
-    FAINTEST,
     Operators,
     anchor_of,
     anchored_stops,

@@ -194,6 +194,8 @@ def test_what_lies_above_white_is_rolled_off_by_the_share_of_its_place_and_no_mo
     taken = rolled_off(light, own)
     np.testing.assert_allclose(taken[0, :, 0], [0, 0, 0, 1, 2, 2], atol=1e-5)
     np.testing.assert_allclose(taken[3], taken[0] / 2, atol=1e-5)
+    red = light * np.float32([2, 1, 1])  # its luminance is a little higher than that of the others
+    np.testing.assert_allclose(np.diff(rolled_off(red, own)[0, 3], axis=-1), [-1, 0], atol=1e-5)
     assert not rolled_off(light, {**own, "guide": guide_plane(0, 0.5)}).any()  # glints among darker things are kept
 
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from relightgan.core.guidance import FAINTEST
 from relightgan.training.gain_grid import (
-    FAINTEST,
     anchor_of,
     log_luminance,
 )
