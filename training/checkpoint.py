@@ -172,10 +172,11 @@ def check_same_run(
     Raises:
         TrainingError: a setting that changes what a step does isn't the same; it names the key and both values.
     """
+    known = flatten(config).keys() & flatten(old_config).keys()
     for key, ours, theirs in differences(config, old_config):
         if key in FREE_KEYS:
             continue
-        if not {key} <= flatten(config).keys() & flatten(old_config).keys():
+        if key not in known:
             raise TrainingError(
                 f"{place} was made by another version, which has other settings: {key}.",
                 "Go on with that run by the version it was made with, or choose another --run-dir for a new one.",

@@ -11,15 +11,8 @@ import torch
 from torch import Tensor
 
 from relightgan.training.batches import PhotoBank
-from relightgan.training.gain_grid import (
-    WHOLE,
-    box_mean,
-    plate_gain,
-    weigh_luminance,
-)
-from relightgan.training.networks_relight import (
-    GainGridNet,
-)
+from relightgan.training.gain_grid import WHOLE, box_mean, plate_gain, weigh_luminance
+from relightgan.training.networks_relight import GainGridNet
 from relightgan.training.pairing import Pairs
 from relightgan.training.stops import tensor_stops
 from relightgan.training.torch_colour import decode_srgb

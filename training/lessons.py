@@ -12,10 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from relightgan.training.batches import sample_affine, workers
-from relightgan.training.gain_grid import (
-    WHOLE,
-    pixel_positions,
-)
+from relightgan.training.gain_grid import WHOLE, pixel_positions
 from relightgan.training.guidance import GuidanceMaps
 from relightgan.training.stops import CLIPPED_STOPS, DARK_FLOOR, tensor_stops, to_stops
 from relightgan.training.targets import GainSamples

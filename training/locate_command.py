@@ -22,9 +22,7 @@ from relightgan.core.plate import Plate, window_size
 from relightgan.core.progress import STYLES, cancellation, progress
 from relightgan.core.sequence import Sequence as FileSequence
 from relightgan.core.sequence import format_frames, parse_frames
-from relightgan.training.gain_grid import (
-    anchor_of,
-)
+from relightgan.training.gain_grid import anchor_of
 from relightgan.training.locate import Locator
 from relightgan.training.lookups import badly_placed
 from relightgan.training.plate_guidance import PlateViews

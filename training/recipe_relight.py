@@ -34,13 +34,7 @@ from relightgan.training.lessons import (
     missed_stops,
     relit_stops,
 )
-from relightgan.training.networks_relight import (
-    GainGridLook,
-    GainGridNet,
-    GainGridSettings,
-    WhiteNet,
-    proxy_size,
-)
+from relightgan.training.networks_relight import GainGridLook, GainGridNet, GainGridSettings, WhiteNet, proxy_size
 from relightgan.training.optimisers import Muon, set_rate
 from relightgan.training.recipe import Direction, ExportSpec
 from relightgan.training.side_by_side import descend, parts_for

@@ -10,15 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from relightgan.training.gain_grid import (
-    WHOLE,
-    Operators,
-    gain_at,
-    pixel_positions,
-)
-from relightgan.training.networks_relight import (
-    GainGridNet,
-)
+from relightgan.training.gain_grid import WHOLE, Operators, gain_at, pixel_positions
+from relightgan.training.networks_relight import GainGridNet
 
 # How far a camera moves, at most either way.
 TURN = 4.0  # degrees

@@ -8,19 +8,8 @@ import torch
 from relightgan.core.colour import linear_to_srgb
 from relightgan.training import networks_relight
 from relightgan.training.detail import MOST_DETAIL, PAIRS, SHARE, finest, measured_detail, solved
-from relightgan.training.gain_grid import (
-    MOST_DETAIL_STOPS,
-    anchored_stops,
-    exp2,
-    look_up,
-    pixel_positions,
-    plate_gain,
-)
-from relightgan.training.networks_relight import (
-    GainGridApply,
-    GainGridNet,
-    GainGridSettings,
-)
+from relightgan.training.gain_grid import MOST_DETAIL_STOPS, anchored_stops, exp2, look_up, pixel_positions, plate_gain
+from relightgan.training.networks_relight import GainGridApply, GainGridNet, GainGridSettings
 from relightgan.training.pairing import Pairs
 from relightgan.training.torch_colour import decode_srgb, encode_srgb
 

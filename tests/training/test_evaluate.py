@@ -18,9 +18,7 @@ from relightgan.training.evaluation import UNTOUCHED, Method, find_views, measur
 from relightgan.training.evaluation_clip import TRUTH, find_clip, measure_clip
 from relightgan.training.export import export_look
 from relightgan.training.guidance import GuidanceMaps
-from relightgan.training.networks_relight import (
-    GainGridSettings,
-)
+from relightgan.training.networks_relight import GainGridSettings
 
 SIZE = (48, 64)
 FRAMES = range(1, 6)

@@ -17,9 +17,7 @@ from relightgan.core.version import VERSION
 from relightgan.training import recipe_cyclegan, recipe_relight
 from relightgan.training.batches import TrainingData
 from relightgan.training.export import PROOF_TOLERANCE, export_look, prove, relative_difference
-from relightgan.training.networks_relight import (
-    GainGridSettings,
-)
+from relightgan.training.networks_relight import GainGridSettings
 from relightgan.training.recipe import ExportSpec
 
 STATED = {

@@ -14,11 +14,7 @@ from relightgan.training.gain_grid import (
     pixel_positions,
     plate_gain,
 )
-from relightgan.training.networks_relight import (
-    GainGridNet,
-    GainGridSettings,
-    guide_size,
-)
+from relightgan.training.networks_relight import GainGridNet, GainGridSettings, guide_size
 
 SMALL = GainGridSettings(proxy_px=64, depth=8, width=4)
 SIZE = (192, 256)  # of frames: four pixels to one of the proxy

@@ -7,11 +7,7 @@ import torch
 
 from relightgan.core.colour import srgb_to_linear
 from relightgan.training.batches import TrainingData, draw_photos
-from relightgan.training.gain_grid import (
-    Operators,
-    gain_at,
-    pixel_positions,
-)
+from relightgan.training.gain_grid import Operators, gain_at, pixel_positions
 from relightgan.training.guidance import GuidanceMaps
 from relightgan.training.lessons import (
     BEARABLE,

@@ -12,14 +12,10 @@ from relightgan.core.look import LookFacts
 from relightgan.training import recipe_relight
 from relightgan.training.batches import TrainingData
 from relightgan.training.detail import measured_detail
-from relightgan.training.gain_grid import (
-    plate_gain,
-)
+from relightgan.training.gain_grid import plate_gain
 from relightgan.training.guidance import GuidanceMaps
 from relightgan.training.lessons import Lesson
-from relightgan.training.networks_relight import (
-    GainGridSettings,
-)
+from relightgan.training.networks_relight import GainGridSettings
 from relightgan.training.pairing import Pairs
 from relightgan.training.recipe_relight import (
     ASPECTS,

@@ -4,10 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from relightgan.training.networks_relight import (
-    GainGridNet,
-    GainGridSettings,
-)
+from relightgan.training.networks_relight import GainGridNet, GainGridSettings
 from relightgan.training.steadiness import SHIFT, drawn_motions, unsteadiness
 
 SMALL = GainGridSettings(proxy_px=64, depth=4, width=4)

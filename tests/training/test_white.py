@@ -5,16 +5,8 @@ import pytest
 import torch
 
 from relightgan.core.guidance import FAINTEST
-from relightgan.training.gain_grid import (
-    anchor_of,
-    log_luminance,
-)
-from relightgan.training.networks_relight import (
-    WHITE_SCALE,
-    GainGridNet,
-    GainGridSettings,
-    WhiteNet,
-)
+from relightgan.training.gain_grid import anchor_of, log_luminance
+from relightgan.training.networks_relight import WHITE_SCALE, GainGridNet, GainGridSettings, WhiteNet
 from relightgan.training.recipe_relight import CLOUDS, drawn_clouds, rate_share, unclip, white_loss
 
 SMALL = GainGridSettings(proxy_px=64, depth=4, width=4)
