@@ -17,7 +17,7 @@ from relightgan.training.pairing import Pairs
 from relightgan.training.stops import tensor_stops
 from relightgan.training.torch_colour import decode_srgb
 
-PAIRS = 96  # of photos that are compared
+PHOTOS = 256  # of each day that are looked at, at most
 MOST_DETAIL = 0.6  # either way; photos that ask for more differ in lens or focus, not in light
 # Of what photos ask for. Plates are sharper than photos, and the finer the band, the less the days differ: on a set
 # that was rendered, clouds left 0.70 of the sun's energy in the finest band of photos, and 0.75 in that of plates twice
@@ -42,37 +42,59 @@ def measured_detail(net: GainGridNet, a: PhotoBank, b: PhotoBank, pairs: Pairs) 
         See `gain_grid.gain_at`; at most `SHARE * MOST_DETAIL` either way, and 0 where nothing has texture.
     """
     device = net.detail.device
-    energies = []
-    for number in pairs.draw(np.random.default_rng(0), PAIRS):
-        plate = decode_srgb(as_tensor(a, int(pairs.a[number]), device))
+    plain = []
+    photos, often = photos_of(pairs.a, pairs.probability)
+    for photo in photos:
+        plate = decode_srgb(as_tensor(a, photo, device))
         operators, window = net(plate), WHOLE.to(device)
         without, with_detail = (
             finest(plate * torch.exp2(plate_gain(plate, window, operators, net.settings.depth, detail)))
             for detail in (torch.zeros_like(net.detail), torch.full_like(net.detail, STEP))
         )
         added = (with_detail - without) / STEP
-        wanted = finest(decode_srgb(as_tensor(b, int(pairs.b[number]), device)))
-        energies.append([float(e.mean()) for e in (without**2, without * added, added**2, wanted**2)])
-    return solved(np.array(energies))
+        plain.append([float(e.mean()) for e in (without**2, without * added, added**2)])
+    wanted_photos, wanted_often = photos_of(pairs.b, pairs.probability)
+    wanted = [float((finest(decode_srgb(as_tensor(b, photo, device))) ** 2).mean()) for photo in wanted_photos]
+    return solved(np.array(plain), often, np.array(wanted), wanted_often)
 
 
-def solved(energies: np.ndarray) -> float:
-    """The detail d, held in bounds, with which a usual picture is as crisp as a usual photo of the wanted light.
+def photos_of(photos: np.ndarray, probability: np.ndarray) -> tuple[list[int], np.ndarray]:
+    """The photos that are in pairs, and how often each is drawn; of very many, `PHOTOS` by chance.
 
     Args:
-        energies: (n, 4) of the finest band of pictures as they are, of what a detail of 1 adds to it, both with each
-            other (in the middle column), and of photos. Their logarithms are compared: a few pictures full of leaves
-            shouldn't speak for all. Rows without texture don't count.
+        photos: (n,) of each pair.
+        probability: (n,) of each pair.
     """
-    energies = energies[(energies[:, 2] > FAINTEST) & (energies[:, 3] > FAINTEST)]
-    if not len(energies):
+    often = np.bincount(photos, probability)
+    drawn = np.nonzero(often)[0]
+    if len(drawn) > PHOTOS:
+        drawn = np.sort(np.random.default_rng(0).choice(drawn, PHOTOS, replace=False))
+    return drawn.tolist(), often[drawn]
+
+
+def solved(energies: np.ndarray, often: np.ndarray, wanted: np.ndarray, wanted_often: np.ndarray) -> float:
+    """The detail d, held in bounds, with which a usual picture is as crisp as a usual photo of the wanted light.
+
+    Logarithms of energies are compared: a few pictures full of leaves shouldn't speak for all. Pictures without texture
+    don't count.
+
+    Args:
+        energies: (n, 3) of the finest band of pictures as they are, of what a detail of 1 adds to it, and in the middle
+            column of both with each other.
+        often: (n,) how much each counts.
+        wanted: (m,) energies of photos of the wanted light.
+        wanted_often: (m,) how much each counts.
+    """
+    textured, wanted_textured = energies[:, 2] > FAINTEST, wanted > FAINTEST
+    if not textured.any() or not wanted_textured.any():
         return 0.0  # nothing has texture
-    plain, both, added, wanted = energies.T
+    plain, both, added = energies[textured].T
+    goal = np.average(np.log(wanted[wanted_textured]), weights=wanted_often[wanted_textured])
     low, high = -MOST_DETAIL, MOST_DETAIL
     for _ in range(HALVINGS):
         detail = (low + high) / 2
-        reached = np.log(np.maximum(plain + 2 * detail * both + detail**2 * added, FAINTEST)).mean()
-        low, high = (detail, high) if reached < np.log(wanted).mean() else (low, detail)
+        reached = np.log(np.maximum(plain + 2 * detail * both + detail**2 * added, FAINTEST))
+        low, high = (detail, high) if np.average(reached, weights=often[textured]) < goal else (low, detail)
     return SHARE * (low + high) / 2
 
 

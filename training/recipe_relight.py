@@ -46,7 +46,7 @@ ASPECTS = ((4 / 3, 0.5), (16 / 9, 0.3), (2.39, 0.1), (3 / 4, 0.1))
 EXAMPLE_PX = (96, 128)  # size of the plate that export traces; any size works afterwards
 WARM_UP_FRACTION = 0.02
 CLOUDS, CLOUD_DEPTH = (4, 5), 0.6  # of drawn skies: how finely they vary, down and across, and by which share
-WHITE_OFF = 0.15  # stops by which white may be told wrongly: photos are shown held so much too high or too low
+WHITE_OFF = 0.3  # stops by which white may be told wrongly: photos are shown held so much too high or too low
 MOVED_SHARE = 0.25  # of the batches, whose crops are moved as well; see `steadiness`
 CELL_SHARE = 0.2  # of what each cell says of white, beside what they say together
 # Biases are stepped by Adam, this much more slowly than kernels by Muon, and damped by gradients of a thousand batches:

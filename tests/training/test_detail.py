@@ -7,7 +7,7 @@ import torch
 
 from relightgan.core.colour import linear_to_srgb
 from relightgan.training import networks_relight
-from relightgan.training.detail import MOST_DETAIL, PAIRS, SHARE, finest, measured_detail, solved
+from relightgan.training.detail import MOST_DETAIL, SHARE, finest, measured_detail, photos_of, solved
 from relightgan.training.gain_grid import MOST_DETAIL_STOPS, anchored_stops, exp2, look_up, pixel_positions, plate_gain
 from relightgan.training.networks_relight import GainGridApply, GainGridNet, GainGridSettings
 from relightgan.training.pairing import Pairs
@@ -217,14 +217,30 @@ def test_photos_that_were_relit_with_some_detail_ask_for_it(detail):
     assert measured_detail(net, source, Bank(relit), one_to_one(4)) == pytest.approx(SHARE * detail, abs=0.01)
 
 
-def test_only_pairs_are_looked_at_and_as_often_as_they_are_drawn():
+def test_only_pairs_are_looked_at_each_photo_once():
     # The second target photo is in no pair, and the third in one that is never drawn.
     target = Bank([*walls(1.1, count=1).photos, *walls(5.0, count=2).photos])
     source = Bank([*walls(9.0, count=1).photos, *walls(count=1).photos])
-    pairs = Pairs(np.array([1, 0]), np.array([0, 2]), np.ones(2, np.float32), np.array([1.0, 0.0]))
+    pairs = Pairs(np.array([1, 0, 1]), np.array([0, 2, 0]), np.ones(3, np.float32), np.array([0.5, 0.0, 0.5]))
     found = measured_detail(fresh_net(), source, target, pairs)
     assert found == pytest.approx(SHARE * 0.1, abs=0.01)
-    assert (source.asked, target.asked) == ([1] * PAIRS, [0] * PAIRS)
+    assert (source.asked, target.asked) == ([1], [0])
+
+
+def test_photos_count_as_often_as_they_are_drawn():
+    photos, often = photos_of(np.array([2, 0, 2, 5]), np.array([0.1, 0.3, 0.6, 0.0]))
+    assert photos == [0, 2]
+    np.testing.assert_allclose(often, [0.3, 0.7])
+
+
+def test_of_very_many_photos_some_from_all_over_are_looked_at(monkeypatch):
+    monkeypatch.setattr("relightgan.training.detail.PHOTOS", 50)
+    photos, often = photos_of(np.arange(1000), np.arange(1000) / 499500)
+    assert len(set(photos)) == len(often) == 50
+    assert photos == sorted(photos)
+    assert min(photos) < 100
+    assert max(photos) > 900
+    np.testing.assert_allclose(often, np.array(photos) / 499500)
 
 
 def test_measuring_gives_the_same_number_again_and_disturbs_nothing():
@@ -261,22 +277,35 @@ def test_photos_of_other_sizes_can_be_compared():
     ],
 )
 def test_the_detail_at_which_the_energy_is_as_wanted(plain, both, added, wanted, expected):
-    energies = np.array([[plain, both, added, wanted]])
-    assert solved(energies) == pytest.approx(SHARE * expected, abs=2e-5)
-    assert solved(energies.repeat(5, axis=0)) == pytest.approx(solved(energies))
+    energies = [[plain, both, added]]
+    assert answer(energies, [wanted]) == pytest.approx(SHARE * expected, abs=2e-5)
+    assert answer(energies * 5, [wanted] * 3) == pytest.approx(answer(energies, [wanted]))
+
+
+def answer(energies, wanted, often=None, wanted_often=None):
+    """What is solved of rows that count alike unless told otherwise."""
+    ours, theirs = (np.ones(len(rows)) for rows in (energies, wanted))
+    return solved(
+        np.array(energies), ours if often is None else np.array(often),
+        np.array(wanted), theirs if wanted_often is None else np.array(wanted_often),
+    )  # fmt: skip
 
 
 def test_pictures_without_texture_say_nothing():
-    flat = [[0.0, 0.0, 0.0, 1.44], [1.0, 1.0, 1.0, 0.0]]
-    assert solved(np.array(flat)) == 0
-    assert solved(np.array([*flat, [1.0, 1.0, 1.0, 1.44]])) == pytest.approx(SHARE * 0.2, abs=2e-5)
+    flat, textured = [0.0, 0.0, 0.0], [1.0, 1.0, 1.0]
+    assert answer([flat], [1.44]) == answer([textured], [0.0]) == 0
+    assert answer([flat, textured], [0.0, 1.44]) == pytest.approx(SHARE * 0.2, abs=2e-5)
 
 
 def test_a_picture_full_of_leaves_does_not_speak_for_all():
-    # Five pictures of walls ask for 0.2; one with a thousand times their energy asks for a tenth less than it has.
-    wall_energies, leaves = [1.0, 1.0, 1.0, 1.44], [1000.0, 1000.0, 1000.0, 810.0]
+    # Five pictures of walls and one with a thousand times their energy; the photos of leaves have a tenth less of it.
+    wall_energies, leaves = [1.0, 1.0, 1.0], [1000.0, 1000.0, 1000.0]
     expected = (1.2**5 * 0.9) ** (1 / 6) - 1  # pictures count alike, by how many times crisper they should be
-    assert solved(np.array([wall_energies] * 5 + [leaves])) == pytest.approx(SHARE * expected, abs=2e-5)
+    found = answer([wall_energies] * 5 + [leaves], [1.44] * 5 + [810.0])
+    assert found == pytest.approx(SHARE * expected, abs=2e-5)
+    # As often as they are drawn, that is.
+    found = answer([wall_energies, leaves], [1.44, 810.0], [5, 1], [5, 1])
+    assert found == pytest.approx(SHARE * expected, abs=2e-5)
 
 
 def test_the_finest_band_is_what_a_photo_shows_of_grain():
