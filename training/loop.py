@@ -161,6 +161,7 @@ def fit(
             progress.steps += 1
             for name, value in losses.items():
                 progress.sums[name] = progress.sums.get(name, 0.0) + value
+            means = progress.means()
             progress.seconds = time.monotonic() - began
             per_s = (progress.images - images_at_start) / max(progress.seconds - seconds_at_start, 1e-9)
             if progress.images // settings.log_images > (progress.images - recipe.batch_size) // settings.log_images:
@@ -168,7 +169,7 @@ def fit(
             left_s = seconds_left(progress.images, settings.images, per_s, progress.seconds, seconds_allowed)
             log.status(
                 f"{progress.images:,} images, {per_s:.3g} images/s, {progress.fraction:.0%} done, "
-                f"{duration(left_s)} left; " + ", ".join(f"{name} {value:.3g}" for name, value in losses.items()),
+                f"{duration(left_s)} left; " + ", ".join(f"{name} {value:.3g}" for name, value in means.items()),
                 progress.fraction,
             )
     word = "Fitted" if progress.images > images_at_start else "The fit was finished before:"
@@ -244,7 +245,7 @@ def write_metrics(path: Path, progress: Progress, images_per_s: float) -> None:
         "seconds": round(progress.seconds, 3),
         "fraction": round(progress.fraction, 6),
         "images_per_s": round(images_per_s, 3),
-        "losses": {name: total / progress.steps for name, total in progress.sums.items()},
+        "losses": progress.means(),
     }
     try:
         with path.open("a", encoding="utf-8") as file:

@@ -82,6 +82,22 @@ def test_a_stopped_fit_goes_on_to_the_numbers_of_an_uninterrupted_one(tmp_path):
     assert timeless[0] == timeless[1]
 
 
+def test_the_status_tells_the_means_that_go_into_the_metrics(tmp_path, monkeypatch):
+    shown, losses = [], []
+
+    class Remembers(small.SmallRecipe):
+        def step(self, rng, fraction_done):
+            losses.append(super().step(rng, fraction_done)["difference"])
+            return {"difference": losses[-1]}
+
+    monkeypatch.setattr(small.RunLog, "status", lambda log, text, fraction: shown.append(text))
+    small.small_fit(tmp_path, images=40, recipe=Remembers())
+    assert len(shown) == len(losses) == 10
+    for step, text in enumerate(shown):
+        since = losses[step // 5 * 5 : step + 1]  # a line of metrics is written every 5 steps
+        assert text.endswith(f"; difference {sum(since) / len(since):.3g}")
+
+
 def test_another_seed_gives_other_numbers(tmp_path, monkeypatch):
     one, _ = small.small_fit(tmp_path / "one", images=40)
     monkeypatch.setitem(small.CONFIG, "seed", 4)
