@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 .PHONY: help setup demo test lint types wheel format clean
 
 help:
-	@echo "make demo    set up, train a look on the sample photos and relight a clip (about 8 minutes on 2 cores)"
+	@echo "make demo    set up, train a look on the sample photos and relight a clip (about 6 minutes on 2 cores)"
 	@echo "make test    set up and run all tests"
 	@echo "make lint    check style          make format  mend it"
 	@echo "make types   check types          make wheel   build the wheel and test the installed copy"

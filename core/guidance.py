@@ -112,12 +112,13 @@ def check_grid(session: LookSession) -> None:
     """
     path, operators = session.look.path, session.look.facts.operators
     fix = "Guidance is for `relight` looks; fit one, or leave --guidance out."
+    again = "Fit it again with this version, or leave --guidance out."
     if not {GRID, ANCHOR} <= set(operators):
         raise LookError(f"{path} has no grid of gains that guidance could correct.", fix)
     for name in READ:
         if name not in operators:
             problem = f"{path} was fitted by an older version and tells no {name}."
-            raise LookError(problem, "Fit it again, or leave --guidance out.")
+            raise LookError(problem, again)
     rng = np.random.default_rng(0)
     light = np.exp2(rng.uniform(-7, 4, (32, 48, 3))).astype(np.float32)
     operator = session.predict(light)
@@ -140,7 +141,7 @@ def check_grid(session: LookSession) -> None:
     read = sliced(made_up[GRID], brightness_steps(light, made_up)) - rolled_off(light, made_up)
     off = float(np.abs(own - read).max())
     if not off <= CHECKED_STOPS:
-        raise LookError(f"{path} reads its grid in another way than this version, by {off:.2g} stops.", fix)
+        raise LookError(f"{path} reads its grid in another way than this version, by {off:.2g} stops.", again)
 
 
 def upsampled(guidance: Guidance, height: int, width: int) -> np.ndarray:

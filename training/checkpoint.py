@@ -48,10 +48,6 @@ class Progress:
     steps: int = 0  # since the last line of metrics
     sums: dict[str, float] = dataclasses.field(default_factory=dict)  # of each loss over those steps
 
-    def means(self) -> dict[str, float]:
-        """The mean of each loss since the last line of metrics."""
-        return {name: total / self.steps for name, total in self.sums.items()}
-
 
 def save_checkpoint(
     folder: Path, recipe: Recipe, progress: Progress, config: Mapping[str, Any], data_key: str, keep: int

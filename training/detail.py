@@ -53,7 +53,8 @@ def measured_detail(net: GainGridNet, a: PhotoBank, b: PhotoBank, pairs: Pairs) 
         )
         added = (with_detail - without) / STEP
         plain.append([float(e.mean()) for e in (without**2, without * added, added**2)])
-    wanted_photos, wanted_often = photos_of(pairs.b, pairs.probability)
+    theirs = np.isin(pairs.a, photos)  # so that what photos show cancels
+    wanted_photos, wanted_often = photos_of(pairs.b[theirs], pairs.probability[theirs])
     wanted = [float((finest(decode_srgb(as_tensor(b, photo, device))) ** 2).mean()) for photo in wanted_photos]
     return solved(np.array(plain), often, np.array(wanted), wanted_often)
 

@@ -32,6 +32,7 @@ from relightgan.training.preview import PreviewPhotos, write_preview
 from relightgan.training.recipe import Recipe
 from relightgan.training.run_log import RunLog, duration
 
+STATUS_KEEP = 0.96  # of the losses shown, at each step: about the mean of the last 25, some of which lack a loss
 DIVERGED = 1e6  # no loss of ours comes near this while a fit is sound
 
 
@@ -115,6 +116,7 @@ def fit(
     began = time.monotonic() - progress.seconds
     images_at_start, seconds_at_start = progress.images, progress.seconds
     last_checkpoint, per_s = time.monotonic(), 0.0
+    usual: dict[str, float] = {}  # losses as they are shown
     with cancellation() as stop:
         while True:
             # How far is it?
@@ -161,7 +163,7 @@ def fit(
             progress.steps += 1
             for name, value in losses.items():
                 progress.sums[name] = progress.sums.get(name, 0.0) + value
-            means = progress.means()
+                usual[name] = value + STATUS_KEEP * (usual.get(name, value) - value)
             progress.seconds = time.monotonic() - began
             per_s = (progress.images - images_at_start) / max(progress.seconds - seconds_at_start, 1e-9)
             if progress.images // settings.log_images > (progress.images - recipe.batch_size) // settings.log_images:
@@ -169,7 +171,7 @@ def fit(
             left_s = seconds_left(progress.images, settings.images, per_s, progress.seconds, seconds_allowed)
             log.status(
                 f"{progress.images:,} images, {per_s:.3g} images/s, {progress.fraction:.0%} done, "
-                f"{duration(left_s)} left; " + ", ".join(f"{name} {value:.3g}" for name, value in means.items()),
+                f"{duration(left_s)} left; " + ", ".join(f"{name} {value:.3g}" for name, value in usual.items()),
                 progress.fraction,
             )
     word = "Fitted" if progress.images > images_at_start else "The fit was finished before:"
@@ -245,7 +247,7 @@ def write_metrics(path: Path, progress: Progress, images_per_s: float) -> None:
         "seconds": round(progress.seconds, 3),
         "fraction": round(progress.fraction, 6),
         "images_per_s": round(images_per_s, 3),
-        "losses": progress.means(),
+        "losses": {name: total / progress.steps for name, total in progress.sums.items()},
     }
     try:
         with path.open("a", encoding="utf-8") as file:

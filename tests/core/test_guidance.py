@@ -199,6 +199,21 @@ def test_what_lies_above_white_is_rolled_off_by_the_share_of_its_place_and_no_mo
     assert not rolled_off(light, {**own, "guide": guide_plane(0, 0.5)}).any()  # glints among darker things are kept
 
 
+def test_channels_stand_above_white_by_the_guide_and_by_their_colour():
+    # Luminance 2; the guide makes 3 stops of its 1, so red (4 times luminance) stands 5 stops over black, green 2.5.
+    colour = np.float32([8.0, np.sqrt(2), 0.0])
+    colour[2] = (2 - 0.2126 * colour[0] - 0.7152 * colour[1]) / 0.0722
+    assert colour[2] < 0  # out of gamut: the darkest there is, and never above white
+    own = {
+        "anchor": np.zeros((1, 1, 1), np.float32), "white": np.full((1, 1, 1), 2.0, np.float32),
+        "rolloff": np.ones((1, 1, 1), np.float32), "guide": guide_plane(0.5, 2.5),
+    }  # fmt: skip
+    taken = rolled_off(np.broadcast_to(colour, (2, 2, 3)).copy(), own)
+    np.testing.assert_allclose(taken, np.broadcast_to([2.0, 0.5, 0.0], (2, 2, 3)), atol=1e-5)
+    own["white"] += 2
+    np.testing.assert_allclose(rolled_off(np.broadcast_to(colour, (2, 2, 3)).copy(), own)[0, 0], [1, 0, 0], atol=1e-5)
+
+
 def test_a_right_grid_stays_as_it_was(rng):
     light = light_of(rng)
     operator = operator_of(rng, light)

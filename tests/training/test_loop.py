@@ -82,20 +82,21 @@ def test_a_stopped_fit_goes_on_to_the_numbers_of_an_uninterrupted_one(tmp_path):
     assert timeless[0] == timeless[1]
 
 
-def test_the_status_tells_the_means_that_go_into_the_metrics(tmp_path, monkeypatch):
-    shown, losses = [], []
+def test_the_status_tells_what_losses_usually_are(tmp_path, monkeypatch):
+    """One that only every fourth step has would read 0 or four times too much."""
+    shown = []
 
-    class Remembers(small.SmallRecipe):
+    class Rarely(small.SmallRecipe):
         def step(self, rng, fraction_done):
-            losses.append(super().step(rng, fraction_done)["difference"])
-            return {"difference": losses[-1]}
+            super().step(rng, fraction_done)
+            return {"rare": 4.0 * (len(self.fractions) % 4 == 0), "even": 7.0}
 
     monkeypatch.setattr(small.RunLog, "status", lambda log, text, fraction: shown.append(text))
-    small.small_fit(tmp_path, images=40, recipe=Remembers())
-    assert len(shown) == len(losses) == 10
-    for step, text in enumerate(shown):
-        since = losses[step // 5 * 5 : step + 1]  # a line of metrics is written every 5 steps
-        assert text.endswith(f"; difference {sum(since) / len(since):.3g}")
+    small.small_fit(tmp_path, images=800, recipe=Rarely())
+    assert len(shown) == 200
+    assert all(text.endswith(", even 7") for text in shown)
+    rare = [float(text.split("rare ")[1].split(",")[0]) for text in shown[100:]]
+    assert 0.8 < min(rare) < max(rare) < 1.2
 
 
 def test_another_seed_gives_other_numbers(tmp_path, monkeypatch):
