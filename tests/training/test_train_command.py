@@ -213,7 +213,7 @@ def test_a_farm_sees_progress_that_only_grows(monkeypatch, capsys):
 
 def test_a_limit_leaves_time_for_export_and_counts_what_was_spent():
     assert seconds_for_fit(None, 100.0, 1) is None
-    assert seconds_for_fit(5, 40.0, 1) == pytest.approx(300 - 40 - 20)
+    assert seconds_for_fit(5, 40.0, 1) == pytest.approx(300 - 40 - 40)
     assert seconds_for_fit(60, 0.0, 1) == pytest.approx(3600 - 120)
     assert seconds_for_fit(60, 0.0, 2) == pytest.approx((3600 - 240) / 2)
     assert seconds_for_fit(2, 500.0, 1) == pytest.approx(30)
