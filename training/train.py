@@ -35,8 +35,8 @@ from relightgan.training.run_report import note_run, write_run_report
 from relightgan.training.settings import add_options, given_options
 
 SHORT_OPTIONS = {"train.max_minutes": "--max-minutes"}
-# Of a time limit, what export and report of each fit get; measured 45 s of a `relight` look on two cores, with photos
-# of 320 px.
+# Of a time limit, what export and report of each fit get; measured 55 s of a `relight` look on two cores, with 256
+# photos of 320 px.
 RESERVE_SHARE, LEAST_RESERVE_S, MOST_RESERVE_S = 0.05, 40.0, 120.0
 LEAST_FIT_SHARE = 0.25  # of the time limit: however long the photos took, so much is fitted
 EXAMPLES = f"""examples:
