@@ -56,7 +56,7 @@ def measured_detail(net: GainGridNet, a: PhotoBank, b: PhotoBank, pairs: Pairs) 
     theirs = np.isin(pairs.a, photos)  # so that what photos show cancels
     wanted_photos, wanted_often = photos_of(pairs.b[theirs], pairs.probability[theirs])
     wanted = [float((finest(decode_srgb(as_tensor(b, photo, device))) ** 2).mean()) for photo in wanted_photos]
-    return solved(np.array(plain), often, np.array(wanted), wanted_often)
+    return solved(np.array(plain).reshape(-1, 3), often, np.array(wanted), wanted_often)
 
 
 def photos_of(photos: np.ndarray, probability: np.ndarray) -> tuple[list[int], np.ndarray]:

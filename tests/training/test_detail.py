@@ -227,6 +227,12 @@ def test_only_pairs_are_looked_at_each_photo_once():
     assert (source.asked, target.asked) == ([1], [0])
 
 
+def test_without_pairs_there_is_no_detail():
+    none = np.zeros(0)
+    pairs = Pairs(none.astype(int), none.astype(int), none.astype(np.float32), none)
+    assert measured_detail(fresh_net(), walls(), walls(1.1), pairs) == 0
+
+
 def test_photos_count_as_often_as_they_are_drawn():
     photos, often = photos_of(np.array([2, 0, 2, 5]), np.array([0.1, 0.3, 0.6, 0.0]))
     assert photos == [0, 2]
