@@ -288,13 +288,10 @@ def test_the_detail_at_which_the_energy_is_as_wanted(plain, both, added, wanted,
     assert answer(energies * 5, [wanted] * 3) == pytest.approx(answer(energies, [wanted]))
 
 
-def answer(energies, wanted, often=None, wanted_often=None):
-    """What is solved of rows that count alike unless told otherwise."""
-    ours, theirs = (np.ones(len(rows)) for rows in (energies, wanted))
-    return solved(
-        np.array(energies), ours if often is None else np.array(often),
-        np.array(wanted), theirs if wanted_often is None else np.array(wanted_often),
-    )  # fmt: skip
+def answer(energies, wanted, often=None):
+    """What is solved of rows that count alike, or of as many on both sides that count `often`."""
+    ours, theirs = (np.ones(len(rows)) if often is None else np.array(often) for rows in (energies, wanted))
+    return solved(np.array(energies), ours, np.array(wanted), theirs)
 
 
 def test_pictures_without_texture_say_nothing():
@@ -310,7 +307,7 @@ def test_a_picture_full_of_leaves_does_not_speak_for_all():
     found = answer([wall_energies] * 5 + [leaves], [1.44] * 5 + [810.0])
     assert found == pytest.approx(SHARE * expected, abs=2e-5)
     # As often as they are drawn, that is.
-    found = answer([wall_energies, leaves], [1.44, 810.0], [5, 1], [5, 1])
+    found = answer([wall_energies, leaves], [1.44, 810.0], [5, 1])
     assert found == pytest.approx(SHARE * expected, abs=2e-5)
 
 
