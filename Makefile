@@ -20,6 +20,8 @@ $(READY): requirements.lock setup.py core/version.py
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --requirement requirements.lock
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	mkdir -p build/typed/relightgan
+	for layer in $(LAYERS); do ln -sfn ../../../$$layer build/typed/relightgan/$$layer; done
 	touch $(READY)
 
 demo: $(READY)
@@ -36,11 +38,10 @@ format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# mypy finds relightgan.* through a small tree of links.
+# mypy and pyright find relightgan.* through the tree of links that setup makes.
 types: $(READY)
-	mkdir -p build/typed/relightgan
-	for layer in $(LAYERS); do ln -sfn ../../../$$layer build/typed/relightgan/$$layer; done
-	MYPYPATH=build/typed $(BIN)/mypy $(foreach layer,$(LAYERS),-p relightgan.$(layer))
+	$(BIN)/mypy $(foreach layer,$(LAYERS),-p relightgan.$(layer))
+	$(BIN)/basedpyright
 
 # Builds the wheel, unpacks it, and tests that copy instead of the checkout.
 wheel: $(READY)
@@ -49,7 +50,7 @@ wheel: $(READY)
 	$(BIN)/python -m pip install --quiet --no-deps --target build/wheel/site build/wheel/relightgan-*.whl
 	cd build/wheel && export PYTHONPATH=site && \
 	../../$(BIN)/python -c "from relightgan.core import cli; assert 'site' in cli.__file__, cli.__file__" && \
-	../../$(BIN)/python -m pytest -q -o pythonpath= ../../tests/core/test_colour.py ../../tests/core/test_look.py
+	../../$(BIN)/python -m pytest -q -o pythonpath=$(CURDIR)/tests/support ../../tests/core/test_colour.py ../../tests/core/test_look.py
 
 clean:
 	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache

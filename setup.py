@@ -8,6 +8,8 @@ from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).resolve().parent
 FOLDERS = ["core", "training", "nuke_plugin", "gizmos"]
+ROOMS = sorted(path.parent.name for path in (ROOT / "training").glob("*/__init__.py"))
+PACKAGES = FOLDERS + [f"training/{room}" for room in ROOMS]
 VERSION = re.search(r'^VERSION = "(.+)"$', (ROOT / "core" / "version.py").read_text(), re.MULTILINE).group(1)  # type: ignore[union-attr]
 
 # onnxruntime and onnxruntime-gpu are one module, and exactly one may be installed: so neither is a plain requirement.
@@ -26,7 +28,8 @@ TRAIN = [
 UI = ["PySide6-Essentials>=6.5"]
 # types-nuke: Nuke's API as signatures. openjd-cli and deadline-cloud-for-nuke: the farm's own tools, to test against.
 NUKE_TESTS = ["types-nuke", "openjd-cli>=0.8", "deadline-cloud-for-nuke>=0.18"]
-DEV = ["pytest>=8", "ruff>=0.9", "mypy>=1.15", "types-PyYAML", "build>=1.2"]
+# basedpyright: pyright with its own node, so that it installs from PyPI alone.
+DEV = ["pytest>=8", "pytest-xdist>=3.6", "ruff>=0.9", "mypy>=1.15", "basedpyright>=1.30", "types-PyYAML", "build>=1.2"]
 
 
 class BuildWithNukeFiles(build_py):
@@ -49,8 +52,8 @@ setup(
     license="Apache-2.0",
     license_files=["LICENSE"],
     python_requires=">=3.11",
-    packages=[f"relightgan.{folder}" for folder in FOLDERS],
-    package_dir={f"relightgan.{folder}": folder for folder in FOLDERS},
+    packages=[f"relightgan.{folder}".replace("/", ".") for folder in PACKAGES],
+    package_dir={f"relightgan.{folder}".replace("/", "."): folder for folder in PACKAGES},
     cmdclass={"build_py": BuildWithNukeFiles},
     package_data={"relightgan.gizmos": ["*.gizmo", "*.png"], "relightgan.nuke_plugin": ["farm/**/*"]},
     install_requires=[

@@ -35,7 +35,7 @@ from benchmarks.recording import command_text, machine  # noqa: E402
 from relightgan.core.cli import run_command  # noqa: E402
 from relightgan.core.errors import EXIT_DONE, EXIT_ERROR, Cancelled, RelightError, UsageError  # noqa: E402
 from relightgan.core.progress import STYLES, Cancellation, cancellation  # noqa: E402
-from relightgan.training.evaluation_report import json_text, versions, write_text  # noqa: E402
+from relightgan.training.measure.tables import json_text, versions, write_text  # noqa: E402
 from relightgan.training.run_log import duration  # noqa: E402
 
 DIRECTIONS = ("ab", "ba")

@@ -17,7 +17,7 @@ from typing import Any
 
 from relightgan.core.errors import Cancelled
 from relightgan.core.progress import Cancellation
-from relightgan.training.kept import digest, file_digest, read_notes, write_notes
+from relightgan.training.stage_cache import digest, file_digest, read_notes, write_notes
 
 ROOT = Path(__file__).resolve().parents[1]
 RECORD, LOG = "fit.json", "train.log"

@@ -11,10 +11,11 @@ from benchmarks.compare_scores import evenly, unpaired_views
 from benchmarks.quality import facts_text
 from relightgan.core.look import load_look
 from relightgan.core.session import LookSession
-from relightgan.training.baselines import BASELINES, NEAREST, ORACLES
-from relightgan.training.contact_sheet import contact_sheet
-from relightgan.training.evaluate import near_folders, pool_folder
-from relightgan.training.evaluation import (
+from relightgan.training.measure.baselines import BASELINES, NEAREST, ORACLES
+from relightgan.training.measure.clips import TRUTH
+from relightgan.training.measure.evaluation import near_folders, pool_folder
+from relightgan.training.measure.metrics import to_display
+from relightgan.training.measure.paired_views import (
     SIDES,
     UNTOUCHED,
     Method,
@@ -24,9 +25,8 @@ from relightgan.training.evaluation import (
     nearest_method,
     transfer_methods,
 )
-from relightgan.training.evaluation_clip import TRUTH
-from relightgan.training.evaluation_report import CLIP_COLUMNS, VIEW_COLUMNS, markdown_table, number_text
-from relightgan.training.metrics import to_display
+from relightgan.training.measure.tables import CLIP_COLUMNS, VIEW_COLUMNS, markdown_table, number_text
+from relightgan.training.report.contact_sheet import contact_sheet
 from relightgan.training.run_log import duration
 
 SHOWN = (

@@ -11,9 +11,10 @@ from relightgan.core.errors import PlateError
 from relightgan.core.look import load_look
 from relightgan.core.progress import Cancellation
 from relightgan.core.session import LookSession
-from relightgan.training.baselines import HISTOGRAM_BINS, Pool, pool_photos
-from relightgan.training.evaluate import Request, evaluate, near_folders, pool_folder
-from relightgan.training.evaluation import (
+from relightgan.training.measure.baselines import HISTOGRAM_BINS, Pool, pool_photos
+from relightgan.training.measure.evaluation import Request, evaluate, near_folders, pool_folder
+from relightgan.training.measure.metrics import detail_correlation, to_display
+from relightgan.training.measure.paired_views import (
     Method,
     View,
     look_method,
@@ -22,8 +23,7 @@ from relightgan.training.evaluation import (
     transfer_methods,
     untouched_method,
 )
-from relightgan.training.kept import digest, file_digest, read_notes, write_notes
-from relightgan.training.metrics import detail_correlation, to_display
+from relightgan.training.stage_cache import digest, file_digest, read_notes, write_notes
 
 ROOT = Path(__file__).resolve().parents[1]
 # Where one of these changed, scores are made anew.

@@ -39,7 +39,7 @@ from benchmarks.recording import command_text, machine  # noqa: E402
 from benchmarks.speed import infer, run_turn, untrained_flagship, write_plates  # noqa: E402
 from relightgan.core.cli import run_command  # noqa: E402
 from relightgan.core.errors import EXIT_DONE, RelightError, UsageError  # noqa: E402
-from relightgan.training.evaluation_report import json_text, markdown_table, versions, write_text  # noqa: E402
+from relightgan.training.measure.tables import json_text, markdown_table, versions, write_text  # noqa: E402
 
 SIZES = {"HD": (1920, 1080), "UHD": (3840, 2160)}
 BAR_OVERHEAD = 1.15  # of a bake without its EXR round trip, over infer

@@ -20,8 +20,8 @@ if __name__ == "__main__":
 from benchmarks.recording import command_text, machine  # noqa: E402
 from relightgan.core.cli import run_command  # noqa: E402
 from relightgan.core.errors import EXIT_DONE, PlateError  # noqa: E402
-from relightgan.training.evaluate import Request, evaluate, markdown_of  # noqa: E402
-from relightgan.training.evaluation_report import json_text, versions, write_text  # noqa: E402
+from relightgan.training.measure.evaluation import Request, evaluate, markdown_of  # noqa: E402
+from relightgan.training.measure.tables import json_text, versions, write_text  # noqa: E402
 
 KEPT_PER_VIEW = ("psnr", "psnr_surfaces", "gain_correlation")
 

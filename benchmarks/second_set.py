@@ -46,8 +46,8 @@ from relightgan.core.errors import EXIT_DONE, PlateError, UsageError  # noqa: E4
 from relightgan.core.exr_write import write_plain_exr  # noqa: E402
 from relightgan.core.files import replacing  # noqa: E402
 from relightgan.core.progress import STYLES, cancellation, progress  # noqa: E402
-from relightgan.training.evaluation_report import write_text  # noqa: E402
-from relightgan.training.photo_measuring import in_parallel, usual_workers  # noqa: E402
+from relightgan.training.measure.tables import write_text  # noqa: E402
+from relightgan.training.photos.measuring import in_parallel, usual_workers  # noqa: E402
 
 FINE = Detail()
 FORMAT = 1  # of the place and its light; raise it when pictures change

@@ -29,26 +29,25 @@ from benchmarks.seed_recipe import SeedPhotos, SeedRecipe, SeedSettings  # noqa:
 from relightgan.core.cli import run_command  # noqa: E402
 from relightgan.core.errors import EXIT_DONE, UsageError  # noqa: E402
 from relightgan.core.progress import STYLES, cancellation  # noqa: E402
-from relightgan.training.backbones import BACKBONES  # noqa: E402
-from relightgan.training.config import RunConfig, resolve, resolved  # noqa: E402
-from relightgan.training.dataset import Dataset, make_dataset, manifest  # noqa: E402
-from relightgan.training.export import export_look  # noqa: E402
-from relightgan.training.kept import read_notes, write_notes  # noqa: E402
-from relightgan.training.loop import fit  # noqa: E402
-from relightgan.training.preview import look_preview  # noqa: E402
-from relightgan.training.recipe import Direction  # noqa: E402
-from relightgan.training.run_log import RunLog, duration  # noqa: E402
-from relightgan.training.train import (  # noqa: E402
+from relightgan.training.commands.train import choose_device, make_job  # noqa: E402
+from relightgan.training.fit.export import export_look  # noqa: E402
+from relightgan.training.fit.loop import fit  # noqa: E402
+from relightgan.training.fit.preview import look_preview  # noqa: E402
+from relightgan.training.fit.recipe import Direction  # noqa: E402
+from relightgan.training.pairs.backbones import BACKBONES  # noqa: E402
+from relightgan.training.run.config import RunConfig, resolve, resolved  # noqa: E402
+from relightgan.training.run.dataset import Dataset, make_dataset, manifest  # noqa: E402
+from relightgan.training.run.train import (  # noqa: E402
     Job,
     check_out,
     check_weights,
-    choose_device,
     describe_device,
-    make_job,
     make_run_dir,
     only_run_in,
     seconds_for_fit,
 )
+from relightgan.training.run_log import RunLog, duration  # noqa: E402
+from relightgan.training.stage_cache import read_notes, write_notes  # noqa: E402
 
 PHOTO_PX = 480  # longest side that photos are kept at; the published frames were 270 px high
 ENDLESS = 10**12  # images: the time limit alone ends the fit

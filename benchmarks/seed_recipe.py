@@ -16,10 +16,12 @@ from torch import Tensor, nn
 
 from benchmarks.seed_networks import SeedCritic, SeedTranslator, feature_loss
 from relightgan.core.errors import ConfigError
-from relightgan.training.batches import PhotoBank, sample_affine, to_tensor
-from relightgan.training.image_pool import ImagePool
-from relightgan.training.pairing import centred, nearest
-from relightgan.training.recipe import Direction, ExportSpec
+from relightgan.training.days import Direction
+from relightgan.training.fit.batches import sample_affine, to_tensor
+from relightgan.training.fit.recipe import ExportSpec
+from relightgan.training.gan.image_pool import ImagePool
+from relightgan.training.pairs.pairing import centred, nearest
+from relightgan.training.photos.bank import Images
 
 CYCLE_WEIGHT, ADVERSARIAL_WEIGHT, FEATURE_WEIGHT = 10.0, 0.5, 0.5
 POOL_SIZE = 50
@@ -80,8 +82,8 @@ class SeedPhotos:
 
     def __init__(
         self,
-        a: PhotoBank,
-        b: PhotoBank,
+        a: Images,
+        b: Images,
         features_a: np.ndarray,
         features_b: np.ndarray,
         settings: SeedSettings,
@@ -119,8 +121,8 @@ class SeedPhotos:
             # The published code meant to move both photos alike, by seeding numpy, which some transforms of torchvision
             # used and some didn't: the roll is shared here, the crop isn't.
             roll = math.radians(rng.uniform(-6.0, 6.0) * zoom)
-            crops_a.append(seed_crop(rng, self.a.image(i), zoom, roll, self.settings.size_px))
-            crops_b.append(seed_crop(rng, self.b.image(j), zoom, roll, self.settings.size_px))
+            crops_a.append(seed_crop(rng, self.a[i], zoom, roll, self.settings.size_px))
+            crops_b.append(seed_crop(rng, self.b[j], zoom, roll, self.settings.size_px))
         return to_tensor(crops_a).clamp(0.0, 1.0), to_tensor(crops_b).clamp(0.0, 1.0)
 
 

@@ -36,7 +36,7 @@ import OpenImageIO  # noqa: E402
 from benchmarks.recording import command_text, machine  # noqa: E402
 from relightgan.core.cli import run_command  # noqa: E402
 from relightgan.core.errors import EXIT_DONE, RelightError, UsageError  # noqa: E402
-from relightgan.training.evaluation_report import json_text, markdown_table, versions, write_text  # noqa: E402
+from relightgan.training.measure.tables import json_text, markdown_table, versions, write_text  # noqa: E402
 
 SIZES = {"HD": (1920, 1080), "2K": (2048, 1556), "UHD": (3840, 2160)}
 FLAGSHIP, CYCLEGAN, LUT = "relight (flagship)", "cyclegan", "OpenColorIO 3D LUT"
@@ -279,14 +279,14 @@ def write_cube(path: Path) -> Path:
 
 def untrained_flagship(path: Path) -> Path:
     """A look of the `relight` recipe at its default size, as before training."""
-    from relightgan.training.recipe_relight import RelightSettings, build
+    from relightgan.training.relight.recipe import RelightSettings, build
 
     return export_untrained(path, lambda device: build(RelightSettings(match_detail=False), NO_PHOTOS, device))
 
 
 def untrained_cyclegan(path: Path) -> Path:
     """A look of the `cyclegan` recipe at its default size, the published ResNet-9, as before training."""
-    from relightgan.training.recipe_cyclegan import CycleGanSettings, build
+    from relightgan.training.gan.cyclegan import CycleGanSettings, build
 
     return export_untrained(path, lambda device: build(CycleGanSettings(), NO_PHOTOS, device))
 
@@ -299,7 +299,7 @@ def export_untrained(path: Path, build: Callable[[Any], Any]) -> Path:
     """Exports a recipe's fresh weights."""
     import torch
 
-    from relightgan.training.export import export_look
+    from relightgan.training.fit.export import export_look
 
     torch.manual_seed(0)
     export_look(build(torch.device("cpu")).export("ab"), path, {"name": "untrained", "licence": "Apache-2.0"})

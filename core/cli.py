@@ -17,12 +17,12 @@ from relightgan.core.version import VERSION
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 COMMANDS = {
-    "train": ("relightgan.training.train", "fit a look to two folders of set photos"),
-    "photos": ("relightgan.training.photos_command", "look at a photo dump before training"),
+    "train": ("relightgan.training.commands.train", "fit a look to two folders of set photos"),
+    "photos": ("relightgan.training.commands.photos", "look at a photo dump before training"),
     "infer": ("relightgan.core.infer", "relight frames or a movie with a look"),
-    "locate": ("relightgan.training.locate_command", "find where plates were taken, to guide infer"),
+    "locate": ("relightgan.training.commands.locate", "find where plates were taken, to guide infer"),
     "look": ("relightgan.core.look_command", "show what is inside a look"),
-    "evaluate": ("relightgan.training.evaluate", "measure a look on paired views and clips"),
+    "evaluate": ("relightgan.training.commands.evaluate", "measure a look on paired views and clips"),
     "nuke-install": ("relightgan.core.nuke_install", "put the plug-in where Nuke looks, or take it away"),
     "doctor": ("relightgan.core.doctor", "check this installation and say how to mend it"),
 }
@@ -74,7 +74,7 @@ def load_command(name: str) -> Callable[[Sequence[str]], int]:
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("relightgan"):
             raise
-        extra = EXTRA_OF_LAYER.get(module_name.rpartition(".")[0])
+        extra = EXTRA_OF_LAYER.get(".".join(module_name.split(".")[:2]))
         package = f"relightgan[{extra}]" if extra else "relightgan"
         raise RelightError(
             f"'relightgan {name}' needs the package {error.name}, which isn't installed in {sys.executable}.",

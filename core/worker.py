@@ -7,6 +7,8 @@
 
 It opens no port, loads no code, touches only the folders it was given, and ends when whoever started it does: closing
 its stdin is enough. `core/protocol.py` says which lines there are, `core/worker_tasks.py` does the work.
+
+One module, because the four threads share one small state, and a reader must see all that may touch it.
 """
 
 import argparse

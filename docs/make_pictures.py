@@ -28,8 +28,8 @@ from relightgan.core.errors import RelightError
 from relightgan.core.frames import read_plate
 from relightgan.core.plate import Part
 from relightgan.nuke_plugin.looks import look_info
-from relightgan.training.contact_sheet import contact_sheet
-from relightgan.training.metrics import to_display
+from relightgan.training.measure.metrics import to_display
+from relightgan.training.report.contact_sheet import contact_sheet
 
 ROOT = Path(__file__).resolve().parents[1]
 PICTURES = ROOT / "docs" / "pictures"

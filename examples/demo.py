@@ -15,13 +15,13 @@ from typing import Any
 from relightgan.core import cli
 from relightgan.core.errors import RelightError
 from relightgan.core.frames import read_plate
-from relightgan.training.contact_sheet import contact_sheet
-from relightgan.training.evaluate import Request, evaluate, markdown_of
-from relightgan.training.evaluation import UNTOUCHED
-from relightgan.training.evaluation_report import VIEW_COLUMNS, json_text, number_text, write_text
-from relightgan.training.metrics import to_display
-from relightgan.training.report import Block, Gallery, Picture, Section, Table, write_report
-from relightgan.training.run_report import read_run, run_lead, run_sections
+from relightgan.training.measure.evaluation import Request, evaluate, markdown_of
+from relightgan.training.measure.metrics import to_display
+from relightgan.training.measure.paired_views import UNTOUCHED
+from relightgan.training.measure.tables import VIEW_COLUMNS, json_text, number_text, write_text
+from relightgan.training.report.contact_sheet import contact_sheet
+from relightgan.training.report.page import Block, Gallery, Picture, Section, Table, write_report
+from relightgan.training.run.report import read_run, run_lead, run_sections
 
 SET = Path(__file__).resolve().parent / "courtyard"
 CLIP_FRAMES = (1, 3, 5, 8)  # shown in the report

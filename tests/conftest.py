@@ -1,6 +1,5 @@
 """What every test may ask for by name: small looks that are real files, and a small set in two lights."""
 
-import importlib.util
 import os
 import subprocess
 import sys
@@ -9,25 +8,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
+import painted_set
 import pytest
+import tiny_looks
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is loaded; core/cli.py says why
-
-
-def load_helper(name: str) -> ModuleType:
-    """A helper module beside this file; tests have no packages, so it is loaded by its path."""
-    spec = importlib.util.spec_from_file_location(Path(name).name, Path(__file__).parent / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(scope="session")
-def tiny_looks() -> ModuleType:
-    """The builders of tests/tiny_looks.py, for looks with other facts than the ones below."""
-    return load_helper("tiny_looks")
 
 
 @pytest.fixture(scope="session")
@@ -36,57 +21,40 @@ def look_folder(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def identity_look(tiny_looks, look_folder) -> Path:
+def identity_look(look_folder) -> Path:
     """A look of unbounded linear values without operators that changes nothing."""
     return tiny_looks.identity_look(look_folder / "identity.onnx")
 
 
 @pytest.fixture(scope="session")
-def unit_identity_look(tiny_looks, look_folder) -> Path:
+def unit_identity_look(look_folder) -> Path:
     """An image look in srgb_log, 0..1, that changes nothing."""
     return tiny_looks.identity_look(look_folder / "unit_identity.onnx", encoding="srgb_log", value_range="unit")
 
 
 @pytest.fixture(scope="session")
-def darken_grid_look(tiny_looks, look_folder) -> Path:
+def darken_grid_look(look_folder) -> Path:
     """An operator look: a 4x6 `grid` of log2 gains that follow the plate, and a ramp over the frame."""
     return tiny_looks.darken_grid_look(look_folder / "darken_grid.onnx")
 
 
 @pytest.fixture(scope="session")
-def conv_look(tiny_looks, look_folder) -> Path:
+def conv_look(look_folder) -> Path:
     """An image look of three 3x3 convolutions; a pixel sees 3 pixels around it, and `overlap_px` says so."""
     return tiny_looks.conv_look(look_folder / "conv.onnx")
 
 
 @pytest.fixture(scope="session")
-def strided_conv_look(tiny_looks, look_folder) -> Path:
+def strided_conv_look(look_folder) -> Path:
     """An image look that needs even sizes."""
     return tiny_looks.strided_conv_look(look_folder / "strided_conv.onnx")
 
 
 @pytest.fixture(scope="session")
-def painted_set() -> ModuleType:
-    """The builders of tests/training/painted_set.py: a made-up set in two lights whose true change is known."""
-    return load_helper("training/painted_set")
-
-
-@pytest.fixture(scope="session")
-def solid_set() -> ModuleType:
-    """The builders of tests/training/solid_set.py: a made-up courtyard in two lights whose cameras are known."""
-    return load_helper("training/solid_set")
-
-
-@pytest.fixture(scope="session")
-def posed_set() -> ModuleType:
-    """The builders of tests/training/posed_set.py: a made-up yard whose cameras, depths and light are known."""
-    return load_helper("training/posed_set")
-
-
-@pytest.fixture(scope="session")
-def measured_days(painted_set) -> SimpleNamespace:
+def measured_days() -> SimpleNamespace:
     """Six painted views photographed on two days, paired and measured by the real backbone."""
-    from relightgan.training import backbones, pairing, targets
+    from relightgan.training.pairs import backbones, pairing
+    from relightgan.training.pairs import patch_gains as targets
 
     first, second, skies = painted_set.painted_days()
     backbone = backbones.load_backbone()
@@ -95,12 +63,6 @@ def measured_days(painted_set) -> SimpleNamespace:
     steps: list[int] = []
     gains = targets.measure_gains(first, second, pairs, backbone, "cpu", steps.append)
     return SimpleNamespace(first=first, second=second, skies=skies, pairs=pairs, gains=gains, steps=sum(steps))
-
-
-@pytest.fixture(scope="session")
-def tiny_plates() -> ModuleType:
-    """The writers and readers of tests/tiny_plates.py, for EXR frames made without our own code."""
-    return load_helper("tiny_plates")
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ import numpy as np
 
 from benchmarks.market.boxes import Boxes, Scene, Surface, boxes_of, first_hits, texels_hit, within
 from benchmarks.market.textures import Sheet, layers, step
-from relightgan.training.photo_measuring import in_parallel
+from relightgan.training.photos.measuring import in_parallel
 
 DAYS = "AB"
 SUN_ELEVATION, SUN_AZIMUTH = 35.0, 217.0  # degrees; azimuth from x, the street's way, to the left

@@ -4,6 +4,7 @@ import time
 import cv2
 import numpy as np
 import OpenImageIO
+import painted_set
 import pytest
 from PIL import Image
 
@@ -12,10 +13,10 @@ from benchmarks.compare_fits import ALL, FULL, SMALL, Fit, System, run_process
 from benchmarks.compare_report import spread, spread_text
 from benchmarks.compare_scores import nearness, unpaired_views
 from relightgan.core.errors import PlateError, UsageError
-from relightgan.training.config import RunConfig, resolve
-from relightgan.training.evaluation import untouched_method
+from relightgan.training.commands.train import make_parser
+from relightgan.training.measure.paired_views import untouched_method
+from relightgan.training.run.config import RunConfig, resolve
 from relightgan.training.settings import given_options
-from relightgan.training.train import make_parser
 
 TINY = "--train.preview-photos 1 --photo-px 96"
 SYSTEMS = (
@@ -36,7 +37,7 @@ def write_exr(path, rgb):
 
 
 @pytest.fixture(scope="module")
-def data(painted_set, tmp_path_factory):
+def data(tmp_path_factory):
     """A painted set laid out as the statue set is: 10 photos a day, two views, a clip of three frames."""
     folder = tmp_path_factory.mktemp("painted")
     first, second, _ = painted_set.painted_days(10)
@@ -215,7 +216,7 @@ def test_means_come_with_half_the_range_over_seeds():
 
 
 def test_pictures_of_the_other_light_are_near_its_folder_and_lose_no_detail(data):
-    from relightgan.training.evaluate import pool_folder
+    from relightgan.training.measure.evaluation import pool_folder
 
     here, there = (unpaired_views(data / "train" / side, 10) for side in ("A_dull", "B_bright"))
     target = pool_folder(data / "train" / "B_bright")

@@ -15,8 +15,8 @@ from benchmarks.market.scene import market_street
 from relightgan.core.colour import linear_to_srgb
 from relightgan.core.errors import PlateError, UsageError
 from relightgan.core.frames import read_plate
-from relightgan.training.evaluation import find_views
-from relightgan.training.evaluation_clip import find_clip, measure_clip
+from relightgan.training.measure.clips import find_clip, measure_clip
+from relightgan.training.measure.paired_views import find_views
 
 COARSE = Detail(texture=0.12, light=0.12, rays=12, sun_rays=2)
 

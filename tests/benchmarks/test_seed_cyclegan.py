@@ -16,8 +16,8 @@ from benchmarks.seed_recipe import SeedPhotos, SeedRecipe, SeedSettings, seed_cr
 from relightgan.core.errors import ConfigError, PhotoError, UsageError
 from relightgan.core.look import load_look
 from relightgan.core.session import LookSession
-from relightgan.training import checkpoint
-from relightgan.training.config import PRESETS
+from relightgan.training.fit import checkpoint
+from relightgan.training.run.config import PRESETS
 
 SMALL = SeedSettings(filters=16, blocks=1, critic_filters=16, batch_size=2, size_px=32, partners=3)
 
@@ -31,7 +31,7 @@ class Bank:
     def __len__(self):
         return len(self.photos)
 
-    def image(self, index):
+    def __getitem__(self, index):
         return self.photos[index]
 
 

@@ -7,6 +7,8 @@ import numpy as np
 import onnx
 import OpenImageIO
 import pytest
+import tiny_looks
+import tiny_plates
 
 from relightgan.core import cli
 from relightgan.core.aovs import MOST_STOPS, wanted_aovs, working_gain
@@ -22,7 +24,7 @@ FRAMES = range(1, 6)
 
 
 @pytest.fixture(scope="module")
-def look(tiny_looks, tmp_path_factory) -> Path:
+def look(tmp_path_factory) -> Path:
     """An operator look whose gain and confidence vary over the frame and follow the plate."""
     return tiny_looks.darken_grid_look(tmp_path_factory.mktemp("look") / "darken_aovs.onnx", aovs=True)
 
@@ -33,7 +35,7 @@ def session(look) -> LookSession:
 
 
 @pytest.fixture(scope="module")
-def clip(tiny_plates, tmp_path_factory) -> str:
+def clip(tmp_path_factory) -> str:
     """A moving, flickering clip, only to be read."""
     return tiny_plates.write_clip(tmp_path_factory.mktemp("clip"), FRAMES, flicker=0.5)
 
@@ -49,7 +51,7 @@ def infer(capsys):
     return run
 
 
-def hard_rgb(tiny_plates, height=70, width=90) -> np.ndarray:
+def hard_rgb(height=70, width=90) -> np.ndarray:
     """A texture with highlights far above 1, negatives, zeros, and saturated colours."""
     rgb = tiny_plates.texture(height, width)
     rgb[5:9, 5:9] *= 200
@@ -59,7 +61,7 @@ def hard_rgb(tiny_plates, height=70, width=90) -> np.ndarray:
     return rgb
 
 
-def frame_of(tiny_plates, tmp_path, session, rgb, settings, **others):
+def frame_of(tmp_path, session, rgb, settings, **others):
     """One frame through the pipeline: the plate and its result."""
     plate = read_plate(tiny_plates.write_exr(tmp_path / "p.exr", tiny_plates.rgb_channels(rgb, **others), "float"))
     return plate, relight_frame(1, lambda _: plate, [1], session, settings)
@@ -71,10 +73,10 @@ def relight_clip(session, clip, frame, **settings):
 
 
 @pytest.mark.parametrize("changes", [{}, {"exposure": 1.5}, {"premultiplied": False}])
-def test_the_plate_times_two_to_the_gain_is_the_relit_plate(tiny_plates, tmp_path, session, changes):
-    rgb = hard_rgb(tiny_plates)
+def test_the_plate_times_two_to_the_gain_is_the_relit_plate(tmp_path, session, changes):
+    rgb = hard_rgb()
     alpha = np.clip(tiny_plates.texture(70, 90, seed=4)[..., 0], 0, 1)
-    plate, frame = frame_of(tiny_plates, tmp_path, session, rgb, Settings(aovs=AOVS, **changes), A=alpha)
+    plate, frame = frame_of(tmp_path, session, rgb, Settings(aovs=AOVS, **changes), A=alpha)
     gain = frame.aovs["gain"]
     assert gain.shape == rgb.shape
     assert gain.std() > 0.15
@@ -85,13 +87,11 @@ def test_the_plate_times_two_to_the_gain_is_the_relit_plate(tiny_plates, tmp_pat
 
 @pytest.mark.parametrize("kind", ["darken_grid_look", "gain_look", "conv_look", "identity_look"])
 @pytest.mark.parametrize("space", ["lin_rec709", "ACEScg"])
-def test_the_product_holds_in_the_comps_space_for_any_look_wherever_there_is_such_a_factor(
-    tiny_plates, tiny_looks, tmp_path, kind, space
-):
+def test_the_product_holds_in_the_comps_space_for_any_look_wherever_there_is_such_a_factor(tmp_path, kind, space):
     path = getattr(tiny_looks, kind)(tmp_path / "look.onnx", **({"gain": 1.7} if kind == "gain_look" else {}))
     session = LookSession(load_look(path), "cpu", aovs=("gain",))
-    rgb = hard_rgb(tiny_plates)
-    plate, frame = frame_of(tiny_plates, tmp_path, session, rgb, Settings(aovs=("gain",), working_space=space))
+    rgb = hard_rgb()
+    plate, frame = frame_of(tmp_path, session, rgb, Settings(aovs=("gain",), working_space=space))
     gain = frame.aovs["gain"]
     assert np.isfinite(gain).all()
     factor = np.divide(frame.rgb, plate.rgb, out=np.zeros_like(rgb), where=plate.rgb != 0)
@@ -110,18 +110,18 @@ def test_the_looks_own_gain_stands_where_no_factor_leads_from_the_plate_to_the_r
     np.testing.assert_array_equal(working_gain(plate, relit, None), np.where(expected == own, 0, expected))
 
 
-def test_nan_and_infinity_of_the_plate_do_not_reach_the_aovs(tiny_plates, tmp_path, session):
-    rgb = hard_rgb(tiny_plates)
+def test_nan_and_infinity_of_the_plate_do_not_reach_the_aovs(tmp_path, session):
+    rgb = hard_rgb()
     rgb[3, 3], rgb[4, 4, 1] = np.nan, np.inf
-    plate, frame = frame_of(tiny_plates, tmp_path, session, rgb, Settings(aovs=AOVS))
+    plate, frame = frame_of(tmp_path, session, rgb, Settings(aovs=AOVS))
     assert all(np.isfinite(picture).all() for picture in frame.aovs.values())
     np.testing.assert_allclose(plate.rgb * np.exp2(frame.aovs["gain"]), frame.rgb, rtol=3e-6)
 
 
-def test_strips_of_aovs_put_together_are_what_the_whole_look_gives(tiny_plates, session):
+def test_strips_of_aovs_put_together_are_what_the_whole_look_gives(session):
     import onnxruntime
 
-    rgb = hard_rgb(tiny_plates, 200, 50)
+    rgb = hard_rgb(200, 50)
     assert rgb.shape[0] > 3 * 64
     plate = np.ascontiguousarray(rgb.transpose(2, 0, 1)[None])
     options = onnxruntime.SessionOptions()
@@ -133,8 +133,8 @@ def test_strips_of_aovs_put_together_are_what_the_whole_look_gives(tiny_plates, 
         np.testing.assert_allclose(found, wanted[0].transpose(1, 2, 0), rtol=1e-5, atol=1e-6)
 
 
-def test_a_session_without_aovs_makes_no_pictures_for_them(look, session, tiny_plates, darken_grid_look):
-    plain, rgb = LookSession(load_look(look), "cpu"), hard_rgb(tiny_plates)
+def test_a_session_without_aovs_makes_no_pictures_for_them(look, session, darken_grid_look):
+    plain, rgb = LookSession(load_look(look), "cpu"), hard_rgb()
     assert (plain.applied, session.applied) == (("grid",), ("grid", "doubt"))
     assert list(plain.predict(rgb)) == list(session.predict(rgb)) == ["grid", "doubt"]
     assert [list(predict(rgb, each, 1)) for each in (plain, session)] == [["grid"], ["grid", "doubt"]]
@@ -160,7 +160,7 @@ def test_strength_mask_and_what_they_leave_out_do_not_alter_aovs(clip, session):
             np.testing.assert_array_equal(frame.rgb, plates[3].rgb)
 
 
-def test_aovs_are_blended_over_time_as_the_frame_is(clip, session, tiny_plates, tmp_path):
+def test_aovs_are_blended_over_time_as_the_frame_is(clip, session, tmp_path):
     bright = {"exposure": 2.0}  # where this look's gains follow the plate most
     alone = relight_clip(session, clip, 3, aovs=AOVS, **bright)
     blended = relight_clip(session, clip, 3, aovs=AOVS, temporal_blend=1.0, **bright)
@@ -180,9 +180,9 @@ def test_aovs_are_blended_over_time_as_the_frame_is(clip, session, tiny_plates, 
         assert steps(name, 1.0) < 0.8 * steps(name, 0.0), name
 
 
-def test_confidence_is_of_0_to_1_and_lower_where_the_doubt_is_larger(tiny_plates, tmp_path, session):
-    rgb = hard_rgb(tiny_plates)
-    _, frame = frame_of(tiny_plates, tmp_path, session, rgb, Settings(aovs=("confidence",)))
+def test_confidence_is_of_0_to_1_and_lower_where_the_doubt_is_larger(tmp_path, session):
+    rgb = hard_rgb()
+    _, frame = frame_of(tmp_path, session, rgb, Settings(aovs=("confidence",)))
     confidence = frame.aovs["confidence"]
     assert list(frame.aovs) == ["confidence"]
     assert confidence.shape == (*rgb.shape[:2], 1)
@@ -206,8 +206,12 @@ def test_nuke_shows_a_layer_gain_and_a_layer_confidence(clip, infer, look, tmp_p
     assert names == rgb | {"gain.red", "gain.green", "gain.blue", "confidence.red"}
 
 
-def test_everything_the_plate_had_comes_through_beside_the_aovs(infer, look, tmp_path, tiny_plates):
-    rgb = hard_rgb(tiny_plates)
+def test_everything_the_plate_had_comes_through_beside_the_aovs(
+    infer,
+    look,
+    tmp_path,
+):
+    rgb = hard_rgb()
     others = {
         "A": rgb[..., 0].clip(0, 1),
         "depth.Z": rgb[..., 1],
@@ -247,7 +251,11 @@ def test_frames_with_aovs_do_not_depend_on_chunks(clip, infer, look, tmp_path):
         assert pictures[0] == pictures[1]
 
 
-def test_a_plate_that_has_such_a_layer_already_is_refused(infer, look, tmp_path, tiny_plates):
+def test_a_plate_that_has_such_a_layer_already_is_refused(
+    infer,
+    look,
+    tmp_path,
+):
     rgb = tiny_plates.texture(20, 30)
     for name in ("gain.red", "gain.Y"):
         source = tiny_plates.write_exr(tmp_path / "p.exr", tiny_plates.rgb_channels(rgb, **{name: rgb[..., 0]}))
@@ -287,7 +295,12 @@ def test_only_openexr_holds_aovs(clip, infer, look, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_frames_that_are_there_without_aovs_are_not_skipped_on_the_quiet(clip, infer, look, tmp_path, tiny_plates):
+def test_frames_that_are_there_without_aovs_are_not_skipped_on_the_quiet(
+    clip,
+    infer,
+    look,
+    tmp_path,
+):
     out = tmp_path / "r.%04d.exr"
     assert infer(look, clip, out, "--frames", "2-3")[0] == 0
     code, log = infer(look, clip, out, "--frames", "1-4", "--skip-existing", "--aovs")
@@ -303,7 +316,7 @@ def test_frames_that_are_there_without_aovs_are_not_skipped_on_the_quiet(clip, i
 
 
 def test_a_look_of_an_older_version_gives_its_gain_and_says_what_it_lacks(
-    clip, infer, darken_grid_look, look, tmp_path, tiny_plates
+    clip, infer, darken_grid_look, look, tmp_path
 ):
     code, log = infer(darken_grid_look, clip % 3, tmp_path / "old.exr", "--aov-float", "--aovs")
     assert code == 0
@@ -339,7 +352,7 @@ def test_what_was_written_stands_in_the_files_settings(clip, infer, look, tmp_pa
 # Looks
 
 
-def test_a_look_that_promises_aovs_it_has_not_is_refused(look, tiny_looks, tmp_path):
+def test_a_look_that_promises_aovs_it_has_not_is_refused(look, tmp_path):
     def rewritten(name, **changes):
         model = onnx.load(look)
         facts = dataclasses.replace(load_look(look).facts, **changes)
@@ -365,7 +378,7 @@ def test_an_aov_of_another_kind_is_refused(look, tmp_path):
         load_look(tmp_path / "wide.onnx")
 
 
-def test_a_plate_error_is_what_a_taken_layer_raises(tiny_plates, tmp_path):
+def test_a_plate_error_is_what_a_taken_layer_raises(tmp_path):
     from relightgan.core.aovs import check_room
 
     rgb = tiny_plates.texture(6, 8)

@@ -6,6 +6,7 @@ import re
 import numpy as np
 import OpenImageIO
 import pytest
+import tiny_plates
 
 from relightgan.core import cli
 from relightgan.core.errors import LookError, PlateError
@@ -359,7 +360,10 @@ def test_guidance_comes_back_as_it_was_written(tmp_path, rng):
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["g.exr"]
 
 
-def test_what_is_no_guidance_is_refused_by_name(tmp_path, rng, tiny_plates):
+def test_what_is_no_guidance_is_refused_by_name(
+    tmp_path,
+    rng,
+):
     plate = tiny_plates.write_exr(tmp_path / "p.exr", tiny_plates.rgb_channels(tiny_plates.texture(20, 30)), "half")
     with pytest.raises(PlateError, match=r"p\.exr isn't guidance.*relightgan locate"):
         read_guidance(plate)
@@ -411,7 +415,7 @@ def test_a_folder_that_cant_be_made_is_an_error_that_names_the_file(tmp_path, rn
     ],
 )
 def test_infer_names_missing_guidance_and_looks_that_cant_be_guided(
-    tmp_path, rng, tiny_plates, darken_grid_look, capsys, more, said
+    tmp_path, rng, darken_grid_look, capsys, more, said
 ):
     clip = tiny_plates.write_clip(tmp_path / "clip", range(1, 4))
     for frame in (1, 2):
@@ -424,7 +428,7 @@ def test_infer_names_missing_guidance_and_looks_that_cant_be_guided(
     assert not list(tmp_path.glob("out*"))
 
 
-def test_the_aov_guidance_needs_guidance(tmp_path, tiny_plates, darken_grid_look, capsys):
+def test_the_aov_guidance_needs_guidance(tmp_path, darken_grid_look, capsys):
     clip = tiny_plates.write_clip(tmp_path / "clip", range(1, 2))
     assert cli.main(["infer", str(darken_grid_look), clip, str(tmp_path / "o.%04d.exr"), "--aovs", "guidance"]) == 2
     assert "Give --guidance" in capsys.readouterr().err

@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import OpenImageIO
 import pytest
+import tiny_looks
+import tiny_plates
 
 from relightgan.core import cli, devices
 from relightgan.core.colour import linear_to_srgb, srgb_to_linear
@@ -19,7 +21,7 @@ FRAMES = range(1, 8)
 
 
 @pytest.fixture(scope="module")
-def clip(tiny_plates, tmp_path_factory) -> str:
+def clip(tmp_path_factory) -> str:
     """A moving, flickering clip of frames 1 to 7, only to be read."""
     return tiny_plates.write_clip(tmp_path_factory.mktemp("clip"), FRAMES, flicker=0.3)
 
@@ -45,7 +47,12 @@ def error_lines(text: str) -> list[str]:
     return [line for line in text.splitlines() if "Error" in line]
 
 
-def test_a_range_is_relit_and_the_log_says_what_ran_and_how(clip, infer, darken_grid_look, tmp_path, tiny_plates):
+def test_a_range_is_relit_and_the_log_says_what_ran_and_how(
+    clip,
+    infer,
+    darken_grid_look,
+    tmp_path,
+):
     code, out, log = infer(darken_grid_look, clip, tmp_path / "out" / "r.####.exr", "--frames", "2-3,5")
     assert (code, out) == (0, "")
     assert files(tmp_path / "out") == ["r.0002.exr", "r.0003.exr", "r.0005.exr"]
@@ -58,7 +65,12 @@ def test_a_range_is_relit_and_the_log_says_what_ran_and_how(clip, infer, darken_
     assert "Error" not in log
 
 
-def test_all_frames_there_are_is_the_default(clip, infer, identity_look, tmp_path, tiny_plates):
+def test_all_frames_there_are_is_the_default(
+    clip,
+    infer,
+    identity_look,
+    tmp_path,
+):
     assert infer(identity_look, clip, tmp_path / "r.%04d.exr")[0] == 0
     assert files(tmp_path) == [f"r.{f:04d}.exr" for f in FRAMES]
     for frame in FRAMES:
@@ -81,7 +93,12 @@ def test_one_frame_alone_equals_that_frame_of_the_range_and_chunks_do_not_matter
         assert (tmp_path / "all" / name).read_bytes() != (tmp_path / "single" / name).read_bytes()
 
 
-def test_blend_nought_equals_no_blend_to_the_bit(clip, infer, darken_grid_look, tmp_path, tiny_plates):
+def test_blend_nought_equals_no_blend_to_the_bit(
+    clip,
+    infer,
+    darken_grid_look,
+    tmp_path,
+):
     infer(darken_grid_look, clip, tmp_path / "a.%04d.exr", "--temporal-blend", "0", "--temporal-window", "3")
     infer(darken_grid_look, clip, tmp_path / "b.%04d.exr", "--temporal-window", "0", "--temporal-blend", "1")
     infer(darken_grid_look, clip, tmp_path / "c.%04d.exr")
@@ -90,7 +107,12 @@ def test_blend_nought_equals_no_blend_to_the_bit(clip, infer, darken_grid_look, 
         assert pictures[0] == pictures[1] == pictures[2]
 
 
-def test_a_still_is_one_frame(clip, infer, darken_grid_look, tmp_path, tiny_plates):
+def test_a_still_is_one_frame(
+    clip,
+    infer,
+    darken_grid_look,
+    tmp_path,
+):
     assert infer(darken_grid_look, clip % 3, tmp_path / "still.exr")[0] == 0
     infer(darken_grid_look, clip, tmp_path / "r.%04d.exr", "--frames", "3")
     np.testing.assert_array_equal(
@@ -105,7 +127,11 @@ def test_what_was_done_stands_in_the_file(clip, infer, darken_grid_look, tmp_pat
     assert "strength=0.5" in spec.get_string_attribute("relightgan/settings")
 
 
-def test_nan_is_counted_and_what_half_cannot_hold_too(infer, identity_look, tmp_path, tiny_plates):
+def test_nan_is_counted_and_what_half_cannot_hold_too(
+    infer,
+    identity_look,
+    tmp_path,
+):
     rgb = np.ones((8, 8, 3), np.float32)
     rgb[1, 1, 0], rgb[2, 2] = np.nan, np.inf
     tiny_plates.write_exr(tmp_path / "p.0004.exr", tiny_plates.rgb_channels(rgb))
@@ -115,7 +141,10 @@ def test_nan_is_counted_and_what_half_cannot_hold_too(infer, identity_look, tmp_
     np.testing.assert_array_equal(tiny_plates.read_rgb(tmp_path / "r.0004.exr"), rgb)
 
 
-def test_values_beyond_half_are_held_and_counted(infer, tiny_looks, tmp_path, tiny_plates):
+def test_values_beyond_half_are_held_and_counted(
+    infer,
+    tmp_path,
+):
     look = tiny_looks.gain_look(tmp_path / "x4.onnx", 4.0, encoding="linear", value_range="unbounded")
     rgb = np.full((8, 8, 3), 0.5, np.float32)
     rgb[3, 3] = 60000
@@ -126,7 +155,12 @@ def test_values_beyond_half_are_held_and_counted(infer, tiny_looks, tmp_path, ti
     assert tiny_plates.read_rgb(tmp_path / "r.0004.exr").max() == 65504
 
 
-def test_a_mask_sequence_and_a_mask_for_all_frames(clip, infer, darken_grid_look, tmp_path, tiny_plates):
+def test_a_mask_sequence_and_a_mask_for_all_frames(
+    clip,
+    infer,
+    darken_grid_look,
+    tmp_path,
+):
     mask = np.zeros((72, 96), np.float32)
     mask[:, 48:] = 1
     tiny_plates.write_exr(tmp_path / "still.exr", {"A": mask})
@@ -216,7 +250,11 @@ def test_no_frames_at_all(infer, identity_look, tmp_path):
     )
 
 
-def test_a_gap_within_the_temporal_window_is_named(infer, identity_look, tmp_path, tiny_plates):
+def test_a_gap_within_the_temporal_window_is_named(
+    infer,
+    identity_look,
+    tmp_path,
+):
     clip = tiny_plates.write_clip(tmp_path / "clip", [1, 2, 4, 5])
     target = tmp_path / "o" / "r.%04d.exr"
     line = failure(infer(identity_look, clip, target, "--frames", "5", "--temporal-blend", "1"), tmp_path / "o")
@@ -240,9 +278,7 @@ def test_names_too_long_for_the_system_are_named(clip, infer, identity_look, tmp
     assert f"{long}: File name too long." in failure(infer(identity_look, long, tmp_path / "a.exr"), tmp_path)
 
 
-def test_a_working_space_that_the_plate_cannot_be_in_is_not_blamed_on_the_look(
-    infer, identity_look, tmp_path, tiny_plates
-):
+def test_a_working_space_that_the_plate_cannot_be_in_is_not_blamed_on_the_look(infer, identity_look, tmp_path):
     bright = tiny_plates.rgb_channels(np.full((4, 4, 3), 60000, np.float32))
     plate = tiny_plates.write_exr(tmp_path / "p.exr", bright)
     line = failure(infer(identity_look, plate, tmp_path / "r.exr", "--working-space", "ACEScct"))
@@ -265,7 +301,11 @@ def test_streams_that_are_closed_or_full(clip, identity_look, tmp_path):
     assert (closed.returncode, closed.stdout, files(tmp_path)) == (0, "", ["a.exr"])
 
 
-def test_frames_of_another_size_within_the_window(infer, darken_grid_look, tmp_path, tiny_plates):
+def test_frames_of_another_size_within_the_window(
+    infer,
+    darken_grid_look,
+    tmp_path,
+):
     for frame in range(1, 8):
         rgb = tiny_plates.texture(24, 32 if frame < 6 else 40)
         tiny_plates.write_exr(tmp_path / f"p.{frame:04d}.exr", tiny_plates.rgb_channels(rgb))
@@ -277,7 +317,11 @@ def test_frames_of_another_size_within_the_window(infer, darken_grid_look, tmp_p
     assert infer(*words, "--overwrite")[0] == 0  # frame by frame sizes may differ
 
 
-def test_a_damaged_frame_is_named_and_those_before_are_whole(infer, darken_grid_look, tmp_path, tiny_plates):
+def test_a_damaged_frame_is_named_and_those_before_are_whole(
+    infer,
+    darken_grid_look,
+    tmp_path,
+):
     clip = tiny_plates.write_clip(tmp_path / "clip", range(1, 6))
     whole = Path(clip % 3).read_bytes()
     Path(clip % 3).write_bytes(whole[: len(whole) // 2])
@@ -287,7 +331,12 @@ def test_a_damaged_frame_is_named_and_those_before_are_whole(infer, darken_grid_
     assert tiny_plates.read_rgb(tmp_path / "o" / "r.0002.exr").shape == (72, 96, 3)
 
 
-def test_a_mask_of_another_size_or_missing(clip, infer, identity_look, tmp_path, tiny_plates):
+def test_a_mask_of_another_size_or_missing(
+    clip,
+    infer,
+    identity_look,
+    tmp_path,
+):
     tiny_plates.write_exr(tmp_path / "m.0001.exr", {"A": np.ones((10, 10))})
     words = (identity_look, clip, tmp_path / "o" / "r.%04d.exr", "--mask")
     assert "m.0001.exr is 10x10, its plate" in failure(infer(*words, tmp_path / "m.0001.exr"), tmp_path / "o")
@@ -362,7 +411,11 @@ def test_help_shows_examples(capsys):
     assert "plates.%04d.exr" in text
 
 
-def test_a_model_that_is_not_ours_needs_its_facts(clip, infer, tiny_looks, tmp_path, tiny_plates):
+def test_a_model_that_is_not_ours_needs_its_facts(
+    clip,
+    infer,
+    tmp_path,
+):
     import onnx
 
     model = onnx.load(tiny_looks.gain_look(tmp_path / "ours.onnx", 0.5, encoding="linear"))
@@ -379,7 +432,9 @@ def test_a_model_that_is_not_ours_needs_its_facts(clip, infer, tiny_looks, tmp_p
 
 
 @pytest.fixture
-def movie(tmp_path, tiny_plates):
+def movie(
+    tmp_path,
+):
     """A ProRes movie of six frames, and the sRGB values it was made of."""
     frames = [np.clip(linear_to_srgb(tiny_plates.texture(64, 96, seed=f, cells=(3, 6)) / 2), 0, 1) for f in range(6)]
     with MovieWriter(tmp_path / "in.mov", 25, (96, 64)) as writer:
@@ -388,7 +443,12 @@ def movie(tmp_path, tiny_plates):
     return tmp_path / "in.mov", frames
 
 
-def test_a_movie_becomes_linear_frames(movie, infer, identity_look, tmp_path, tiny_plates):
+def test_a_movie_becomes_linear_frames(
+    movie,
+    infer,
+    identity_look,
+    tmp_path,
+):
     path, frames = movie
     code, _, log = infer(identity_look, path, tmp_path / "r.%03d.exr", "--frames", "2-6x2")
     assert code == 0
@@ -414,7 +474,11 @@ def test_a_movie_becomes_a_movie(movie, infer, identity_look, tmp_path):
     assert files(tmp_path) == ["in.mov", "out.mov"]
 
 
-def test_frames_become_a_movie_of_the_display_window(infer, identity_look, tmp_path, tiny_plates):
+def test_frames_become_a_movie_of_the_display_window(
+    infer,
+    identity_look,
+    tmp_path,
+):
     rgb = tiny_plates.texture(40, 60, cells=(3, 5))
     window = {"data_origin": (10, -4), "display": (0, 0, 64, 48)}
     for frame in range(1, 4):
@@ -440,7 +504,11 @@ def test_frames_a_movie_does_not_have(movie, infer, identity_look, tmp_path):
     assert "has no frames 0,7" in failure(infer(identity_look, movie[0], tmp_path / "r.%03d.exr", "--frames", "0-7x7"))
 
 
-def test_png_is_taken_as_srgb_and_comes_back_as_such(infer, tiny_looks, identity_look, tmp_path, tiny_plates):
+def test_png_is_taken_as_srgb_and_comes_back_as_such(
+    infer,
+    identity_look,
+    tmp_path,
+):
     steps = np.arange(256, dtype=np.uint8).reshape(16, 16, 1).repeat(4, 2)
     steps[..., 3] = 255
     steps[0, :, 3] = 128

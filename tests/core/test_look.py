@@ -6,6 +6,7 @@ import json
 
 import onnx
 import pytest
+import tiny_looks
 from onnx import TensorProto, helper
 from PIL import Image
 
@@ -167,7 +168,7 @@ def test_weights_in_another_file_are_refused_wherever_we_stand(conv_look, tmp_pa
             load_look(path)
 
 
-def test_ports_that_break_the_contract_are_named(identity_look, tiny_looks, tmp_path):
+def test_ports_that_break_the_contract_are_named(identity_look, tmp_path):
     def fix_size(model):
         model.graph.input[0].type.tensor_type.shape.dim[2].dim_value = 256
 
@@ -195,7 +196,7 @@ def test_ports_that_break_the_contract_are_named(identity_look, tiny_looks, tmp_
         load_look(tiny_looks.identity_look(tmp_path / "no_grid.onnx", operators=("grid",)))
 
 
-def test_the_command_prints_facts_for_people_and_programs(tiny_looks, tmp_path, capsys):
+def test_the_command_prints_facts_for_people_and_programs(tmp_path, capsys):
     facts = {"evaluation": {"statue": {"psnr": 31.25}}, "dataset": {"hashes": list(range(40))}}
     path = tiny_looks.conv_look(tmp_path / "conv.onnx", **facts)
     assert cli.main(["look", str(path)]) == 0

@@ -4,6 +4,8 @@ import dataclasses
 
 import numpy as np
 import pytest
+import tiny_looks
+import tiny_plates
 
 from relightgan.core.errors import LookError, PlateError, SequenceError, UsageError
 from relightgan.core.frames import read_plate, write_plate
@@ -15,7 +17,7 @@ IDENTITIES = [("linear", "unbounded"), ("srgb_log", "unbounded"), ("srgb_log", "
 
 
 @pytest.fixture(scope="module")
-def session_of(tiny_looks, tmp_path_factory):
+def session_of(tmp_path_factory):
     """Opens a look on the CPU, once for each."""
     opened = {}
 
@@ -53,9 +55,7 @@ def ramp() -> np.ndarray:
 
 @pytest.mark.parametrize(("encoding", "value_range"), IDENTITIES)
 @pytest.mark.parametrize("space", ["lin_rec709", "ACEScg"])
-def test_a_ramp_from_below_nought_to_a_hundred_comes_back(
-    tmp_path, tiny_plates, session_of, relit, encoding, value_range, space
-):
+def test_a_ramp_from_below_nought_to_a_hundred_comes_back(tmp_path, session_of, relit, encoding, value_range, space):
     rgb = ramp()
     source = tiny_plates.write_exr(tmp_path / "plate.exr", tiny_plates.rgb_channels(rgb), "float")
     session = session_of("identity_look", encoding=encoding, value_range=value_range)
@@ -66,7 +66,7 @@ def test_a_ramp_from_below_nought_to_a_hundred_comes_back(
     assert np.all(error[1] <= 1e-3 * (size[1] if space == "lin_rec709" else size[1].max(axis=1, keepdims=True)))
 
 
-def test_highlights_stay_ordered_and_above_one(tmp_path, tiny_plates, session_of, relit):
+def test_highlights_stay_ordered_and_above_one(tmp_path, session_of, relit):
     rgb = np.geomspace(0.5, 100, 64, dtype=np.float32)[None, :, None].repeat(3, 2).repeat(8, 0)
     source = tiny_plates.write_exr(tmp_path / "plate.exr", tiny_plates.rgb_channels(rgb), "float")
     result = tiny_plates.read_rgb(relit(source, session_of("gain_look", gain=0.9)))
@@ -75,7 +75,7 @@ def test_highlights_stay_ordered_and_above_one(tmp_path, tiny_plates, session_of
 
 
 @pytest.mark.parametrize("look", ["darken_grid_look", "conv_look"])
-def test_alpha_and_other_channels_come_through_to_the_bit(tmp_path, tiny_plates, session_of, relit, look):
+def test_alpha_and_other_channels_come_through_to_the_bit(tmp_path, session_of, relit, look):
     rng = np.random.default_rng(0)
     others = {"A": rng.random((24, 32)), "depth.Z": rng.normal(0, 1e4, (24, 32)), "ids": rng.random((24, 32))}
     others["depth.Z"][0, 0] = np.inf
@@ -91,7 +91,7 @@ def test_alpha_and_other_channels_come_through_to_the_bit(tmp_path, tiny_plates,
 
 @pytest.mark.parametrize(("size", "origin"), [((40, 50), (-8, -6)), ((10, 14), (9, 4))], ids=["larger", "smaller"])
 @pytest.mark.parametrize("look", ["darken_grid_look", "conv_look"])
-def test_the_data_window_is_relit_wherever_it_lies(tmp_path, tiny_plates, session_of, relit, size, origin, look):
+def test_the_data_window_is_relit_wherever_it_lies(tmp_path, session_of, relit, size, origin, look):
     rgb = tiny_plates.texture(*size)
     window = {"data_origin": origin, "display": (0, 0, 32, 24)}
     placed = tiny_plates.write_exr(tmp_path / "placed.exr", tiny_plates.rgb_channels(rgb), **window)
@@ -105,7 +105,7 @@ def test_the_data_window_is_relit_wherever_it_lies(tmp_path, tiny_plates, sessio
 
 
 @pytest.mark.parametrize("look", ["identity_look", "darken_grid_look", "conv_look"])
-def test_nan_and_infinity_come_out_where_they_went_in_and_nowhere_else(tmp_path, tiny_plates, session_of, look):
+def test_nan_and_infinity_come_out_where_they_went_in_and_nowhere_else(tmp_path, session_of, look):
     rgb = tiny_plates.texture(24, 32)
     bad = rgb.copy()
     bad[3, 4, 0], bad[5, 6, 1], bad[7, 8] = np.nan, np.inf, (-np.inf, np.nan, np.inf)
@@ -122,7 +122,7 @@ def test_nan_and_infinity_come_out_where_they_went_in_and_nowhere_else(tmp_path,
     np.testing.assert_array_equal(frame.rgb[np.isfinite(bad)], want[np.isfinite(bad)])
 
 
-def test_nan_in_alpha_or_mask_does_not_spread(tmp_path, tiny_plates, session_of):
+def test_nan_in_alpha_or_mask_does_not_spread(tmp_path, session_of):
     alpha = np.ones((24, 32), np.float32)
     alpha[2, 3], alpha[4, 5] = np.nan, np.inf
     source = tiny_plates.write_exr(
@@ -137,7 +137,7 @@ def test_nan_in_alpha_or_mask_does_not_spread(tmp_path, tiny_plates, session_of)
 
 
 @pytest.mark.parametrize("look", ["darken_grid_look", "conv_look"])
-def test_strength_nought_gives_the_plates_own_bits(tmp_path, tiny_plates, session_of, relit, look):
+def test_strength_nought_gives_the_plates_own_bits(tmp_path, session_of, relit, look):
     rgb = tiny_plates.texture(24, 32)
     rgb[0, 0] = (-0.0, np.nan, np.inf)
     source = tiny_plates.write_exr(tmp_path / "plate.exr", tiny_plates.rgb_channels(rgb, A=rgb[..., 0]))
@@ -145,7 +145,7 @@ def test_strength_nought_gives_the_plates_own_bits(tmp_path, tiny_plates, sessio
     assert tiny_plates.read_rgb(result).tobytes() == tiny_plates.read_rgb(source).tobytes()
 
 
-def test_mask_nought_gives_the_plates_own_bits_and_mask_one_the_full_result(tmp_path, tiny_plates, session_of):
+def test_mask_nought_gives_the_plates_own_bits_and_mask_one_the_full_result(tmp_path, session_of):
     rgb = tiny_plates.texture(24, 32)
     rgb[0, 0] = -0.0
     plate = read_plate(tiny_plates.write_exr(tmp_path / "plate.exr", tiny_plates.rgb_channels(rgb)))
@@ -160,7 +160,7 @@ def test_mask_nought_gives_the_plates_own_bits_and_mask_one_the_full_result(tmp_
     np.testing.assert_allclose(rgb[:, 30:], plate.rgb[:, 30:] * 0.75 + full[:, 30:] * 0.25, rtol=1e-6)
 
 
-def test_strength_mixes_in_linear_light(tmp_path, tiny_plates, session_of):
+def test_strength_mixes_in_linear_light(tmp_path, session_of):
     plate = read_plate(tiny_plates.write_exr(tmp_path / "p.exr", tiny_plates.rgb_channels(tiny_plates.texture(24, 32))))
     session = session_of("darken_grid_look")
     full = relight_frame(1, lambda _: plate, [1], session, Settings()).rgb
@@ -168,7 +168,7 @@ def test_strength_mixes_in_linear_light(tmp_path, tiny_plates, session_of):
     np.testing.assert_allclose(half, (plate.rgb + full) / 2, rtol=1e-5)
 
 
-def test_the_exposure_offset_is_taken_back(tmp_path, tiny_plates, session_of):
+def test_the_exposure_offset_is_taken_back(tmp_path, session_of):
     rgb = tiny_plates.texture(24, 32)
     session = session_of("darken_grid_look")
     bright = read_plate(tiny_plates.write_exr(tmp_path / "a.exr", tiny_plates.rgb_channels(rgb), "float"))
@@ -180,7 +180,7 @@ def test_the_exposure_offset_is_taken_back(tmp_path, tiny_plates, session_of):
     assert np.abs(without - got).max() > 1e-3  # the look does see the offset
 
 
-def test_premultiplied_edges_are_relit_as_the_colour_beneath(tmp_path, tiny_plates, session_of):
+def test_premultiplied_edges_are_relit_as_the_colour_beneath(tmp_path, session_of):
     rgb = tiny_plates.texture(24, 32)
     alpha = np.tile(np.linspace(0.25, 1, 32, dtype=np.float32), (24, 1))
     solid = read_plate(tiny_plates.write_exr(tmp_path / "a.exr", tiny_plates.rgb_channels(rgb), "float"))
@@ -194,7 +194,7 @@ def test_premultiplied_edges_are_relit_as_the_colour_beneath(tmp_path, tiny_plat
     assert np.abs(straight - want).max() > 1e-3
 
 
-def test_light_without_alpha_is_relit_not_lost(tmp_path, tiny_plates, session_of):
+def test_light_without_alpha_is_relit_not_lost(tmp_path, session_of):
     channels = tiny_plates.rgb_channels(np.ones((24, 32, 3), np.float32), A=np.zeros((24, 32)))
     plate = read_plate(tiny_plates.write_exr(tmp_path / "glow.exr", channels))
     rgb = relight_frame(1, lambda _: plate, [1], session_of("darken_grid_look"), Settings()).rgb
@@ -205,7 +205,9 @@ def test_light_without_alpha_is_relit_not_lost(tmp_path, tiny_plates, session_of
 
 
 @pytest.fixture
-def clip(tmp_path, tiny_plates):
+def clip(
+    tmp_path,
+):
     """A moving, flickering clip of frames 1 to 9: a reader of its plates, and their numbers."""
     pattern = tiny_plates.write_clip(tmp_path / "clip", range(1, 10), flicker=0.4)
     asked = []
@@ -256,7 +258,7 @@ def test_blend_nought_is_the_single_frame_to_the_bit_and_reads_no_other(clip, se
 
 
 @pytest.mark.parametrize("look", ["darken_grid_look", "conv_look"])
-def test_a_still_plate_stays_put_under_full_blend(tmp_path, tiny_plates, session_of, look):
+def test_a_still_plate_stays_put_under_full_blend(tmp_path, session_of, look):
     plate = read_plate(tiny_plates.write_exr(tmp_path / "p.exr", tiny_plates.rgb_channels(tiny_plates.texture(48, 64))))
     session = session_of(look)
     alone = relight_frame(5, lambda _: plate, [5], session, Settings()).rgb
@@ -264,7 +266,7 @@ def test_a_still_plate_stays_put_under_full_blend(tmp_path, tiny_plates, session
     np.testing.assert_array_equal(blended, alone)
 
 
-def test_blend_takes_most_of_a_flicker_away(tmp_path, tiny_plates, session_of):
+def test_blend_takes_most_of_a_flicker_away(tmp_path, session_of):
     # The look answers to brightness, so grain-like changes of the plate make its corrections flicker.
     folder = tmp_path / "still"
     pattern = tiny_plates.write_clip(folder, range(1, 10), step=(0, 0), flicker=0.1)
@@ -278,7 +280,7 @@ def test_blend_takes_most_of_a_flicker_away(tmp_path, tiny_plates, session_of):
     assert flicker[1] < 0.5 * flicker[0]
 
 
-def test_a_moving_data_window_can_be_blended(tmp_path, tiny_plates, session_of):
+def test_a_moving_data_window_can_be_blended(tmp_path, session_of):
     rgb = tiny_plates.texture(60, 80)
     boxes = {1: (0, 0, 80, 60), 2: (6, 4, 74, 60), 3: (10, 0, 80, 52)}
     for frame, (x0, y0, x1, y1) in boxes.items():
@@ -298,7 +300,7 @@ def test_a_gap_in_the_window_is_an_error_that_names_it(clip, session_of):
         relight_frame(5, clip, [1, 2, 3, 5, 7, 8], session_of("identity_look"), Settings(temporal_blend=0.5))
 
 
-def test_frames_of_another_size_in_the_window_are_an_error(tmp_path, tiny_plates, session_of):
+def test_frames_of_another_size_in_the_window_are_an_error(tmp_path, session_of):
     for frame, size in {1: (24, 32), 2: (24, 32), 3: (20, 32)}.items():
         tiny_plates.write_exr(tmp_path / f"{frame}.exr", tiny_plates.rgb_channels(tiny_plates.texture(*size)))
     with pytest.raises(PlateError, match="Frame 3 is 32x20 and frame 2 is 32x24"):
@@ -314,13 +316,13 @@ def test_frames_of_another_size_in_the_window_are_an_error(tmp_path, tiny_plates
 # What can't be done
 
 
-def test_a_mask_of_another_size_is_an_error(tmp_path, tiny_plates, session_of):
+def test_a_mask_of_another_size_is_an_error(tmp_path, session_of):
     plate = read_plate(tiny_plates.write_exr(tmp_path / "p.exr", tiny_plates.rgb_channels(tiny_plates.texture(24, 32))))
     with pytest.raises(PlateError, match=r"mask is 30x24, the data window of .* is 32x24"):
         relight_frame(1, lambda _: plate, [1], session_of("conv_look"), Settings(), np.ones((24, 30), np.float32))
 
 
-def test_a_look_that_gives_nan_is_an_error(tmp_path, tiny_plates, session_of):
+def test_a_look_that_gives_nan_is_an_error(tmp_path, session_of):
     plate = read_plate(tiny_plates.write_exr(tmp_path / "p.exr", tiny_plates.rgb_channels(tiny_plates.texture(24, 32))))
     with pytest.raises(LookError, match=r"look\.onnx gives NaN or infinity for frame 7"):
         relight_frame(7, lambda _: plate, [7], session_of("gain_look", gain=float("nan")), Settings())

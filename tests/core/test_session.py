@@ -6,6 +6,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+import tiny_looks
 from onnx import helper
 
 from relightgan.core import session as session_module
@@ -45,7 +46,7 @@ def whole_run(path, plate, encoding="linear"):
     return model_to_linear(session.run(["relit"], {"plate": encoded})[0][0].transpose(1, 2, 0), encoding)
 
 
-def test_the_hdr_ramp_comes_back_from_identity_looks(identity_look, unit_identity_look, tiny_looks, tmp_path):
+def test_the_hdr_ramp_comes_back_from_identity_looks(identity_look, unit_identity_look, tmp_path):
     signed = tiny_looks.identity_look(tmp_path / "signed.onnx", encoding="srgb_log", value_range="signed")
     logged = tiny_looks.identity_look(tmp_path / "logged.onnx", encoding="srgb_log")
     ramp = hdr_ramp()
@@ -62,7 +63,7 @@ def test_a_linear_identity_is_exact_to_the_bit(identity_look):
 
 @pytest.mark.parametrize("encoding", ["linear", "srgb_log"])
 @pytest.mark.parametrize("size", [(200, 333), (64, 65), (1, 7), (129, 40)])
-def test_strips_give_what_the_whole_look_gives(tiny_looks, tmp_path, encoding, size):
+def test_strips_give_what_the_whole_look_gives(tmp_path, encoding, size):
     path = tiny_looks.darken_grid_look(tmp_path / "grid.onnx", encoding=encoding)
     plate = picture(*size, top=4.0)
     plate[0, 0] = -0.1
@@ -97,7 +98,7 @@ def test_inputs_are_left_as_they_were(darken_grid_look, conv_look, identity_look
             np.testing.assert_array_equal(array, kept_operator[name])
 
 
-def test_a_gain_in_linear_light_reaches_highlights(tiny_looks, tmp_path):
+def test_a_gain_in_linear_light_reaches_highlights(tmp_path):
     """A look of 0..1 that halves light turns 100 into 50, keeps the order above 1 and leaves negatives near."""
     path = tiny_looks.gain_look(tmp_path / "half.onnx", 0.5, encoding="linear")
     ramp = hdr_ramp()
@@ -139,7 +140,7 @@ def test_tiles_show_no_seam(conv_look, strided_conv_look):
         assert np.abs(tiled - whole).max() < 2e-5  # stops
 
 
-def test_missing_context_is_seen_so_the_test_above_means_something(tiny_looks, tmp_path):
+def test_missing_context_is_seen_so_the_test_above_means_something(tmp_path):
     look = load_look(tiny_looks.conv_look(tmp_path / "short.onnx", overlap_px=1))
     plate = picture(200, 200)
     whole = LookSession(look, "cpu").predict(plate)["gain"]
@@ -236,7 +237,7 @@ def test_cancelling_ends_a_run_of_an_image_look_that_is_under_way(conv_look, mon
         LookSession(load_look(conv_look), "cpu", check=stop).predict(picture(1200, 1200))
 
 
-def test_frames_smaller_than_a_network_s_border_are_relit(tiny_looks, tmp_path):
+def test_frames_smaller_than_a_network_s_border_are_relit(tmp_path):
     """A blur that reflects 4 px at the border, as a translator's convolutions do; onnxruntime fails on fewer."""
     nodes = [
         helper.make_node("Pad", ["plate", "pads"], ["padded"], mode="reflect"),
@@ -273,7 +274,7 @@ def test_a_look_whose_operators_depend_on_the_window_is_refused(darken_grid_look
         LookSession(load_look(path), "cpu")
 
 
-def test_a_wrong_size_multiple_is_named(tiny_looks, tmp_path):
+def test_a_wrong_size_multiple_is_named(tmp_path):
     look = load_look(tiny_looks.strided_conv_look(tmp_path / "odd.onnx", size_multiple=1))
     with pytest.raises(LookError, match=r"turned 33x31 pixels into 34x32.*size multiple"):
         LookSession(look, "cpu").predict(picture(31, 33))

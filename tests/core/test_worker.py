@@ -10,11 +10,13 @@ import sys
 import time
 import weakref
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import OpenImageIO
 import pytest
+import tiny_looks
+import tiny_plates
+import worker_driver as driver
 
 from relightgan.core import cli
 from relightgan.core.progress import Cancellation
@@ -23,25 +25,6 @@ from relightgan.core.worker_tasks import LOOKS_KEPT, Tasks
 
 FRAMES = range(1, 9)
 posix = pytest.mark.skipif(os.name != "posix", reason="signals and links of POSIX")
-
-
-@pytest.fixture(scope="module")
-def driver(load_beside) -> ModuleType:
-    return load_beside("core/worker_driver")
-
-
-@pytest.fixture(scope="session")
-def load_beside():
-    import importlib.util
-
-    def load(name: str) -> ModuleType:
-        path = Path(__file__).resolve().parents[1] / f"{name}.py"
-        spec = importlib.util.spec_from_file_location(path.stem, path)
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        return module
-
-    return load
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +37,7 @@ def place(tmp_path_factory, darken_grid_look, conv_look) -> Path:
 
 
 @pytest.fixture(scope="module")
-def clip(tiny_plates, place) -> Path:
+def clip(place) -> Path:
     """Frames 1 to 8 as Nuke writes them: 32-bit float RGBA, the data window beyond the display window, values above 1
     and half's range, NaN.
     """
@@ -71,14 +54,14 @@ def clip(tiny_plates, place) -> Path:
 
 
 @pytest.fixture(scope="module")
-def worker(driver, place):
+def worker(place):
     """A worker that several tests share, because none of them harms it."""
     with driver.Driver(place) as running:
         yield running
 
 
 @pytest.fixture(scope="module")
-def slow_look(tiny_looks, place) -> Path:
+def slow_look(place) -> Path:
     """An image look that takes seconds for a frame of 640x360."""
     nodes, stored = tiny_looks.conv_nodes([(3, 64, 1), *[(64, 64, 1)] * 14, (64, 3, 1)])
     facts = tiny_looks.facts_of(name="slow", encoding="srgb_log", value_range="unit", overlap_px=16)
@@ -87,7 +70,7 @@ def slow_look(tiny_looks, place) -> Path:
 
 
 @pytest.fixture(scope="module")
-def large_clip(tiny_plates, place) -> Path:
+def large_clip(place) -> Path:
     for frame in range(1, 5):
         path = place / "large" / f"source.{frame:04d}.exr"
         tiny_plates.write_exr(path, tiny_plates.rgb_channels(tiny_plates.texture(360, 640, frame)), "float")
@@ -113,7 +96,12 @@ def channel_types(path: Path) -> dict[str, str]:
 # What it makes
 
 
-def test_a_frame_has_the_pixels_of_infer_and_nothing_but_rgb(worker, driver, place, clip, tmp_path, tiny_plates):
+def test_a_frame_has_the_pixels_of_infer_and_nothing_but_rgb(
+    worker,
+    place,
+    clip,
+    tmp_path,
+):
     look = place / "darken_grid.onnx"
     settings = {"exposure": 0.75, "working_space": "ACEScg"}
     outputs = driver.outputs_in(place / "one", [3])
@@ -134,7 +122,10 @@ def test_a_frame_has_the_pixels_of_infer_and_nothing_but_rgb(worker, driver, pla
 
 
 def test_half_has_the_pixels_of_infer_rounded_to_half_and_says_what_it_held(
-    worker, driver, place, clip, tmp_path, tiny_plates
+    worker,
+    place,
+    clip,
+    tmp_path,
 ):
     look = place / "conv.onnx"
     outputs = driver.outputs_in(place / "half", [2])
@@ -149,7 +140,11 @@ def test_half_has_the_pixels_of_infer_rounded_to_half_and_says_what_it_held(
     assert any("NaN or infinite" in text for text in told)
 
 
-def test_half_frames_of_a_half_source_are_those_of_infer_byte_for_byte(worker, driver, place, tmp_path, tiny_plates):
+def test_half_frames_of_a_half_source_are_those_of_infer_byte_for_byte(
+    worker,
+    place,
+    tmp_path,
+):
     source = tiny_plates.write_clip(place / "halves", range(1, 3))
     outputs = driver.outputs_in(place / "halves_out", [1, 2])
     look = place / "conv.onnx"
@@ -161,7 +156,9 @@ def test_half_frames_of_a_half_source_are_those_of_infer_byte_for_byte(worker, d
 
 
 def test_a_lone_frame_is_stored_fast_and_several_in_little_room_with_the_same_pixels(
-    worker, driver, place, clip, tiny_plates
+    worker,
+    place,
+    clip,
 ):
     found = {}
     for name, frames in (("lone", [1]), ("several", [1, 2])):
@@ -177,7 +174,11 @@ def test_a_lone_frame_is_stored_fast_and_several_in_little_room_with_the_same_pi
 
 @pytest.mark.parametrize("look", ["darken_grid.onnx", "conv.onnx"])
 def test_a_temporal_window_split_over_requests_is_that_of_one_run(
-    worker, driver, place, clip, look, tmp_path, tiny_plates
+    worker,
+    place,
+    clip,
+    look,
+    tmp_path,
 ):
     settings = {"temporal_blend": 0.8, "temporal_window": 2}
     folder = place / f"window_{look}"
@@ -194,9 +195,7 @@ def test_a_temporal_window_split_over_requests_is_that_of_one_run(
         np.testing.assert_array_equal(tiny_plates.read_rgb(path), wanted)
 
 
-def test_a_window_needs_only_its_own_frames_on_disk_and_says_which_are_missing(
-    worker, driver, place, clip, tmp_path, tiny_plates
-):
+def test_a_window_needs_only_its_own_frames_on_disk_and_says_which_are_missing(worker, place, clip, tmp_path):
     part = place / "part"
     part.mkdir()
     for frame in range(3, 8):
@@ -217,7 +216,12 @@ def test_a_window_needs_only_its_own_frames_on_disk_and_says_which_are_missing(
     assert "lacks frame 8" in event["problem"]
 
 
-def test_a_frame_beyond_the_clip_takes_the_neighbours_it_has(worker, driver, place, clip, tmp_path, tiny_plates):
+def test_a_frame_beyond_the_clip_takes_the_neighbours_it_has(
+    worker,
+    place,
+    clip,
+    tmp_path,
+):
     settings = {"temporal_blend": 1.0, "temporal_window": 2}
     look = place / "darken_grid.onnx"
     outputs = driver.outputs_in(place / "beyond", [7])
@@ -231,7 +235,10 @@ def test_a_frame_beyond_the_clip_takes_the_neighbours_it_has(worker, driver, pla
 
 
 def test_what_is_kept_of_neighbours_is_dropped_when_a_source_frame_changes(
-    worker, driver, place, clip, tmp_path, tiny_plates
+    worker,
+    place,
+    clip,
+    tmp_path,
 ):
     folder = place / "changing"
     folder.mkdir()
@@ -254,7 +261,10 @@ def test_what_is_kept_of_neighbours_is_dropped_when_a_source_frame_changes(
     np.testing.assert_array_equal(second, tiny_plates.read_rgb(tmp_path / "r.0002.exr"))
 
 
-def test_a_look_that_others_replaced_gives_its_memory_back(driver, place, clip, tiny_looks):
+def test_a_look_that_others_replaced_gives_its_memory_back(
+    place,
+    clip,
+):
     """Also where it was the one that looked at a temporal window last."""
     tasks = Tasks([place.resolve()], lambda event: None, lambda: None)
     kept = []
@@ -268,7 +278,7 @@ def test_a_look_that_others_replaced_gives_its_memory_back(driver, place, clip, 
     assert [session() is not None for session in kept] == [False, False, True, True]
 
 
-def test_events_come_in_order_and_frames_as_they_are_finished(worker, driver, place, clip):
+def test_events_come_in_order_and_frames_as_they_are_finished(worker, place, clip):
     outputs = driver.outputs_in(place / "order", [5, 1, 3])
     before = len(worker.seen)
     worker.do(**driver.relight(place / "conv.onnx", clip, outputs, (1, 8), name="order"))
@@ -300,14 +310,14 @@ def refused(event: dict, kind: str, words: str) -> None:
     assert event["frames"] == []
 
 
-def test_a_look_that_is_not_the_one_asked_for_is_refused(worker, driver, place, clip):
+def test_a_look_that_is_not_the_one_asked_for_is_refused(worker, place, clip):
     outputs = driver.outputs_in(place / "never", [1])
     request = driver.relight(place / "conv.onnx", clip, outputs, (1, 8), name="hash", look_sha256="0" * 64)
     refused(worker.do(**request), "LookError", "isn't the look that was asked for")
     assert names(place / "never") == []
 
 
-def test_a_look_replaced_after_it_was_loaded_is_noticed(worker, driver, place, clip):
+def test_a_look_replaced_after_it_was_loaded_is_noticed(worker, place, clip):
     path = place / "replaced.onnx"
     path.write_bytes((place / "conv.onnx").read_bytes())
     outputs = driver.outputs_in(place / "replaced", [1])
@@ -320,7 +330,7 @@ def test_a_look_replaced_after_it_was_loaded_is_noticed(worker, driver, place, c
 @pytest.mark.parametrize("field", ["look", "source", "output"])
 @pytest.mark.parametrize("way", ["outside", "dots", "link", "relative", "prefix", "suffix", "link_suffix"])
 @posix
-def test_a_path_outside_the_allowed_folders_is_refused(worker, driver, place, clip, tmp_path, field, way):
+def test_a_path_outside_the_allowed_folders_is_refused(worker, place, clip, tmp_path, field, way):
     """Also by `..`, by a link, as a neighbour with a longer name, and under another suffix; nothing is written."""
     suffix = ".onnx" if field == "look" else ".exr"
     file = "x.%04d.exr" if field == "source" else f"x{suffix}"
@@ -357,7 +367,7 @@ def test_a_path_outside_the_allowed_folders_is_refused(worker, driver, place, cl
 
 
 @posix
-def test_a_source_frame_that_is_a_link_out_of_the_allowed_folders_is_refused(worker, driver, place, clip, tmp_path):
+def test_a_source_frame_that_is_a_link_out_of_the_allowed_folders_is_refused(worker, place, clip, tmp_path):
     """Also one that only a neighbour's temporal window reads."""
     outside = tmp_path / "x.exr"
     outside.write_bytes(Path(str(clip) % 1).read_bytes())
@@ -374,7 +384,7 @@ def test_a_source_frame_that_is_a_link_out_of_the_allowed_folders_is_refused(wor
 
 
 @posix
-def test_a_path_that_leads_to_a_name_no_message_can_hold_is_refused(worker, driver, place, clip, tmp_path):
+def test_a_path_that_leads_to_a_name_no_message_can_hold_is_refused(worker, place, clip, tmp_path):
     link = place / "to_no_name.exr"
     try:
         link.symlink_to(tmp_path / os.fsdecode(b"\xff\xfe.exr"))
@@ -385,7 +395,7 @@ def test_a_path_that_leads_to_a_name_no_message_can_hold_is_refused(worker, driv
 
 
 @posix
-def test_a_look_that_is_no_file_is_refused_and_not_waited_for(worker, driver, place, clip):
+def test_a_look_that_is_no_file_is_refused_and_not_waited_for(worker, place, clip):
     os.mkfifo(place / "pipe.onnx")
     event = worker.do(type="look", id="pipe", path=str(place / "pipe.onnx"), timeout=10)
     refused(event, "LookError", "pipe.onnx can't be read: it isn't a file")
@@ -399,7 +409,7 @@ def test_a_look_that_is_no_file_is_refused_and_not_waited_for(worker, driver, pl
     ],
     ids=["more", "nan"],
 )
-def test_a_look_that_says_what_no_message_holds_is_an_error_of_its_own(worker, tiny_looks, place, facts, words):
+def test_a_look_that_says_what_no_message_holds_is_an_error_of_its_own(worker, place, facts, words):
     path = tiny_looks.identity_look(place / "says_much.onnx", **facts)
     event = worker.do(type="look", id=f"much {words}", path=str(path))
     refused(event, "LookError", words)
@@ -407,7 +417,7 @@ def test_a_look_that_says_what_no_message_holds_is_an_error_of_its_own(worker, t
 
 
 @posix
-def test_an_allowed_folder_may_itself_be_a_link(driver, place, clip, tmp_path):
+def test_an_allowed_folder_may_itself_be_a_link(place, clip, tmp_path):
     (tmp_path / "link").symlink_to(place, target_is_directory=True)
     link = tmp_path / "link"
     with driver.Driver(link) as worker:
@@ -417,13 +427,13 @@ def test_an_allowed_folder_may_itself_be_a_link(driver, place, clip, tmp_path):
         assert names(place / "by_link") == ["key1.exr"]
 
 
-def test_without_allowed_folders_nothing_may_be_touched(driver, place, clip):
+def test_without_allowed_folders_nothing_may_be_touched(place, clip):
     with driver.Driver() as worker:
         request = driver.relight(place / "conv.onnx", clip, driver.outputs_in(place / "never", [1]), (1, 8))
         refused(worker.do(**request), "UsageError", "may touch: none")
 
 
-def test_two_frames_into_one_file_or_onto_a_source_frame_are_refused(worker, driver, place, clip):
+def test_two_frames_into_one_file_or_onto_a_source_frame_are_refused(worker, place, clip):
     same = {1: place / "same.exr", 2: place / "bake" / ".." / "same.exr"}
     refused(
         worker.do(**driver.relight(place / "conv.onnx", clip, same, (1, 8), name="same")), "UsageError", "Two frames"
@@ -433,7 +443,7 @@ def test_two_frames_into_one_file_or_onto_a_source_frame_are_refused(worker, dri
     refused(worker.do(**request), "UsageError", "overwritten by its own result")
 
 
-def test_wrong_settings_name_the_setting_and_an_unknown_device_the_devices(worker, driver, place, clip):
+def test_wrong_settings_name_the_setting_and_an_unknown_device_the_devices(worker, place, clip):
     outputs = driver.outputs_in(place / "never", [1])
     request = driver.relight(place / "conv.onnx", clip, outputs, (1, 8), name="space", settings={"working_space": "no"})
     refused(worker.do(**request), "ColourError", "no")
@@ -441,7 +451,7 @@ def test_wrong_settings_name_the_setting_and_an_unknown_device_the_devices(worke
     refused(worker.do(**request), "UsageError", "toaster")
 
 
-def test_cuda_where_there_is_none_is_an_error_and_never_the_cpu(worker, driver, place, clip):
+def test_cuda_where_there_is_none_is_an_error_and_never_the_cpu(worker, place, clip):
     import onnxruntime
 
     if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
@@ -451,7 +461,7 @@ def test_cuda_where_there_is_none_is_an_error_and_never_the_cpu(worker, driver, 
     refused(worker.do(**request), "DeviceError", "cuda")
 
 
-def test_a_frame_that_cannot_be_read_fails_after_the_frames_before_it(worker, driver, place, clip):
+def test_a_frame_that_cannot_be_read_fails_after_the_frames_before_it(worker, place, clip):
     broken = place / "broken"
     broken.mkdir()
     for frame in (1, 2, 3):
@@ -468,7 +478,7 @@ def test_a_frame_that_cannot_be_read_fails_after_the_frames_before_it(worker, dr
 # Garbage, versions, long lines
 
 
-def test_garbage_is_refused_and_the_next_request_is_served(driver, place, clip):
+def test_garbage_is_refused_and_the_next_request_is_served(place, clip):
     with driver.Driver(place) as worker:
         for line in (b"\n", b"hello?\n", b"\x00\xff\n", b"[1]\n", b'{"type":"dance"}\n', b"{" * 90_000 + b"\n"):
             worker.write(line)
@@ -481,7 +491,7 @@ def test_garbage_is_refused_and_the_next_request_is_served(driver, place, clip):
         assert worker.do(**driver.relight(place / "conv.onnx", clip, outputs, (1, 8)))["type"] == "done"
 
 
-def test_after_half_a_character_it_still_hears(driver, place, slow_look, large_clip):
+def test_after_half_a_character_it_still_hears(place, slow_look, large_clip):
     """JSON can spell what UTF-8 can't hold; an answer that names it couldn't be sent."""
     with driver.Driver(place) as worker:
         outputs = driver.outputs_in(place / "halves_heard", [1, 2, 3, 4])
@@ -496,7 +506,7 @@ def test_after_half_a_character_it_still_hears(driver, place, slow_look, large_c
         assert worker.end(5) == 0
 
 
-def test_when_it_can_hear_no_more_it_ends_with_the_reason_and_not_as_if_it_were_idle(driver):
+def test_when_it_can_hear_no_more_it_ends_with_the_reason_and_not_as_if_it_were_idle():
     script = "from relightgan.core import worker; worker.decode = lambda *words: 1 / 0; raise SystemExit(worker.main())"
     with driver.Driver(command=[sys.executable, "-c", script], hello=False) as worker:
         worker.send(type="ping")
@@ -507,7 +517,7 @@ def test_when_it_can_hear_no_more_it_ends_with_the_reason_and_not_as_if_it_were_
         assert "ZeroDivisionError" in "".join(worker.log)
 
 
-def test_a_line_beyond_a_mebibyte_is_refused_without_being_kept(driver, place):
+def test_a_line_beyond_a_mebibyte_is_refused_without_being_kept(place):
     with driver.Driver(place) as worker:
         worker.write(b'{"type":"ping","x":"')
         for _ in range(64):
@@ -522,7 +532,7 @@ def test_a_line_beyond_a_mebibyte_is_refused_without_being_kept(driver, place):
             assert peak_kb < 300_000
 
 
-def test_another_protocol_gets_our_number_and_nothing_else(driver, place):
+def test_another_protocol_gets_our_number_and_nothing_else(place):
     with driver.Driver(place, hello=False) as worker:
         worker.send(type="hello", protocol=7, news="of a later version")
         assert worker.until("hello")["protocol"] == 1
@@ -531,7 +541,7 @@ def test_another_protocol_gets_our_number_and_nothing_else(driver, place):
         assert worker.until("refused")["id"] == "a"
 
 
-def test_nothing_is_done_before_hello(driver, place):
+def test_nothing_is_done_before_hello(place):
     with driver.Driver(place, hello=False) as worker:
         worker.send(type="look", id="a", path=str(place / "conv.onnx"))
         event = worker.until("refused")
@@ -539,7 +549,7 @@ def test_nothing_is_done_before_hello(driver, place):
         assert "before 'hello'" in event["problem"]
 
 
-def test_what_a_library_prints_does_not_reach_the_pipe(driver, place):
+def test_what_a_library_prints_does_not_reach_the_pipe(place):
     """From Python, from C, and from a process it starts; and what reads stdin takes no request away."""
     script = (
         "import os, subprocess, sys\n"
@@ -565,9 +575,7 @@ def test_what_a_library_prints_does_not_reach_the_pipe(driver, place):
 # Queue, cancel, end
 
 
-def test_several_requests_wait_their_turn_and_a_waiting_one_is_cancelled_at_once(
-    driver, place, slow_look, large_clip, clip
-):
+def test_several_requests_wait_their_turn_and_a_waiting_one_is_cancelled_at_once(place, slow_look, large_clip, clip):
     with driver.Driver(place) as worker:
         worker.send(**driver.relight(slow_look, large_clip, driver.outputs_in(place / "q1", [1]), (1, 4), name="1"))
         for name in ("2", "3", "4"):
@@ -585,7 +593,7 @@ def test_several_requests_wait_their_turn_and_a_waiting_one_is_cancelled_at_once
     assert names(place / "q3") == []
 
 
-def test_an_id_that_is_in_use_is_refused(driver, place, slow_look, large_clip):
+def test_an_id_that_is_in_use_is_refused(place, slow_look, large_clip):
     with driver.Driver(place) as worker:
         request = driver.relight(slow_look, large_clip, driver.outputs_in(place / "twice", [1]), (1, 4))
         worker.send(**request)
@@ -593,9 +601,7 @@ def test_an_id_that_is_in_use_is_refused(driver, place, slow_look, large_clip):
         assert "already" in worker.until("refused", id="r")["problem"]
 
 
-def test_a_running_request_is_cancelled_within_a_second_and_the_next_one_runs(
-    driver, place, slow_look, large_clip, clip
-):
+def test_a_running_request_is_cancelled_within_a_second_and_the_next_one_runs(place, slow_look, large_clip, clip):
     with driver.Driver(place) as worker:
         outputs = driver.outputs_in(place / "cancelled", [1, 2, 3, 4])
         worker.send(**driver.relight(slow_look, large_clip, outputs, (1, 4), name="long"))
@@ -613,7 +619,10 @@ def test_a_running_request_is_cancelled_within_a_second_and_the_next_one_runs(
         assert worker.do(**driver.relight(place / "conv.onnx", clip, outputs, (1, 8), name="n"))["type"] == "done"
 
 
-def test_heartbeats_come_each_second_also_during_a_long_frame(driver, place, slow_look, tiny_plates):
+def test_heartbeats_come_each_second_also_during_a_long_frame(
+    place,
+    slow_look,
+):
     with driver.Driver(place) as worker:
         height, seconds = 360, 0.0
         while seconds < 2.5:  # as large as this machine needs
@@ -632,7 +641,7 @@ def test_heartbeats_come_each_second_also_during_a_long_frame(driver, place, slo
 
 
 @pytest.mark.parametrize("busy", [False, True])
-def test_the_worker_ends_within_two_seconds_of_its_stdin(driver, place, slow_look, large_clip, busy):
+def test_the_worker_ends_within_two_seconds_of_its_stdin(place, slow_look, large_clip, busy):
     with driver.Driver(place) as worker:
         folder = place / f"eof{busy}"
         if busy:
@@ -646,14 +655,14 @@ def test_the_worker_ends_within_two_seconds_of_its_stdin(driver, place, slow_loo
         assert [name for name in names(folder) if not name.startswith("key")] == []
 
 
-def test_shutdown_ends_it(driver, place):
+def test_shutdown_ends_it(place):
     with driver.Driver(place) as worker:
         worker.send(type="shutdown")
         assert worker.process.wait(5) == 0
 
 
 @posix
-def test_sigterm_ends_it_cleanly_and_ctrl_c_is_left_to_nuke(driver, place, clip):
+def test_sigterm_ends_it_cleanly_and_ctrl_c_is_left_to_nuke(place, clip):
     with driver.Driver(place) as worker:
         worker.process.send_signal(signal.SIGINT)
         outputs = driver.outputs_in(place / "interrupted", [1])
@@ -662,7 +671,7 @@ def test_sigterm_ends_it_cleanly_and_ctrl_c_is_left_to_nuke(driver, place, clip)
         assert worker.process.wait(5) == 0
 
 
-def test_without_work_it_ends_by_itself_and_work_puts_that_off(driver, place, clip):
+def test_without_work_it_ends_by_itself_and_work_puts_that_off(place, clip):
     with driver.Driver(place, options=["--idle-s", "1.5"]) as worker:
         time.sleep(0.9)
         outputs = driver.outputs_in(place / "idle", [1])
@@ -673,7 +682,7 @@ def test_without_work_it_ends_by_itself_and_work_puts_that_off(driver, place, cl
 
 
 @posix
-def test_it_dies_with_its_parent_even_when_somebody_else_holds_the_pipe(driver, place, tmp_path):
+def test_it_dies_with_its_parent_even_when_somebody_else_holds_the_pipe(place, tmp_path):
     """The parent is killed, so that it can't tidy up; its other child keeps the pipe's end open."""
     script = (
         "import os, subprocess, sys, time\n"
@@ -698,7 +707,7 @@ def test_it_dies_with_its_parent_even_when_somebody_else_holds_the_pipe(driver, 
 
 
 @posix
-def test_it_dies_with_its_parent_even_when_nobody_takes_its_events(driver, place, tmp_path):
+def test_it_dies_with_its_parent_even_when_nobody_takes_its_events(place, tmp_path):
     """Its pipe is full, and somebody else holds both ends when the parent is killed."""
     script = (
         "import os, subprocess, sys, time\n"
@@ -744,9 +753,7 @@ def gone_within(pid: int, seconds: float) -> bool:
 
 
 @posix
-def test_killed_in_the_middle_of_a_frame_it_leaves_no_file_that_could_be_taken_for_one(
-    driver, place, slow_look, large_clip, tiny_plates
-):
+def test_killed_in_the_middle_of_a_frame_it_leaves_no_file_that_could_be_taken_for_one(place, slow_look, large_clip):
     with driver.Driver(place) as worker:
         outputs = driver.outputs_in(place / "killed", [1, 2, 3, 4])
         worker.send(**driver.relight(slow_look, large_clip, outputs, (1, 4)))
@@ -764,7 +771,10 @@ def test_killed_in_the_middle_of_a_frame_it_leaves_no_file_that_could_be_taken_f
 # Disks and stores
 
 
-def test_a_full_disk_fails_with_the_reason_and_keeps_what_was_finished(driver, place, clip, tiny_plates):
+def test_a_full_disk_fails_with_the_reason_and_keeps_what_was_finished(
+    place,
+    clip,
+):
     full = place / "full"
     full.mkdir()
     # In a namespace of its own the mount needs no rights and is gone with the process.
@@ -788,7 +798,10 @@ def test_a_full_disk_fails_with_the_reason_and_keeps_what_was_finished(driver, p
         assert worker.do(**request)["type"] == "done"
 
 
-def test_two_workers_write_one_store_at_once_and_every_frame_is_whole(driver, place, clip, tiny_plates):
+def test_two_workers_write_one_store_at_once_and_every_frame_is_whole(
+    place,
+    clip,
+):
     look, store = place / "darken_grid.onnx", place / "store"
     settings = {"temporal_blend": 0.5, "temporal_window": 1}
     with driver.Driver(place) as one, driver.Driver(place) as other:
@@ -810,7 +823,7 @@ def test_two_workers_write_one_store_at_once_and_every_frame_is_whole(driver, pl
 # The command line
 
 
-def test_help_says_what_it_is_and_how_to_try_it(driver):
+def test_help_says_what_it_is_and_how_to_try_it():
     done = subprocess.run(
         [sys.executable, "-m", "relightgan.core.worker", "--help"],
         env={**os.environ, "PYTHONPATH": str(driver.ROOT)},
@@ -824,7 +837,7 @@ def test_help_says_what_it_is_and_how_to_try_it(driver):
     assert done.stderr == ""
 
 
-def test_the_example_of_the_help_runs(driver, tmp_path):
+def test_the_example_of_the_help_runs(tmp_path):
     example = next(line for line in parser().format_help().splitlines() if "echo" in line)
     command = example.strip().replace("python", sys.executable).replace("/shots/cache", str(tmp_path))
     done = subprocess.run(
@@ -838,7 +851,7 @@ def test_the_example_of_the_help_runs(driver, tmp_path):
     assert json.loads(done.stdout.splitlines()[0])["type"] == "hello"
 
 
-def test_what_it_says_to_people_goes_to_the_log_file(driver, place, tmp_path):
+def test_what_it_says_to_people_goes_to_the_log_file(place, tmp_path):
     log = tmp_path / "logs" / "worker.log"
     with driver.Driver(place, options=["--log", str(log)]) as worker:
         worker.do(type="look", id="a", path=str(place / "conv.onnx"))
@@ -849,7 +862,7 @@ def test_what_it_says_to_people_goes_to_the_log_file(driver, place, tmp_path):
 
 
 @pytest.mark.parametrize("packages", ["onnxruntime", "numpy rich onnx fileseq"])
-def test_without_what_relighting_needs_every_request_says_so(driver, place, clip, tmp_path, packages):
+def test_without_what_relighting_needs_every_request_says_so(place, clip, tmp_path, packages):
     """An interpreter without our packages, such as one of a studio; here they are hidden."""
     for package in packages.split():
         (tmp_path / f"{package}.py").write_text(f"raise ImportError('No module named {package}')")
@@ -862,7 +875,7 @@ def test_without_what_relighting_needs_every_request_says_so(driver, place, clip
 
 
 @pytest.mark.parametrize("version", ["3.9", "3.10"])
-def test_an_older_python_is_told_in_one_sentence(driver, version):
+def test_an_older_python_is_told_in_one_sentence(version):
     places = [*map(str, sorted(Path.home().glob(f".pyenv/versions/{version}.*/bin/python")))]
     python = next(iter(places), None) or shutil.which(f"python{version}")
     if python is None:
@@ -883,7 +896,7 @@ def test_an_older_python_is_told_in_one_sentence(driver, version):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits the memory of a running process")
 def test_out_of_memory_leads_to_smaller_tiles_then_to_an_honest_error_and_the_worker_lives_on(
-    driver, place, tiny_looks, tiny_plates
+    place,
 ):
     import resource
 
@@ -937,7 +950,7 @@ def test_out_of_memory_leads_to_smaller_tiles_then_to_an_honest_error_and_the_wo
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a file that is always full")
-def test_a_log_on_a_full_disk_stops_no_work(driver, place, clip):
+def test_a_log_on_a_full_disk_stops_no_work(place, clip):
     with Path("/dev/full").open("wb") as full, driver.Driver(place, stderr=full) as worker:
         outputs = driver.outputs_in(place / "full_log", [1, 2])
         assert worker.do(**driver.relight(place / "conv.onnx", clip, outputs, (1, 8)))["type"] == "done"

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import OpenImageIO
 import pytest
+import tiny_plates
 
 ROOT = Path(__file__).resolve().parents[2]
 NUKE = ROOT / "tests" / "nuke_sim" / "bin" / "nuke"
@@ -86,7 +87,7 @@ Write {{
 
 
 @pytest.fixture
-def shot(tmp_path, tiny_plates, darken_grid_look, conv_look):
+def shot(tmp_path, darken_grid_look, conv_look):
     """The plates and looks; `shot(way)` writes the script into a folder of its own, so that its cache is empty."""
     plates = [
         tiny_plates.write_clip(tmp_path / name, FRAMES, size=(48, 64), flicker=flicker)

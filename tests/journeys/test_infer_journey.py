@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import OpenImageIO
 import pytest
+import tiny_plates
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = [sys.executable, "-m", "relightgan.core.cli", "infer"]
@@ -26,9 +27,7 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
 
 
-def test_a_shot_relit_in_chunks_by_several_processes_is_the_shot_relit_in_one_go(
-    tmp_path, tiny_plates, darken_grid_look
-):
+def test_a_shot_relit_in_chunks_by_several_processes_is_the_shot_relit_in_one_go(tmp_path, darken_grid_look):
     height, width, origin = 90, 140, (-6, 4)
     window = {"data_origin": origin, "display": (0, 0, 128, 96), "framesPerSecond": 24.0, "nuke/node_hash": "1a2b"}
     big = tiny_plates.texture(height + 20, width + 20)
@@ -82,7 +81,7 @@ def test_a_shot_relit_in_chunks_by_several_processes_is_the_shot_relit_in_one_go
     assert spec.get_string_attribute("nuke/node_hash") == "1a2b"
 
 
-def test_ctrl_c_leaves_whole_frames_and_no_others(tmp_path, tiny_plates, conv_look):
+def test_ctrl_c_leaves_whole_frames_and_no_others(tmp_path, conv_look):
     first = tiny_plates.write_exr(
         tmp_path / "in" / "p.0001.exr", tiny_plates.rgb_channels(tiny_plates.texture(300, 400))
     )
@@ -120,7 +119,7 @@ def test_ctrl_c_leaves_whole_frames_and_no_others(tmp_path, tiny_plates, conv_lo
     assert len(names(target)) == len(done) + 2
 
 
-def test_a_movie_that_the_farm_stops_is_not_there(tmp_path, tiny_plates, conv_look):
+def test_a_movie_that_the_farm_stops_is_not_there(tmp_path, conv_look):
     first = tiny_plates.write_exr(
         tmp_path / "in" / "p.0001.exr", tiny_plates.rgb_channels(tiny_plates.texture(300, 400))
     )
@@ -147,7 +146,7 @@ def test_a_movie_that_the_farm_stops_is_not_there(tmp_path, tiny_plates, conv_lo
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the peak memory as Linux gives it")
-def test_a_uhd_frame_takes_less_than_three_gigabytes(tmp_path, tiny_plates, darken_grid_look):
+def test_a_uhd_frame_takes_less_than_three_gigabytes(tmp_path, darken_grid_look):
     rgb = np.tile(tiny_plates.texture(540, 960), (4, 4, 1))
     others = {"A": np.full(rgb.shape[:2], 0.5, np.float32)}
     first = tiny_plates.write_exr(tmp_path / "p.0001.exr", tiny_plates.rgb_channels(rgb, **others))

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import OpenImageIO
 import pytest
+import tiny_plates
 
 from relightgan.core import infer
 
@@ -57,7 +58,7 @@ Write {{
 
 
 @pytest.fixture
-def killed_bakes(tmp_path, tiny_plates, conv_look, nuke_session, monkeypatch):
+def killed_bakes(tmp_path, conv_look, nuke_session, monkeypatch):
     """A script, its true frames, and what kills bakes of it."""
     variables = {
         "RELIGHTGAN_PYTHON": sys.executable,

@@ -1,29 +1,21 @@
 """What the tests of the Nuke side share."""
 
-import importlib.util
 import json
 import time
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import small_comps
+import tiny_plates
 
 FRAMES = range(1001, 1007)
 KEY, TAKE = "0123456789abcdef", "fedcba9876543210"  # what `base` makes unless told otherwise
 DAY_S = 24 * 3600
 
 
-@pytest.fixture(scope="session")
-def small_comps():
-    """The builders of small_comps.py."""
-    spec = importlib.util.spec_from_file_location("small_comps", Path(__file__).parent / "small_comps.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture
-def worker_env(small_comps, tmp_path, monkeypatch):
+def worker_env(tmp_path, monkeypatch):
     """The environment in which Nuke finds our interpreter; ends the worker that a test started."""
     for name, value in small_comps.environment(tmp_path).items():
         monkeypatch.setenv(name, value)
@@ -34,7 +26,7 @@ def worker_env(small_comps, tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def read_and_relight(worker_env, small_comps, tiny_plates, darken_grid_look, tmp_path):
+def read_and_relight(worker_env, darken_grid_look, tmp_path):
     """Makes Read → RelightGAN in a Nuke, on six frames that move and flicker."""
 
     def build(nuke):

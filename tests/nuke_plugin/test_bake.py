@@ -15,6 +15,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import small_comps
+import tiny_looks
+import tiny_plates
 
 from relightgan.core.errors import Cancelled, PlateError, RelightError, SequenceError, WorkerError
 
@@ -62,7 +65,7 @@ def left_overs(comp):
 
 @pytest.mark.parametrize("kind", ["half", "float"])
 @pytest.mark.parametrize(("knobs", "words"), [({}, ()), (BLENDED, BLENDED_WORDS)], ids=["alone", "blended"])
-def test_pixels_are_those_of_infer_to_the_bit(comp, small_comps, tiny_plates, kind, knobs, words):
+def test_pixels_are_those_of_infer_to_the_bit(comp, kind, knobs, words):
     from relightgan.nuke_plugin.bake import bake
 
     for frame in comp.frames:  # the result of infer is of the plates' kind
@@ -79,7 +82,7 @@ def test_pixels_are_those_of_infer_to_the_bit(comp, small_comps, tiny_plates, ki
         assert small_comps.same_bits(small_comps.relit(comp.nuke, comp.node, frame), expected[frame]), frame
 
 
-def test_an_image_look_gives_the_pixels_of_infer_too(comp, small_comps, conv_look):
+def test_an_image_look_gives_the_pixels_of_infer_too(comp, conv_look):
     from relightgan.nuke_plugin.bake import bake
 
     comp.node["look"].setValue(str(conv_look))
@@ -89,7 +92,9 @@ def test_an_image_look_gives_the_pixels_of_infer_too(comp, small_comps, conv_loo
         assert small_comps.same_bits(small_comps.relit(comp.nuke, comp.node, frame), expected[frame])
 
 
-def test_working_space_and_unpremultiplied_reach_the_worker(comp, small_comps, tiny_plates):
+def test_working_space_and_unpremultiplied_reach_the_worker(
+    comp,
+):
     from relightgan.nuke_plugin.bake import bake
 
     path = Path(comp.plates % 1001)
@@ -106,7 +111,9 @@ def test_working_space_and_unpremultiplied_reach_the_worker(comp, small_comps, t
 # Which sources are written
 
 
-def test_neighbours_of_the_window_are_written_too_and_the_clips_ends_respected(comp, small_comps):
+def test_neighbours_of_the_window_are_written_too_and_the_clips_ends_respected(
+    comp,
+):
     from relightgan.nuke_plugin.bake import bake
 
     for name, value in BLENDED.items():
@@ -124,7 +131,7 @@ def test_neighbours_of_the_window_are_written_too_and_the_clips_ends_respected(c
 
 
 def test_long_ranges_are_baked_in_chunks_whose_sources_are_written_once_and_soon_removed(
-    comp, tiny_plates, small_comps
+    comp,
 ):
     from relightgan.nuke_plugin.bake import bake
     from relightgan.nuke_plugin.bake_frames import CHUNK
@@ -169,7 +176,7 @@ def test_ranges_with_gaps_bake_those_frames_only(comp):
 
 
 @pytest.mark.parametrize("frames", [[-3, -2, -1, 0, 1], [1000000, 1000001, 1000002]], ids=["negative", "large"])
-def test_negative_and_very_large_frame_numbers(comp, small_comps, tiny_plates, frames):
+def test_negative_and_very_large_frame_numbers(comp, frames):
     from relightgan.nuke_plugin.bake import bake
 
     plates = tiny_plates.write_clip(comp.folder / "odd", frames, size=small_comps.SIZE)
@@ -187,7 +194,9 @@ def test_negative_and_very_large_frame_numbers(comp, small_comps, tiny_plates, f
         assert small_comps.same_bits(small_comps.relit(comp.nuke, comp.node, frame), expected[frame])
 
 
-def test_a_time_warped_source_is_relit_as_it_arrives(comp, small_comps):
+def test_a_time_warped_source_is_relit_as_it_arrives(
+    comp,
+):
     from relightgan.nuke_plugin.bake import bake
 
     offset = small_comps.node(comp.nuke, "TimeOffset", [comp.read], time_offset=2)
@@ -213,7 +222,7 @@ def test_a_frame_that_the_node_has_no_place_for_is_refused(comp):
     [((-4, -3), (0, 0, 24, 18)), ((5, 6), (0, 0, 64, 48)), ((-8, 4), (-8, 4, 32, 24))],
     ids=["overscan", "small data window", "display window off the origin"],
 )
-def test_data_windows_keep_their_place_and_pixels(comp, small_comps, tiny_plates, origin, display):
+def test_data_windows_keep_their_place_and_pixels(comp, origin, display):
     from relightgan.nuke_plugin.bake import bake
 
     path = Path(comp.plates % 1001)
@@ -226,7 +235,9 @@ def test_data_windows_keep_their_place_and_pixels(comp, small_comps, tiny_plates
         assert small_comps.windows(shown) == small_comps.windows(comp.folder / "expected.1001.exr")
 
 
-def test_pixel_aspect_stays_with_the_source(comp, small_comps, tiny_plates):
+def test_pixel_aspect_stays_with_the_source(
+    comp,
+):
     from relightgan.nuke_plugin.bake import bake
 
     path = Path(comp.plates % 1001)
@@ -237,7 +248,9 @@ def test_pixel_aspect_stays_with_the_source(comp, small_comps, tiny_plates):
     assert comp.node.width() == 32
 
 
-def test_other_channels_pass_untouched_and_no_alpha_is_made(comp, small_comps, tiny_plates):
+def test_other_channels_pass_untouched_and_no_alpha_is_made(
+    comp,
+):
     from relightgan.nuke_plugin.bake import bake
 
     path = Path(comp.plates % 1001)
@@ -255,7 +268,9 @@ def test_other_channels_pass_untouched_and_no_alpha_is_made(comp, small_comps, t
     )
 
 
-def test_alpha_passes_untouched(comp, small_comps, tiny_plates):
+def test_alpha_passes_untouched(
+    comp,
+):
     from relightgan.nuke_plugin.bake import bake
 
     path = Path(comp.plates % 1001)
@@ -267,7 +282,9 @@ def test_alpha_passes_untouched(comp, small_comps, tiny_plates):
     assert np.array_equal(tiny_plates.read_exr(comp.folder / "out.1001.exr")["A"], alpha)
 
 
-def test_values_beyond_half_survive_on_their_way_to_the_worker(comp, small_comps, tiny_plates):
+def test_values_beyond_half_survive_on_their_way_to_the_worker(
+    comp,
+):
     from relightgan.nuke_plugin.bake import bake
 
     path = Path(comp.plates % 1001)
@@ -281,7 +298,9 @@ def test_values_beyond_half_survive_on_their_way_to_the_worker(comp, small_comps
     assert small_comps.same_bits(relit, expected[1001])
 
 
-def test_proxy_mode_bakes_at_full_size(comp, small_comps):
+def test_proxy_mode_bakes_at_full_size(
+    comp,
+):
     from relightgan.nuke_plugin.bake import bake
 
     comp.nuke.root()["proxy_scale"].setValue(0.5)
@@ -292,7 +311,9 @@ def test_proxy_mode_bakes_at_full_size(comp, small_comps):
     assert small_comps.same_bits(small_comps.relit(comp.nuke, comp.node, 1001), expected[1001])
 
 
-def test_each_view_is_relit_from_its_own_source(comp, small_comps, tiny_plates):
+def test_each_view_is_relit_from_its_own_source(
+    comp,
+):
     from relightgan.nuke_plugin.bake import bake
 
     comp.nuke.root().addView("left")
@@ -319,7 +340,7 @@ def test_one_view_alone_can_be_baked_and_an_unknown_one_is_refused(comp):
         bake(comp.node, [1001], ["right"])
 
 
-def test_blanks_and_letters_of_all_kinds_in_paths(comp, small_comps, tiny_plates, tiny_looks, monkeypatch):
+def test_blanks_and_letters_of_all_kinds_in_paths(comp, monkeypatch):
     from relightgan.nuke_plugin.bake import bake
 
     place = comp.folder / "Ätna (take 2) – 夜"
@@ -338,7 +359,9 @@ def test_blanks_and_letters_of_all_kinds_in_paths(comp, small_comps, tiny_plates
 # Several nodes
 
 
-def test_one_relightgan_feeding_another_is_baked_first(comp, small_comps):
+def test_one_relightgan_feeding_another_is_baked_first(
+    comp,
+):
     from relightgan.nuke_plugin.bake import bake
 
     second = small_comps.relighter(comp.nuke, comp.node, comp.look, exposure=1.0, **BLENDED)
@@ -351,7 +374,9 @@ def test_one_relightgan_feeding_another_is_baked_first(comp, small_comps):
     assert small_comps.same_bits(small_comps.relit(comp.nuke, second, 1003), twice[1003])
 
 
-def test_a_node_that_is_switched_off_is_passed_over(comp, small_comps):
+def test_a_node_that_is_switched_off_is_passed_over(
+    comp,
+):
     from relightgan.nuke_plugin.bake import bake
 
     second = small_comps.relighter(comp.nuke, comp.node, comp.look)
@@ -362,7 +387,9 @@ def test_a_node_that_is_switched_off_is_passed_over(comp, small_comps):
     assert small_comps.same_bits(small_comps.relit(comp.nuke, second, 1001), expected[1001])
 
 
-def test_a_time_offset_between_two_nodes_asks_the_upper_one_for_the_shifted_frames(comp, small_comps):
+def test_a_time_offset_between_two_nodes_asks_the_upper_one_for_the_shifted_frames(
+    comp,
+):
     from relightgan.nuke_plugin.bake import bake
 
     offset = small_comps.node(comp.nuke, "TimeOffset", [comp.node], time_offset=2)
@@ -375,7 +402,9 @@ def test_a_time_offset_between_two_nodes_asks_the_upper_one_for_the_shifted_fram
     assert small_comps.same_bits(small_comps.relit(comp.nuke, second, 1005), twice[1003])
 
 
-def test_a_node_inside_a_group_and_a_node_made_a_group_are_baked(comp, small_comps):
+def test_a_node_inside_a_group_and_a_node_made_a_group_are_baked(
+    comp,
+):
     from relightgan.nuke_plugin.bake import bake
 
     group = small_comps.node(comp.nuke, "Group", [])
@@ -398,7 +427,9 @@ def test_a_node_inside_a_group_and_a_node_made_a_group_are_baked(comp, small_com
 # What is there isn't made again
 
 
-def test_frames_in_the_store_are_not_relit_again_and_no_worker_is_started(comp, small_comps):
+def test_frames_in_the_store_are_not_relit_again_and_no_worker_is_started(
+    comp,
+):
     from relightgan.nuke_plugin import client
     from relightgan.nuke_plugin.bake import bake
 
@@ -414,7 +445,9 @@ def test_frames_in_the_store_are_not_relit_again_and_no_worker_is_started(comp, 
     assert "3 frames in the cache already" in report.nodes[1].line()
 
 
-def test_a_file_replaced_in_place_is_relit_anew_though_nuke_knows_it_by_its_path(comp, small_comps, tiny_plates):
+def test_a_file_replaced_in_place_is_relit_anew_though_nuke_knows_it_by_its_path(
+    comp,
+):
     from relightgan.nuke_plugin.bake import bake
 
     bake(comp.node, [1001])
@@ -429,7 +462,7 @@ def test_a_file_replaced_in_place_is_relit_anew_though_nuke_knows_it_by_its_path
 
 
 @pytest.mark.parametrize("by", ["itself", "a twin"])
-def test_a_frame_that_was_looked_at_too_early_shows_once_it_is_relit(comp, small_comps, by):
+def test_a_frame_that_was_looked_at_too_early_shows_once_it_is_relit(comp, by):
     from relightgan.nuke_plugin import guard
     from relightgan.nuke_plugin.bake import bake
     from relightgan.nuke_plugin.state import relink
@@ -449,9 +482,7 @@ def test_a_frame_that_was_looked_at_too_early_shows_once_it_is_relit(comp, small
     assert small_comps.same_bits(small_comps.rgb(comp.folder / "out.1001.exr"), relit)
 
 
-def test_defaults_that_a_studio_sets_for_all_nodes_of_a_class_change_no_pixel(
-    read_and_relight, nuke_session, small_comps, tiny_plates
-):
+def test_defaults_that_a_studio_sets_for_all_nodes_of_a_class_change_no_pixel(read_and_relight, nuke_session):
     nuke = nuke_session()
     from relightgan.nuke_plugin.bake import bake
 
@@ -481,7 +512,9 @@ def test_defaults_that_a_studio_sets_for_all_nodes_of_a_class_change_no_pixel(
     assert small_comps.same_bits(small_comps.relit(nuke, comp.node, 1002), expected[1002])
 
 
-def test_a_frame_that_was_cleared_and_looked_at_shows_once_it_is_relit_again(comp, small_comps):
+def test_a_frame_that_was_cleared_and_looked_at_shows_once_it_is_relit_again(
+    comp,
+):
     from relightgan.nuke_plugin import guard, hooks
     from relightgan.nuke_plugin.bake import bake
 
@@ -593,7 +626,9 @@ def test_cancel_keeps_the_finished_frames_and_restores_everything(gui_comp, monk
     assert report.relit == len(gui_comp.frames) - len(status.ready)
 
 
-def test_cancel_acts_within_a_second_also_while_the_worker_is_busy(comp, tiny_looks, small_comps, tiny_plates):
+def test_cancel_acts_within_a_second_also_while_the_worker_is_busy(
+    comp,
+):
     from relightgan.nuke_plugin import bake as module
     from relightgan.nuke_plugin.messages import Shown, Stop
 
@@ -627,7 +662,9 @@ def test_cancel_acts_within_a_second_also_while_the_worker_is_busy(comp, tiny_lo
 # What goes wrong
 
 
-def test_a_missing_source_frame_is_named_and_the_others_are_kept(comp, tiny_plates, small_comps):
+def test_a_missing_source_frame_is_named_and_the_others_are_kept(
+    comp,
+):
     from relightgan.nuke_plugin.bake import bake
     from relightgan.nuke_plugin.state import status_of
 
@@ -654,7 +691,9 @@ def test_frames_whose_neighbour_is_missing_say_so(comp):
     assert "3 frames relit" in str(caught.value)
 
 
-def test_a_source_that_changes_during_the_bake_is_told_and_leaves_no_frame(comp, tiny_plates, small_comps):
+def test_a_source_that_changes_during_the_bake_is_told_and_leaves_no_frame(
+    comp,
+):
     from relightgan.nuke_plugin.bake import bake
     from relightgan.nuke_plugin.state import status_of
 
@@ -706,7 +745,9 @@ def test_a_worker_that_hangs_is_stopped_and_said_to_hang(comp, monkeypatch):
     worker.stop()
 
 
-def test_a_killed_worker_is_started_again_and_the_bake_ends_well(comp, small_comps):
+def test_a_killed_worker_is_started_again_and_the_bake_ends_well(
+    comp,
+):
     from relightgan.nuke_plugin import client
     from relightgan.nuke_plugin.bake import bake
 
@@ -749,7 +790,9 @@ def test_a_look_that_is_not_there_is_named_with_the_node(comp):
         bake(comp.node, [1001])
 
 
-def test_a_bake_within_a_render_is_refused(comp, small_comps):
+def test_a_bake_within_a_render_is_refused(
+    comp,
+):
     from relightgan.nuke_plugin.bake import bake
 
     out = small_comps.writer(comp.nuke, comp.read, comp.folder / "out.%04d.exr")

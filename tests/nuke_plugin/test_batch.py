@@ -16,6 +16,8 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import small_comps
+import tiny_plates
 
 ROOT = Path(__file__).parents[2]
 NUKE = ROOT / "tests" / "nuke_sim" / "bin" / "nuke"
@@ -62,7 +64,7 @@ WRITE = """Write {
 
 
 @pytest.fixture
-def shot(small_comps, tiny_plates, darken_grid_look, tmp_path):
+def shot(darken_grid_look, tmp_path):
     """A saved script Read → RelightGAN → Write, and how to run Nuke on it."""
     folder = tmp_path / "a shot"
     plates = tiny_plates.write_clip(folder / "plates", FRAMES, size=small_comps.SIZE, flicker=0.3)
@@ -108,7 +110,7 @@ def errors_in(done):
     return [line for line in (done.stdout + done.stderr).splitlines() if line.startswith("ERROR:")]
 
 
-def expected_half(shot, small_comps, frames):
+def expected_half(shot, frames):
     """What infer makes of the plates; they are half, as the node's results are."""
     return small_comps.inferred(shot.look, shot.plates, shot.folder / "expected.%04d.exr", frames)
 
@@ -116,11 +118,13 @@ def expected_half(shot, small_comps, frames):
 # Done
 
 
-def test_one_command_bakes_and_renders(shot, small_comps):
+def test_one_command_bakes_and_renders(
+    shot,
+):
     done = shot.batch("--write=Write1", "--frames=1001-1003")
     assert done.returncode == 0, done.stderr
     assert outputs(shot) == [1001, 1002, 1003]
-    expected = expected_half(shot, small_comps, [1001, 1002, 1003])
+    expected = expected_half(shot, [1001, 1002, 1003])
     for frame in expected:
         assert small_comps.same_bits(small_comps.rgb(str(shot.out) % frame), expected[frame])
     assert not FARM_FAILS_ON.search(done.stdout + done.stderr)
@@ -165,7 +169,9 @@ def test_writes_are_rendered_by_their_render_order(shot):
     assert done.stderr.index("Write2: 1 of 1") < done.stderr.index("Write1: 1 of 1")
 
 
-def test_nodes_in_groups_and_nodes_that_feed_nodes_are_baked(shot, small_comps):
+def test_nodes_in_groups_and_nodes_that_feed_nodes_are_baked(
+    shot,
+):
     inner = RELIGHT.replace("RelightGAN {", "RelightGAN {\n exposure 1\n temporal_blend 0.7\n temporal_window 1")
     inlet = " Input {\n  inputs 0\n  name Input1\n }\n"
     outlet = " Output {\n  name Output1\n }\n"
@@ -182,16 +188,20 @@ def test_nodes_in_groups_and_nodes_that_feed_nodes_are_baked(shot, small_comps):
     assert small_comps.same_bits(small_comps.rgb(str(shot.out) % 1003), twice[1003])
 
 
-def test_a_time_offset_above_the_write_bakes_the_shifted_frames(shot, small_comps):
+def test_a_time_offset_above_the_write_bakes_the_shifted_frames(
+    shot,
+):
     offset = "TimeOffset {\n time_offset 2\n name TimeOffset1\n}\n"
     shot.save(HEADER, READ, RELIGHT, offset, WRITE)
     done = shot.batch("--frames=1004-1005")
     assert done.returncode == 0, done.stderr
-    expected = expected_half(shot, small_comps, [1002, 1003])
+    expected = expected_half(shot, [1002, 1003])
     assert small_comps.same_bits(small_comps.rgb(str(shot.out) % 1004), expected[1002])
 
 
-def test_views_can_be_chosen(shot, small_comps, tiny_plates):
+def test_views_can_be_chosen(
+    shot,
+):
     for seed, view in enumerate(("left", "right")):
         tiny_plates.write_clip(shot.folder / view, FRAMES, size=small_comps.SIZE, seed=seed)
     shot.values["plates"] = f"{shot.folder.as_posix()}/%V/plates.%04d.exr"
@@ -208,7 +218,9 @@ def test_views_can_be_chosen(shot, small_comps, tiny_plates):
         assert small_comps.same_bits(small_comps.rgb(shot.folder / "out" / f"{view}.1001.exr"), expected[1001])
 
 
-def test_proxy_is_for_the_render_only(shot, small_comps):
+def test_proxy_is_for_the_render_only(
+    shot,
+):
     done = shot.batch("--frames=1001-1001", "--proxy")
     assert done.returncode == 0, done.stderr
     assert small_comps.rgb(str(shot.out) % 1001).shape == (12, 16, 3)
@@ -216,7 +228,9 @@ def test_proxy_is_for_the_render_only(shot, small_comps):
     assert small_comps.rgb(stored).shape == (24, 32, 3)
 
 
-def test_a_script_saved_in_proxy_mode_is_rendered_at_full_size_without_proxy(shot, small_comps):
+def test_a_script_saved_in_proxy_mode_is_rendered_at_full_size_without_proxy(
+    shot,
+):
     shot.script.write_text(shot.script.read_text().replace(" proxy_scale 0.5", " proxy true\n proxy_scale 0.5"))
     assert shot.batch("--frames=1001-1001").returncode == 0
     assert small_comps.rgb(str(shot.out) % 1001).shape == (24, 32, 3)
@@ -230,7 +244,9 @@ def test_chunks_cut_the_frames_and_an_empty_chunk_is_done_at_once(shot):
     assert "nothing to do" in empty.stderr
 
 
-def test_negative_frames_and_gaps_are_rendered(shot, small_comps, tiny_plates):
+def test_negative_frames_and_gaps_are_rendered(
+    shot,
+):
     frames = list(range(-4, 2))
     shot.values["plates"] = tiny_plates.write_clip(shot.folder / "early", frames, size=small_comps.SIZE)
     shot.save()
@@ -262,7 +278,9 @@ def test_empty_options_count_as_not_given(shot):
 # Bake here, render there
 
 
-def test_a_plain_render_says_what_to_run_and_after_that_works(shot, small_comps):
+def test_a_plain_render_says_what_to_run_and_after_that_works(
+    shot,
+):
     path = {"NUKE_PATH": str(ROOT)}
     refused = shot.nuke("-F", "1002", "-x", shot.script, **path)
     assert refused.returncode == 1
@@ -277,7 +295,7 @@ def test_a_plain_render_says_what_to_run_and_after_that_works(shot, small_comps)
     rendered = shot.nuke("-x", shot.script, **path)
     assert rendered.returncode == 0, rendered.stderr
     assert outputs(shot) == FRAMES
-    expected = expected_half(shot, small_comps, FRAMES)
+    expected = expected_half(shot, FRAMES)
     for frame in FRAMES:
         assert small_comps.same_bits(small_comps.rgb(str(shot.out) % frame), expected[frame])
 
@@ -307,7 +325,9 @@ def test_frames_baked_by_a_farm_are_found_by_a_plain_render_of_the_same_script(s
     assert outputs(shot) == FRAMES
 
 
-def test_frames_rendered_one_by_one_in_any_order_are_those_of_the_batch(shot, small_comps):
+def test_frames_rendered_one_by_one_in_any_order_are_those_of_the_batch(
+    shot,
+):
     shot.save(knobs=" temporal_blend 0.7\n temporal_window 2\n")
     assert shot.batch().returncode == 0
     before = {frame: small_comps.rgb(str(shot.out) % frame) for frame in FRAMES}
@@ -421,7 +441,9 @@ def test_help_shows_examples(shot):
 # Cancelled
 
 
-def slow(shot, tiny_plates):
+def slow(
+    shot,
+):
     """Plates that take a while."""
     shot.values["plates"] = tiny_plates.write_clip(shot.folder / "big", FRAMES, size=(540, 960))
     shot.save(knobs=" temporal_blend 0.7\n temporal_window 2\n")
@@ -446,8 +468,10 @@ def cancelled(shot, sent, ready):
 
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
-def test_a_cancelled_bake_is_exit_code_130_and_keeps_what_is_finished(shot, tiny_plates, sent):
-    slow(shot, tiny_plates)
+def test_a_cancelled_bake_is_exit_code_130_and_keeps_what_is_finished(shot, sent):
+    slow(
+        shot,
+    )
     cache = shot.folder.parent / "cache"
     code, seconds, said = cancelled(shot, sent, lambda: len(list(cache.glob("*/frames/*.exr"))) >= 2)
     assert code == 130, said
@@ -462,8 +486,12 @@ def test_a_cancelled_bake_is_exit_code_130_and_keeps_what_is_finished(shot, tiny
     assert f"{kept} frames in the cache already" in done.stderr
 
 
-def test_a_cancelled_render_is_exit_code_130(shot, tiny_plates):
-    slow(shot, tiny_plates)
+def test_a_cancelled_render_is_exit_code_130(
+    shot,
+):
+    slow(
+        shot,
+    )
     assert shot.batch("--bake-only").returncode == 0
     code, _, said = cancelled(shot, signal.SIGTERM, lambda: (shot.out.parent / "relit.1001.exr").exists())
     assert code == 130, said
@@ -472,7 +500,9 @@ def test_a_cancelled_render_is_exit_code_130(shot, tiny_plates):
     assert len(outputs(shot)) < 6
 
 
-def test_values_above_one_reach_the_output(shot, small_comps, tiny_plates):
+def test_values_above_one_reach_the_output(
+    shot,
+):
     path = Path(shot.plates % 1001)
     bright = {name: pixels * np.float32(8) for name, pixels in tiny_plates.read_exr(path).items()}
     tiny_plates.write_exr(path, bright)

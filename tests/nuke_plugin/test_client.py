@@ -14,6 +14,8 @@ import time
 from pathlib import Path
 
 import pytest
+import tiny_looks
+import tiny_plates
 
 from relightgan.core.errors import (
     Cancelled,
@@ -66,7 +68,9 @@ def stand_in(workers, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory, tiny_looks, tiny_plates) -> Path:
+def place(
+    tmp_path_factory,
+) -> Path:
     """A folder with a quick look, a slow one, and four frames."""
     folder = tmp_path_factory.mktemp("place")
     tiny_looks.conv_look(folder / "quick.onnx")
@@ -213,7 +217,11 @@ def test_several_requests_wait_their_turn_and_each_hears_its_own_events(place, t
         assert job.result()["frames"] == [turn, turn + 1]
 
 
-def test_two_clients_at_once_share_one_store(place, tmp_path, workers, tiny_plates):
+def test_two_clients_at_once_share_one_store(
+    place,
+    tmp_path,
+    workers,
+):
     one, other = workers(place, tmp_path), workers(place, tmp_path)
     jobs = [worker.relight(request(place, tmp_path / "store", range(1, 7))) for worker in (one, other) * 3]
     for job in jobs:
@@ -411,7 +419,11 @@ def test_a_worker_that_talks_much_is_heard_though_nobody_polls(stand_in, place, 
     assert wait(job, 30)[-1]["type"] == "done"
 
 
-def test_a_slow_frame_is_waited_for(place, tmp_path, workers, tiny_plates):
+def test_a_slow_frame_is_waited_for(
+    place,
+    tmp_path,
+    workers,
+):
     """It lasts longer than the silence that counts as hanging, but heartbeats come."""
     worker = workers(place, tmp_path, limits=Limits(silence_s=3.0))
     side, seconds = 400, 0.0

@@ -9,6 +9,8 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+import small_comps
+import tiny_plates
 
 ROOT = Path(__file__).resolve().parents[2]
 NUKE = ROOT / "tests" / "nuke_sim" / "bin" / "nuke"
@@ -18,7 +20,7 @@ FRAMES = [1001, 1002, 1003]
 
 
 @pytest.fixture
-def comp(tmp_path, tiny_plates, small_comps, darken_grid_look) -> Path:
+def comp(tmp_path, darken_grid_look) -> Path:
     """A script of Read, RelightGAN and Write, with three plates on disk."""
     plates = tiny_plates.write_clip(tmp_path / "plates", FRAMES)
     return small_comps.saved_shot(tmp_path, plates, darken_grid_look, FRAMES)

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import small_comps
+import tiny_plates
 import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -51,7 +53,7 @@ def run_job(name: str, step: str, comp: Path, chunk: int = 2, cache: str = "", *
 
 
 @pytest.fixture
-def comp(tmp_path, tiny_plates, small_comps, darken_grid_look) -> Path:
+def comp(tmp_path, darken_grid_look) -> Path:
     """A script of Read, RelightGAN and Write, with five plates on disk."""
     plates = tiny_plates.write_clip(tmp_path / "the plates", FRAMES)
     return small_comps.saved_shot(tmp_path, plates, darken_grid_look, FRAMES)
@@ -117,7 +119,11 @@ def test_no_line_ends_with_a_word_that_nuke_would_take_for_itself(name):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", TEMPLATES)
-def test_baked_and_rendered_in_chunks_the_frames_are_those_of_infer(name, comp, darken_grid_look, tiny_plates):
+def test_baked_and_rendered_in_chunks_the_frames_are_those_of_infer(
+    name,
+    comp,
+    darken_grid_look,
+):
     done = run_job(name, "all", comp)
     assert done.returncode == 0, done.stdout
     assert "ERROR:" not in done.stdout

@@ -1,10 +1,13 @@
 """The walk over the node graph."""
 
 import pytest
+import small_comps
 
 
 @pytest.fixture
-def comp(nuke_session, small_comps):
+def comp(
+    nuke_session,
+):
     nuke = nuke_session()
 
     class Comp:

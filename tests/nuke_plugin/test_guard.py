@@ -5,24 +5,36 @@ import shlex
 from pathlib import Path
 
 import pytest
+import small_comps
 
 FRAMES = [1001, 1002, 1003]
 
 
 @pytest.fixture
-def guarded(comp, small_comps):
+def guarded(
+    comp,
+):
     """Read → RelightGAN → Write in a saved script, with the guard registered."""
-    yield from guard_of(comp, small_comps)
+    yield from guard_of(
+        comp,
+    )
 
 
 @pytest.fixture
-def strict(read_and_relight, nuke_session, small_comps):
+def strict(
+    read_and_relight,
+    nuke_session,
+):
     """As `guarded`, in a Nuke that lets nobody set knobs within a render."""
     nuke = nuke_session(quirks={"edits_in_render_callbacks": "raise"})
-    yield from guard_of(read_and_relight(nuke), small_comps)
+    yield from guard_of(
+        read_and_relight(nuke),
+    )
 
 
-def guard_of(comp, small_comps):
+def guard_of(
+    comp,
+):
     from relightgan.nuke_plugin import guard
 
     comp.write = small_comps.writer(comp.nuke, comp.node, comp.folder / "out.%04d.exr")
@@ -62,7 +74,9 @@ def test_a_missing_frame_stops_the_render_with_one_line_that_gives_the_command(g
     assert not (guarded.folder / "out.1001.exr").exists()
 
 
-def test_ready_frames_are_rendered(guarded, small_comps):
+def test_ready_frames_are_rendered(
+    guarded,
+):
     from relightgan.nuke_plugin.bake import bake
 
     bake(guarded.node, FRAMES)
@@ -100,7 +114,9 @@ def test_our_own_bake_passes_while_the_guard_is_registered(guarded):
     assert bake(second, [1001]).relit == 1
 
 
-def test_our_own_bake_of_one_view_asks_for_no_other(guarded, small_comps):
+def test_our_own_bake_of_one_view_asks_for_no_other(
+    guarded,
+):
     from relightgan.nuke_plugin.bake import bake
 
     guarded.nuke.root().addView("right")
@@ -108,7 +124,9 @@ def test_our_own_bake_of_one_view_asks_for_no_other(guarded, small_comps):
     assert bake(second, [1001], ["main"]).relit == 2
 
 
-def test_a_bake_downstream_of_a_missing_frame_bakes_that_first_and_passes(guarded, small_comps):
+def test_a_bake_downstream_of_a_missing_frame_bakes_that_first_and_passes(
+    guarded,
+):
     from relightgan.nuke_plugin.bake import bake
 
     second = small_comps.relighter(guarded.nuke, guarded.node, guarded.look)
@@ -116,7 +134,7 @@ def test_a_bake_downstream_of_a_missing_frame_bakes_that_first_and_passes(guarde
 
 
 @pytest.mark.parametrize(("knob", "value"), [("bypass", True), ("disable", True), ("strength", 0.0)])
-def test_a_node_that_is_switched_off_lets_the_render_pass(guarded, small_comps, knob, value):
+def test_a_node_that_is_switched_off_lets_the_render_pass(guarded, knob, value):
     guarded.node[knob].setValue(value)
     render(guarded)
     plate = small_comps.rgb(Path(guarded.plates % 1001))
@@ -132,7 +150,9 @@ def test_an_animated_strength_counts_frame_by_frame(guarded):
         render(guarded, 1002, 1002)
 
 
-def test_writes_that_depend_on_no_relightgan_pass(guarded, small_comps):
+def test_writes_that_depend_on_no_relightgan_pass(
+    guarded,
+):
     plain = small_comps.writer(guarded.nuke, guarded.read, guarded.folder / "plain.%04d.exr")
     guarded.nuke.execute(plain, 1001, 1001, 1, ["main"])
     assert (guarded.folder / "plain.1001.exr").exists()
@@ -165,7 +185,9 @@ def test_where_no_knob_can_be_set_within_a_render_frames_baked_elsewhere_are_nam
     assert command_in(str(caught.value))[-1] == "--frames=1001-1006"
 
 
-def test_a_time_offset_below_the_node_asks_for_the_shifted_frame(guarded, small_comps):
+def test_a_time_offset_below_the_node_asks_for_the_shifted_frame(
+    guarded,
+):
     from relightgan.nuke_plugin.bake import bake
 
     offset = small_comps.node(guarded.nuke, "TimeOffset", [guarded.node], time_offset=2)
@@ -233,7 +255,7 @@ def test_a_look_that_is_gone_stops_the_render_with_its_name(guarded):
 
 
 @pytest.mark.parametrize("animated", [False, True])
-def test_a_node_behind_a_switch_counts_where_the_switch_looks_at_it(guarded, small_comps, animated):
+def test_a_node_behind_a_switch_counts_where_the_switch_looks_at_it(guarded, animated):
     nuke = guarded.nuke
     switch = small_comps.node(nuke, "Switch", [guarded.read, guarded.node])
     guarded.write.setInput(0, switch)
@@ -246,14 +268,18 @@ def test_a_node_behind_a_switch_counts_where_the_switch_looks_at_it(guarded, sma
         render(guarded, 1003, 1003)
 
 
-def test_a_node_without_a_look_behind_a_merge_that_is_off_stops_nothing(guarded, small_comps):
+def test_a_node_without_a_look_behind_a_merge_that_is_off_stops_nothing(
+    guarded,
+):
     merge = small_comps.node(guarded.nuke, "Merge2", [guarded.read, guarded.node], disable=True)
     guarded.node["look"].setValue("")
     guarded.write.setInput(0, merge)
     render(guarded)
 
 
-def test_below_a_time_offset_the_nodes_own_frame_says_whether_it_is_on(guarded, small_comps):
+def test_below_a_time_offset_the_nodes_own_frame_says_whether_it_is_on(
+    guarded,
+):
     from relightgan.nuke_plugin.bake import bake
 
     bake(guarded.node, guarded.frames)

@@ -7,12 +7,13 @@ import sys
 from pathlib import Path
 
 import pytest
+import small_comps
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
-def opened(worker_env, nuke_session, small_comps, tiny_plates, darken_grid_look, tmp_path, monkeypatch):
+def opened(worker_env, nuke_session, darken_grid_look, tmp_path, monkeypatch):
     """What an artist's program was asked to open."""
     found = []
     monkeypatch.setattr(subprocess, "Popen", lambda command, **_: found.append(command))
@@ -143,7 +144,9 @@ def test_relight_frame_makes_the_frame_that_is_looked_at(gui_comp):
     assert text(gui_comp.node, "status") == "ready 1003, missing 1001-1002,1004-1006"
 
 
-def test_relight_range_makes_what_is_missing_or_stale_and_then_says_all_is_ready(gui_comp, small_comps):
+def test_relight_range_makes_what_is_missing_or_stale_and_then_says_all_is_ready(
+    gui_comp,
+):
     from nuke_simulator import control
 
     gui_comp.node["frames"].setValue("1001-1004")
@@ -271,7 +274,10 @@ def test_without_a_window_a_report_is_named_and_not_opened(comp, opened, tmp_pat
 # Machines without us
 
 
-def test_a_script_opens_without_our_package_and_shows_the_frames_that_are_relit(comp, tmp_path, small_comps):
+def test_a_script_opens_without_our_package_and_shows_the_frames_that_are_relit(
+    comp,
+    tmp_path,
+):
     """In a process of its own, with only gizmos/ on the path and relightgan not importable."""
     bake_all(comp)
     out = tmp_path / "out.%04d.exr"

@@ -2,6 +2,7 @@ import json
 
 import onnx
 import pytest
+import tiny_looks
 
 from relightgan.core.errors import LookError
 from relightgan.core.look import FACTS_KEY, FORMAT_KEY, LOOK_FORMAT, load_look
@@ -41,7 +42,9 @@ def test_constants_are_those_of_the_contract():
     assert (looks.FORMAT_KEY, looks.FACTS_KEY, looks.LOOK_FORMAT) == (FORMAT_KEY, FACTS_KEY, LOOK_FORMAT)
 
 
-def test_a_look_whose_weights_are_large_is_read_without_them(tmp_path, tiny_looks):
+def test_a_look_whose_weights_are_large_is_read_without_them(
+    tmp_path,
+):
     path = tiny_looks.identity_look(tmp_path / "look.onnx")
     model = onnx.load(path)
     model.doc_string = "x" * 5_000_000
@@ -65,7 +68,10 @@ def test_a_look_whose_weights_are_large_is_read_without_them(tmp_path, tiny_look
     assert sum(read) < 2000
 
 
-def test_a_replaced_look_is_read_anew(tmp_path, identity_look, tiny_looks):
+def test_a_replaced_look_is_read_anew(
+    tmp_path,
+    identity_look,
+):
     path = tmp_path / "look.onnx"
     tiny_looks.identity_look(path, name="first")
     before = looks.look_sha256(str(path))
@@ -75,7 +81,9 @@ def test_a_replaced_look_is_read_anew(tmp_path, identity_look, tiny_looks):
     assert looks.look_sha256(str(path)) != before
 
 
-def test_info_names_light_photos_date_and_licence(tmp_path, tiny_looks):
+def test_info_names_light_photos_date_and_licence(
+    tmp_path,
+):
     path = tiny_looks.identity_look(tmp_path / "look.onnx", dataset=DATASET, created="2026-11-02T10:11:12+00:00")
     assert looks.look_info(str(path)).splitlines() == [
         "tiny: day to dusk",
@@ -87,12 +95,14 @@ def test_info_names_light_photos_date_and_licence(tmp_path, tiny_looks):
 @pytest.mark.parametrize(
     ("direction", "shown"), [("ab", "cloudy to sunny, sunny_evening"), ("ba", "sunny, sunny_evening to cloudy")]
 )
-def test_a_fit_in_both_directions_is_shown_by_its_folders(tmp_path, tiny_looks, direction, shown):
+def test_a_fit_in_both_directions_is_shown_by_its_folders(tmp_path, direction, shown):
     path = tiny_looks.identity_look(tmp_path / "look.onnx", dataset=DATASET, direction=direction)
     assert looks.look_info(str(path)).splitlines()[0] == f"tiny: {shown}"
 
 
-def test_info_leaves_out_what_the_look_does_not_say(tmp_path, tiny_looks):
+def test_info_leaves_out_what_the_look_does_not_say(
+    tmp_path,
+):
     path = tiny_looks.identity_look(tmp_path / "look.onnx", created="", licence="", dataset={"source": "?", "pairs": 3})
     assert looks.look_info(str(path)) == "tiny: day to dusk"
 
@@ -120,7 +130,9 @@ def test_a_file_that_is_no_onnx_is_refused_with_its_name(tmp_path, content):
         looks.look_info(str(path))
 
 
-def test_a_look_that_was_cut_short_anywhere_is_never_read_as_whole(tmp_path, tiny_looks):
+def test_a_look_that_was_cut_short_anywhere_is_never_read_as_whole(
+    tmp_path,
+):
     whole = tiny_looks.identity_look(tmp_path / "whole.onnx", dataset=DATASET).read_bytes()
     expected = looks.read_metadata(str(tmp_path / "whole.onnx"))
     for length in range(len(whole)):

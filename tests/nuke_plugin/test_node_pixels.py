@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tiny_plates
 
 GIZMOS = Path(__file__).parents[2] / "gizmos"
 FRAME = 1001
@@ -12,7 +13,7 @@ ODD = np.array([np.nan, np.inf, -np.inf, -0.0, 70000, -3, 1e-30, 0.25], np.float
 
 
 @pytest.fixture
-def small(nuke_session, tiny_plates, tmp_path):
+def small(nuke_session, tmp_path):
     """A comp of plate → RelightGAN → Write, where the relit frame is a file that the node is pointed at."""
     nuke = nuke_session(paths=[GIZMOS])
     rng = np.random.default_rng(3)
@@ -161,7 +162,7 @@ def test_crop_to_format_cuts_the_overscan(small):
 
 @pytest.mark.parametrize("windows", [{}, OVERSCAN])
 @pytest.mark.parametrize("alpha", [True, False])
-def test_the_source_is_written_for_the_bake_bit_for_bit(small, tiny_plates, windows, alpha):
+def test_the_source_is_written_for_the_bake_bit_for_bit(small, windows, alpha):
     small.plate_values[0, :8, 0] = ODD
     others = {"A": small.plate_values[..., 1]} if alpha else {}
     small.build(relit=False, others={**others, "depth.Z": small.plate_values[..., 0]}, **windows)

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import tiny_looks
 from PIL import Image
 
 os.environ["QT_QPA_PLATFORM"] = "offscreen"
@@ -67,7 +68,7 @@ def add_preview(path, jpeg):
 
 
 @pytest.fixture
-def shelf(tiny_looks, tmp_path):
+def shelf(tmp_path):
     """A folder with a good look, one without preview, one of a long name in a folder below, and a broken file."""
     folder = tmp_path / "looks"
     (folder / "below").mkdir(parents=True)
@@ -182,7 +183,7 @@ def test_looks_are_listed_with_before_and_after_and_their_facts(open_panel, shel
     assert panel.create_button.isEnabled()
 
 
-def test_versions_of_one_name_are_told_by_their_files(open_panel, tiny_looks, tmp_path):
+def test_versions_of_one_name_are_told_by_their_files(open_panel, tmp_path):
     for version in ("v001", "v002"):
         tiny_looks.identity_look(tmp_path / f"dusk_{version}.onnx", name="dusk", translator="relight")
     tiny_looks.identity_look(tmp_path / "dusk.onnx", name="dusk", translator="relight")
@@ -361,7 +362,10 @@ def test_a_panel_that_nuke_deletes_stops_reading(open_panel, shelf, app):
     assert reading._stop.is_set()
 
 
-def test_refresh_finds_what_is_new(open_panel, shelf, tiny_looks):
+def test_refresh_finds_what_is_new(
+    open_panel,
+    shelf,
+):
     panel = open_panel(shelf)
     tiny_looks.identity_look(shelf / "new.onnx", name="new")
     (shelf / "b.onnx").unlink()

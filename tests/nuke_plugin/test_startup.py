@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
+import small_comps
 
 ROOT = Path(__file__).resolve().parents[2]
 # Everything that Nuke's own Python reads; the oldest that we support is 3.9 (Nuke 14).
@@ -149,7 +150,7 @@ def test_an_installed_copy_starts_as_the_checkout_does(nuke_session, tmp_path, m
 
 
 @pytest.mark.parametrize("link", [False, True])
-def test_an_artists_installation_renders_in_a_process_of_its_own(comp, small_comps, tmp_path, link):
+def test_an_artists_installation_renders_in_a_process_of_its_own(comp, tmp_path, link):
     """`nuke-install` into a home folder, then `nuke -t .../batch.py` and a plain `nuke -x` that know nothing else."""
     from relightgan.core import nuke_install
 

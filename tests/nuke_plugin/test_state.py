@@ -6,6 +6,8 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import small_comps
+import tiny_looks
 
 from relightgan.core.errors import LookError, RelightError, SequenceError, UsageError
 
@@ -14,13 +16,13 @@ KINDS = ("Grade", "Transform", "Merge2", "NoOp", "Read", "RelightGAN")
 
 
 @pytest.fixture
-def shot(nuke_session, small_comps, tiny_looks, tmp_path, monkeypatch):
+def shot(nuke_session, tmp_path, monkeypatch):
     """Read → Grade → RelightGAN on six files that only look like frames; `ready` puts relit frames into the store."""
     monkeypatch.delenv("RELIGHTGAN_CACHE", raising=False)
-    return build(nuke_session(), small_comps, tiny_looks, tmp_path)
+    return build(nuke_session(), tmp_path)
 
 
-def build(nuke, small_comps, tiny_looks, folder, name="plate"):
+def build(nuke, folder, name="plate"):
     from relightgan.nuke_plugin import state
 
     small_comps.project(nuke, FRAMES[0], FRAMES[-1])
@@ -262,8 +264,8 @@ def test_a_partial_file_in_the_store_is_no_frame(shot):
     assert status(shot) == {"ready": [1001], "missing": FRAMES[1:]}
 
 
-def test_setting_the_result_is_not_on_the_undo_list(nuke_session, small_comps, tiny_looks, tmp_path):
-    shot = build(nuke_session(gui=True), small_comps, tiny_looks, tmp_path)
+def test_setting_the_result_is_not_on_the_undo_list(nuke_session, tmp_path):
+    shot = build(nuke_session(gui=True), tmp_path)
     steps = shot.nuke.Undo.undoSize()
     store(shot)
     assert shot.node["result_path"].value()
@@ -303,15 +305,15 @@ def test_a_saved_script_opens_again_with_the_same_keys_and_everything_set(shot, 
     assert status(shot) == {"ready": FRAMES}
 
 
-def test_the_order_in_which_nuke_writes_knobs_does_not_count(nuke_session, small_comps, tiny_looks, tmp_path):
-    shot = build(nuke_session(quirks={"shuffled_write_knobs": True}), small_comps, tiny_looks, tmp_path)
+def test_the_order_in_which_nuke_writes_knobs_does_not_count(nuke_session, tmp_path):
+    shot = build(nuke_session(quirks={"shuffled_write_knobs": True}), tmp_path)
     for name, value in (("gamma", 0.7), ("multiply", 1.2), ("black", 0.1), ("mix", 0.5)):
         shot.grade[name].setValue(value)
     first = keys(shot)
     assert all(keys(shot) == first for _ in range(5))
 
 
-def test_keys_are_the_same_in_a_fresh_nuke_process(shot, small_comps, tmp_path):
+def test_keys_are_the_same_in_a_fresh_nuke_process(shot, tmp_path):
     import subprocess
     import sys
 
@@ -441,10 +443,10 @@ def test_a_longer_project_keeps_ready_frames_ready(shot):
 
 
 @pytest.mark.parametrize("name", ["with space", "äöü 漢字", "deep/er"])
-def test_paths_with_spaces_and_letters_of_any_language(nuke_session, small_comps, tiny_looks, tmp_path, name):
+def test_paths_with_spaces_and_letters_of_any_language(nuke_session, tmp_path, name):
     folder = tmp_path / name
     folder.mkdir(parents=True)
-    shot = build(nuke_session(), small_comps, tiny_looks, folder)
+    shot = build(nuke_session(), folder)
     store(shot)
     reopened(shot, tmp_path)
     assert status(shot) == {"ready": FRAMES}
@@ -512,12 +514,12 @@ def test_a_worker_that_makes_other_pixels_has_other_keys(shot, monkeypatch):
     assert changed(before, keys(shot)) == FRAMES
 
 
-def test_two_scripts_with_one_cache_share_what_is_alike_and_never_mix(nuke_session, small_comps, tiny_looks, tmp_path):
+def test_two_scripts_with_one_cache_share_what_is_alike_and_never_mix(nuke_session, tmp_path):
     cache = tmp_path / "cache"
-    first = build(nuke_session(), small_comps, tiny_looks, tmp_path)
+    first = build(nuke_session(), tmp_path)
     store(first)
     made = {path: path.read_bytes() for path in cache.glob("*/frames/*")}
-    other = build(nuke_session(), small_comps, tiny_looks, tmp_path)
+    other = build(nuke_session(), tmp_path)
     assert other.state.relink(other.node).is_ready
     other.grade["white"].setValue(1.25)
     assert status(other) == {"stale": FRAMES}

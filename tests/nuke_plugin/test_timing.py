@@ -1,10 +1,13 @@
 """Which frames of a RelightGAN node a node further down may ask for; never too few."""
 
 import pytest
+import small_comps
 
 
 @pytest.fixture
-def line(comp, small_comps):
+def line(
+    comp,
+):
     """Adds a node below the last one; gives frames_asked for what is at the end."""
     from relightgan.nuke_plugin.timing import frames_asked
 
@@ -57,7 +60,9 @@ def test_an_animated_offset_is_not_guessed(line):
     assert line.asked(1005) is None
 
 
-def test_a_time_warp_beside_or_above_does_not_count(line, small_comps):
+def test_a_time_warp_beside_or_above_does_not_count(
+    line,
+):
     comp = line.comp
     comp.node.setInput(0, small_comps.node(comp.nuke, "TimeWarp", [comp.read]))
     beside = small_comps.node(comp.nuke, "TimeOffset", [comp.read], time_offset=3)

@@ -3,12 +3,13 @@
 import os
 
 import pytest
+import small_comps
 
 FRAMES = list(range(1001, 1007))
 
 
 @pytest.fixture
-def stream(nuke_session, small_comps, tmp_path):
+def stream(nuke_session, tmp_path):
     """A Read whose files exist; `make` adds nodes, `key` and `files` say what is seen upstream of the last."""
     nuke = nuke_session()
     small_comps.project(nuke, FRAMES[0], FRAMES[-1])

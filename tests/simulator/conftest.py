@@ -1,4 +1,3 @@
-import importlib.util
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,11 +10,8 @@ HERE = Path(__file__).parent
 def sim(monkeypatch):
     """The simulator's picture side, and a graph of plain nodes to feed it."""
     monkeypatch.syspath_prepend(str(HERE.parent / "nuke_sim"))
+    import tiny_graph as graph
     from nuke_simulator import exr, images, op_files, op_pixels, ops, quirks
-
-    spec = importlib.util.spec_from_file_location("tiny_graph", HERE / "tiny_graph.py")
-    graph = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(graph)
 
     def session(**settings):
         settings.setdefault("quirks", quirks.Quirks())

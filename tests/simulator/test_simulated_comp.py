@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tiny_plates
 
 PLATE = """
 Root {
@@ -36,7 +37,7 @@ Write {
 
 
 @pytest.fixture
-def comp(sim, tiny_plates, tmp_path):
+def comp(sim, tmp_path):
     """Runs the nodes given between a plate of three frames, whose red is the frame, and a Write."""
     from nuke_simulator import script, session
 
@@ -118,7 +119,9 @@ def test_an_assert_in_a_group_names_the_group_and_pulls_nothing_behind_it(sim, c
     assert loaded.red() == 1001
 
 
-def test_the_reload_button_shows_an_overwritten_plate(comp, tiny_plates):
+def test_the_reload_button_shows_an_overwritten_plate(
+    comp,
+):
     loaded = comp.load()
     assert loaded.red() == 1001
     tiny_plates.write_exr(
@@ -129,7 +132,9 @@ def test_the_reload_button_shows_an_overwritten_plate(comp, tiny_plates):
     assert loaded.red() == 7
 
 
-def test_proxy_mode_writes_small_pictures_and_off_writes_full_ones(comp, tiny_plates):
+def test_proxy_mode_writes_small_pictures_and_off_writes_full_ones(
+    comp,
+):
     loaded = comp.load("Crop {\n box {0 0 8 6}\n crop false\n name Crop1\n}\n")
     root = loaded.session.root
     root["proxy_type"].setValue("scale")

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import tiny_plates
 
 
 @pytest.fixture
@@ -293,7 +294,7 @@ def test_crop_can_reformat_and_intersect(sim, pipe, look_at):
     assert image.bbox == (0, 1, 4, 3)
 
 
-def test_the_pixel_around_a_black_outside_pipe_is_not_written(sim, pipe, tiny_plates, tmp_path):
+def test_the_pixel_around_a_black_outside_pipe_is_not_written(sim, pipe, tmp_path):
     crop = sim.node("Crop", pipe(r=GRID + 1, a=1), box=[1, 0, 3, 2])
     write = sim.node("Write", crop, file=str(tmp_path / "a.exr"), raw=True, datatype="32 bit float")
     sim.ops.write_frame(write, 1, "main", sim.session())

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tiny_plates
 
 NUKE = Path(__file__).parents[1] / "nuke_sim" / "bin" / "nuke"
 REPORT = "import json, os, sys, nuke\nprint('REPORT ' + json.dumps(%s))\n"
@@ -48,7 +49,9 @@ Write {{
 
 
 @pytest.fixture
-def desk(tmp_path, tiny_plates):
+def desk(
+    tmp_path,
+):
     """A machine with a home folder, a plate of three frames, and ways to run our nuke on it."""
 
     class Desk:
@@ -318,7 +321,9 @@ def test_views_of_the_command_line_are_rendered(desk):
     assert desk.written() == ["out_left.0001.exr", "out_right.0001.exr"]
 
 
-def test_p_and_f_turn_the_scripts_proxy_on_and_off(desk, tiny_plates):
+def test_p_and_f_turn_the_scripts_proxy_on_and_off(
+    desk,
+):
     desk.script(write_node("out"), root="proxy true")
     for word, shape in ((None, (1, 2)), ("-p", (1, 2)), ("-f", (2, 4))):
         assert desk.run(*[word] * (word is not None), "-F", "1", "-x", "comp.nk").returncode == 0
@@ -359,7 +364,9 @@ def test_on_script_load_runs_before_the_render_or_not(desk, loads):
     assert desk.written() == (["other.0001.exr"] if loads else ["other.0001.exr", "out.0001.exr"])
 
 
-def test_processes_know_nothing_of_one_another(desk, tiny_plates):
+def test_processes_know_nothing_of_one_another(
+    desk,
+):
     desk.script(write_node("out"))
     for value in (1, 9):  # an overwritten plate is read anew by the next process
         rgb = np.full((2, 4, 3), value, np.float32)

@@ -1,0 +1,199 @@
+"""Checkpoints: everything a fit needs to go on to the same numbers, in one file that holds no code.
+
+A checkpoint is a dict of tensors, numbers and words, so it loads with weights only. It is written under a temporary
+name and then put in place, so a file of the right name is always whole. The random numbers of a step are a function of
+(seed, images seen), so no generator's state needs keeping.
+"""
+
+import contextlib
+import dataclasses
+import os
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from relightgan.core.errors import TrainingError
+from relightgan.core.version import VERSION
+from relightgan.training.fit.recipe import Recipe
+from relightgan.training.settings import differences, flatten
+
+CHECKPOINT_FORMAT = 1
+NAME = "checkpoint-{images:09d}.pt"
+# These may change between a stop and going on: they say how long, how to watch and how the look is written, not what
+# one step does.
+FREE_KEYS = (
+    "preset",
+    "train.images",
+    "train.max_minutes",
+    "train.checkpoint_minutes",
+    "train.keep_checkpoints",
+    "train.log_images",
+    "train.previews",
+    "train.preview_photos",
+    "relight.match_detail",
+)
+
+
+@dataclasses.dataclass
+class Progress:
+    """How far a fit is; saved with the networks."""
+
+    images: int = 0  # shown to the networks so far
+    seconds: float = 0.0  # spent fitting, over all the times it ran
+    fraction: float = 0.0  # of the schedule; 1 is finished
+    previews: int = 0  # rungs of the preview ladder that are done
+    steps: int = 0  # since the last line of metrics
+    sums: dict[str, float] = dataclasses.field(default_factory=dict)  # of each loss over those steps
+
+
+def save_checkpoint(
+    folder: Path, recipe: Recipe, progress: Progress, config: Mapping[str, Any], data_key: str, keep: int
+) -> Path:
+    """The path of a new checkpoint; only the newest `keep` stay in the folder.
+
+    Args:
+        folder: where checkpoints lie; made when absent.
+        recipe: whose networks, EMA copies, optimisers and memory are saved.
+        progress: how far the fit is.
+        config: the resolved run configuration, nested plain values.
+        data_key: names the photos and pairs being fitted.
+        keep: how many to keep, at least 1.
+
+    Raises:
+        TrainingError: the networks hold numbers that aren't finite, or the file can't be written.
+    """
+    for name, network in recipe.networks.items():
+        if not all(bool(torch.isfinite(value).all()) for value in network.state_dict().values()):
+            raise TrainingError(
+                f"The network '{name}' holds values that aren't finite after {progress.images:,} images; "
+                "no checkpoint was written.",
+                "Start again in another --run-dir with a lower learning rate.",
+            )
+    content = {
+        "format": CHECKPOINT_FORMAT,
+        "version": VERSION,
+        "config": dict(config),
+        "data_key": data_key,
+        "progress": dataclasses.asdict(progress),
+        "networks": {name: network.state_dict() for name, network in recipe.networks.items()},
+        "ema": {name: network.state_dict() for name, network in recipe.ema.items()},
+        "optimisers": {name: optimiser.state_dict() for name, optimiser in recipe.optimisers.items()},
+        "memory": recipe.memory(),
+    }
+    path = folder / NAME.format(images=progress.images)
+    temporary = path.with_suffix(f".part{os.getpid()}")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        torch.save(content, temporary)
+        temporary.replace(path)
+        for old in _checkpoints(folder)[:-keep]:
+            old.unlink()
+    except (OSError, RuntimeError) as error:
+        # torch reports a full disk as a RuntimeError about places in its own source
+        why = error.strerror if isinstance(error, OSError) else "it came out short, as on a full disk"
+        raise TrainingError(
+            f"The checkpoint {path} can't be written: {why}.", "Free some space, or choose another --run-dir."
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+    return path
+
+
+def newest_checkpoint(folder: Path) -> Path | None:
+    """The checkpoint with the most images in a folder, or None where there is none."""
+    found = _checkpoints(folder)
+    return found[-1] if found else None
+
+
+def read_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
+    """What a checkpoint holds, read with weights only.
+
+    Raises:
+        TrainingError: it can't be read, or is of another format.
+    """
+    try:
+        content: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+        found = content["format"]
+    except (OSError, RuntimeError, EOFError, KeyError, TypeError, ValueError, pickle.UnpicklingError) as error:
+        raise TrainingError(
+            f"The checkpoint {path} can't be read.", "Delete it to go on from the one before."
+        ) from error
+    if found != CHECKPOINT_FORMAT:
+        raise TrainingError(
+            f"The checkpoint {path} is of format {found}; this version reads {CHECKPOINT_FORMAT}.",
+            "Finish the run with the version that began it, or choose another --run-dir.",
+        )
+    return content
+
+
+def restore(content: Mapping[str, Any], path: Path, recipe: Recipe) -> Progress:
+    """Puts a checkpoint's state into a recipe and says how far it was.
+
+    Args:
+        content: from `read_checkpoint`.
+        path: of that checkpoint, for messages.
+        recipe: built from the same configuration.
+
+    Raises:
+        TrainingError: the recipe's networks have another shape.
+    """
+    try:
+        for name, network in recipe.networks.items():
+            network.load_state_dict(content["networks"][name])
+        for name, network in recipe.ema.items():
+            network.load_state_dict(content["ema"][name])
+        for name, optimiser in recipe.optimisers.items():
+            optimiser.load_state_dict(content["optimisers"][name])
+        recipe.recall(content["memory"])
+        return Progress(**content["progress"])
+    except (RuntimeError, KeyError, ValueError, TypeError) as error:
+        raise TrainingError(
+            f"The checkpoint {path} (version {content.get('version')}) doesn't fit this version's networks: "
+            f"{str(error).splitlines()[0]}",
+            "Finish the run with the version that began it, or choose another --run-dir.",
+        ) from error
+
+
+def check_same_run(
+    old_config: Mapping[str, Any], config: Mapping[str, Any], old_data: str | None, data_key: str | None, place: Path
+) -> None:
+    """Refuses to go on with a run that began differently.
+
+    Args:
+        old_config: nested plain values, of the run as it began.
+        config: of the run as it is asked for now.
+        old_data, data_key: the keys of the photos, then and now; None where it isn't known yet.
+        place: the file that holds the old values.
+
+    Raises:
+        TrainingError: a setting that changes what a step does isn't the same; it names the key and both values.
+    """
+    known = flatten(config).keys() & flatten(old_config).keys()
+    for key, ours, theirs in differences(config, old_config):
+        if key in FREE_KEYS:
+            continue
+        if key not in known:
+            raise TrainingError(
+                f"{place} was made by another version, which has other settings: {key}.",
+                "Go on with that run by the version it was made with, or choose another --run-dir for a new one.",
+            )
+        raise TrainingError(
+            f"{place} was made with {key} = {theirs!r}; now {ours!r} is asked for.",
+            f"Set {key} back to go on with that run, or choose another --run-dir for a new one.",
+        )
+    if old_data is not None and data_key is not None and old_data != data_key:
+        raise TrainingError(
+            f"{place} was made from other photos or pairs than those found now.",
+            "Put the photos back to go on with that run, or choose another --run-dir for a new one.",
+        )
+
+
+# Private implementation
+
+
+def _checkpoints(folder: Path) -> list[Path]:
+    return sorted(folder.glob("checkpoint-*.pt"))

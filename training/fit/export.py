@@ -1,0 +1,239 @@
+"""Writes a look: one ONNX file, proved equal to torch before it takes its final name."""
+
+import base64
+import dataclasses
+import datetime
+import functools
+import logging
+import platform
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from torch.export import Dim
+
+from relightgan.core.devices import ORT_ERRORS, first_line
+from relightgan.core.errors import LookError
+from relightgan.core.files import replacing
+from relightgan.core.look import (
+    PLATE,
+    PREVIEW_KEY,
+    RELIT,
+    WINDOW,
+    LookFacts,
+    build_facts,
+    facts_to_metadata,
+    load_look,
+)
+from relightgan.core.version import VERSION
+from relightgan.training.fit.recipe import ExportSpec
+
+OPSET = 18  # the first with antialiased Resize; all of GridSample that is needed came with 16
+# Height and width of the plates on which onnxruntime must give torch's numbers: one odd, one wider than a guide.
+PROOF_SIZES = ((211, 157), (160, 1280))
+# Largest difference allowed, relative to the size of the value (absolute below 1). Measured: about 1e-6; float32 sums
+# in another order may differ more on other processors.
+PROOF_TOLERANCE = 2e-4
+
+
+@dataclasses.dataclass(frozen=True)
+class Proof:
+    """How far onnxruntime's output lay from torch's, at each proof size."""
+
+    sizes: tuple[tuple[int, int], ...]  # height and width of the plates
+    differences: tuple[float, ...]  # largest relative difference over all outputs
+    tolerance: float
+
+
+def export_look(spec: ExportSpec, path: Path, facts: Mapping[str, Any], preview: bytes = b"") -> Proof:
+    """Exports one direction of a recipe, proves it, and only then puts it in place.
+
+    Args:
+        spec: module, example inputs and output names, from a recipe's `export`.
+        path: the look to write; its folder is made.
+        facts: fields of `LookFacts` that the recipe doesn't know, such as name and dataset.
+        preview: JPEG of a photo before | after, from `preview.look_preview`; empty for none.
+
+    Returns:
+        What the proof measured.
+
+    Raises:
+        LookError: the file can't be written, or onnxruntime doesn't give torch's numbers.
+    """
+    complete = {**dict(spec.facts), "created": now(), "versions": versions(), **dict(facts)}
+    look_facts = build_facts(complete, path)
+
+    def explain(error: OSError) -> LookError:
+        problem = f"The look {path} can't be written: {error.strerror}."
+        return LookError(problem, "Check the folder and its space.")
+
+    with replacing(path, explain) as partial:
+        model = to_onnx(spec)
+        proof = prove(spec, model.SerializeToString(), look_facts)
+        look_facts = dataclasses.replace(
+            look_facts, evaluation={**look_facts.evaluation, "export": dataclasses.asdict(proof)}
+        )
+        shown = {PREVIEW_KEY: base64.b64encode(preview).decode()} if preview else {}
+        onnx.helper.set_model_props(model, {**facts_to_metadata(look_facts), **shown})
+        partial.write_bytes(model.SerializeToString())
+        load_look(partial)
+    return proof
+
+
+def to_onnx(spec: ExportSpec) -> onnx.ModelProto:
+    """The recipe's module as an ONNX model with dynamic N, H and W, and `window` optional."""
+    picture = {0: Dim.DYNAMIC, 2: Dim.DYNAMIC, 3: Dim.DYNAMIC}
+    if spec.halves is None:
+        model = convert(spec.module, spec.inputs, [PLATE], list(spec.output_names), [picture])
+    else:
+        predict, apply = spec.halves
+        plate, window = spec.inputs
+        aovs = list(spec.facts.get("aovs", ()))
+        names = [name for name in spec.output_names[1:] if name not in aovs]
+        with torch.no_grad():
+            operators = predict(plate)
+        shapes = [picture if min(o.shape[2:]) > 1 else {0: Dim.DYNAMIC} for o in operators]
+        first = convert(predict, (plate,), [PLATE], names, [picture])
+        inputs = [PLATE, WINDOW, *names]
+        second = convert(apply, (plate, window, *operators), inputs, [RELIT, *aovs], [picture, None, *shapes])
+        model = joined(first, second, names, aovs)
+        # An initializer of an input's name is that input's default, so that plain hosts need give the plate only.
+        model.graph.initializer.append(onnx.numpy_helper.from_array(window.numpy(), WINDOW))
+    model.producer_name, model.producer_version = "relightgan", VERSION
+    return model
+
+
+def convert(
+    module: torch.nn.Module,
+    inputs: tuple[torch.Tensor, ...],
+    input_names: list[str],
+    output_names: list[str],
+    dynamic_shapes: list[dict[int, Any] | None],
+) -> onnx.ModelProto:
+    """One torch module as an ONNX model."""
+    with warnings.catch_warnings(), quiet_exporter():
+        warnings.simplefilter("ignore")  # the exporter warns of its own internals
+        program = torch.onnx.export(
+            module.eval(),
+            inputs,
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=input_names,
+            output_names=output_names,
+            dynamic_shapes=tuple(dynamic_shapes),
+            verbose=False,
+        )
+    assert program is not None
+    model: onnx.ModelProto = program.model_proto
+    return model
+
+
+def joined(first: onnx.ModelProto, second: onnx.ModelProto, operators: list[str], aovs: list[str]) -> onnx.ModelProto:
+    """The two halves of an operator look as one graph: plate [and window] in; relit, the operators and AOVs out."""
+    # Both halves take the plate; names must differ while they are merged.
+    second = onnx.compose.add_prefix(second, "apply/")
+    first.ir_version = second.ir_version = max(first.ir_version, second.ir_version)
+    links = [(name, f"apply/{name}") for name in operators]
+    made = [RELIT, *aovs]
+    outputs = [*(f"apply/{name}" for name in made), *operators]
+    model: onnx.ModelProto = onnx.compose.merge_models(first, second, links, outputs=outputs)
+    plain = {f"apply/{name}": name for name in (PLATE, WINDOW, *made)}
+    for node in model.graph.node:
+        node.input[:] = [plain.get(name, name) for name in node.input]
+        node.output[:] = [plain.get(name, name) for name in node.output]
+    for port in [*model.graph.input, *model.graph.output]:
+        port.name = plain.get(port.name, port.name)
+    inputs = {port.name: port for port in model.graph.input}  # the plate stands there twice
+    del model.graph.input[:]
+    model.graph.input.extend(inputs.values())
+    ports = {port.name: port for port in model.graph.output}
+    del model.graph.output[:]
+    model.graph.output.extend(ports[name] for name in (RELIT, *operators, *aovs))  # plain hosts take the first
+    return model
+
+
+class quiet_exporter:  # noqa: N801 - a context manager reads as a word
+    """Holds back what torch's exporter logs about torchvision, which we don't use."""
+
+    def __enter__(self) -> None:
+        self.logger = logging.getLogger("torch.onnx._internal.exporter._registration")
+        self.level = self.logger.level
+        self.logger.setLevel(logging.ERROR)
+
+    def __exit__(self, *_: object) -> None:
+        self.logger.setLevel(self.level)
+
+
+def prove(spec: ExportSpec, model: bytes, facts: LookFacts) -> Proof:
+    """Compares onnxruntime with torch on plates of two sizes, with values far above 1 where the look takes them.
+
+    Raises:
+        LookError: onnxruntime can't run it, or an output differs by more than `PROOF_TOLERANCE`.
+    """
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # it warns that `window` has a default, which is what we want
+    session = run_or_refuse(
+        lambda: onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"]), "load"
+    )
+    rng = np.random.default_rng(0)
+    sizes = tuple((h - h % facts.size_multiple, w - w % facts.size_multiple) for h, w in PROOF_SIZES)
+    differences = []
+    for height, width in sizes:
+        plate = rng.random((1, 3, height, width), np.float32)
+        if facts.value_range == "unbounded":
+            plate = plate**4 * 40 - 0.05
+        with torch.no_grad():
+            expected = spec.module(torch.from_numpy(plate), *spec.inputs[1:])
+        expected = [expected] if isinstance(expected, torch.Tensor) else list(expected)
+        found = run_or_refuse(functools.partial(session.run, list(spec.output_names), {PLATE: plate}), "run")
+        # numpy's max, because a NaN must not be passed over
+        worst = float(np.max([relative_difference(e.numpy(), f) for e, f in zip(expected, found, strict=True)]))
+        if not worst <= PROOF_TOLERANCE:
+            raise LookError(
+                f"onnxruntime {onnxruntime.__version__} differs from torch by {worst:.2g} at {width}x{height} "
+                f"(allowed: {PROOF_TOLERANCE:g}).",
+                "Update onnxruntime and torch to the versions in requirements.lock.",
+            )
+        differences.append(worst)
+    return Proof(sizes, tuple(differences), PROOF_TOLERANCE)
+
+
+def run_or_refuse(call: Callable[[], Any], what: str) -> Any:
+    """What a call of onnxruntime gives.
+
+    Raises:
+        LookError: it fails.
+    """
+    try:
+        return call()
+    except ORT_ERRORS as error:
+        raise LookError(
+            f"onnxruntime {onnxruntime.__version__} can't {what} the exported look ({first_line(error)}).",
+            "Update onnxruntime and torch to the versions in requirements.lock.",
+        ) from error
+
+
+def relative_difference(expected: np.ndarray, found: np.ndarray) -> float:
+    """The largest difference, relative where the expected value is above 1."""
+    return float(np.max(np.abs(expected - found) / np.maximum(np.abs(expected), 1.0)))
+
+
+def versions() -> dict[str, str]:
+    """What made the look."""
+    return {
+        "relightgan": VERSION,
+        "torch": torch.__version__,
+        "onnx": onnx.__version__,
+        "onnxruntime": onnxruntime.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def now() -> str:
+    """The time of day in UTC, ISO 8601."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

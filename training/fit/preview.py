@@ -1,0 +1,81 @@
+"""Previews: the same few photos relit again and again while a fit goes on, beside the photos they should resemble."""
+
+import dataclasses
+import io
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from PIL import Image
+
+from relightgan.training.days import Direction
+from relightgan.training.fit.recipe import Recipe
+from relightgan.training.report.contact_sheet import contact_sheet
+
+LOOK_PREVIEW_PX, LOOK_PREVIEW_BYTES = 320, 40_000  # it lies in every look; the look library shows it
+
+
+@dataclasses.dataclass(frozen=True)
+class PreviewPhotos:
+    """What one direction's previews show."""
+
+    direction: Direction
+    sources: tuple[torch.Tensor, ...]  # each (1, 3, H, W) float32, srgb_log, on the fit's device
+    nearest: tuple[torch.Tensor, ...]  # for each source, the photo of the other side with the nearest content
+
+
+def write_preview(recipe: Recipe, photos: PreviewPhotos, path: Path, images: int) -> Path:
+    """Writes a contact sheet with a row per photo: source | relit | nearest target.
+
+    Args:
+        recipe: relights with its averaged weights.
+        photos: what to show.
+        path: .jpg to write; its folder is made.
+        images: seen by the networks so far, for the caption.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rows = []
+    for source, nearest in zip(photos.sources, photos.nearest, strict=True):
+        relit = recipe.relight(source, photos.direction)
+        rows.append(
+            [
+                (display_picture(source), "source"),
+                (display_picture(relit), f"relit after {images:,} images"),
+                (display_picture(nearest), "nearest target"),
+            ]
+        )
+    return contact_sheet(rows, path)
+
+
+def look_preview(recipe: Recipe, photos: PreviewPhotos) -> bytes:
+    """A JPEG that shows what a look does: the first photo before and after, side by side, of equal size without a gap.
+
+    Args:
+        recipe: relights with its averaged weights.
+        photos: what to show; one is enough.
+
+    Returns:
+        At most `LOOK_PREVIEW_BYTES`, each half at most `LOOK_PREVIEW_PX` wide and high.
+    """
+    source = photos.sources[0]
+    halves = [display_picture(photo) for photo in (source, recipe.relight(source, photos.direction))]
+    height, width = halves[0].shape[:2]
+    scale = min(1.0, LOOK_PREVIEW_PX / max(height, width))
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    both = np.concatenate([cv2.resize(half, size, interpolation=cv2.INTER_AREA) for half in halves], axis=1)
+    picture = Image.fromarray(np.round(np.nan_to_num(both).clip(0, 1) * 255).astype(np.uint8))
+    jpeg = b""
+    for quality in (88, 75, 60, 40, 20):  # noise takes many bytes; the last always fits
+        stream = io.BytesIO()
+        picture.save(stream, "JPEG", quality=quality, optimize=True)
+        jpeg = stream.getvalue()
+        if len(jpeg) <= LOOK_PREVIEW_BYTES:
+            break
+    return jpeg
+
+
+def display_picture(photo: torch.Tensor) -> np.ndarray:
+    """(H, W, 3) float32 in 0..1 for showing, from (1, 3, H, W) srgb_log; values above 1 are cut."""
+    picture: np.ndarray = photo[0].detach().float().clamp(0, 1).permute(1, 2, 0).cpu().numpy()
+    return np.ascontiguousarray(picture)

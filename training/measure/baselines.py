@@ -1,0 +1,328 @@
+"""What a look has to beat, and what it could reach at best: colour transfer without learning, and fits to the truth.
+
+Every method takes and returns one scene-linear picture, (H, W, 3) float32, Rec.709 primaries, unbounded, no NaN.
+Baselines know only the two photo dumps. Oracles know the true picture: they are upper bounds for anything that can
+express no more than they can, not methods.
+
+Methods that live in display space see and give the picture clipped to [0, 1] and sRGB-encoded: highlights are lost, as
+they are wherever such a method is used. The transfer in stops and the gain grid keep them.
+"""
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from scipy import sparse
+
+from relightgan.core.colour import linear_to_srgb, luminance, srgb_to_linear
+from relightgan.core.errors import PhotoError
+from relightgan.training.measure.metrics import to_display
+from relightgan.training.pairs.pairing import centred
+from relightgan.training.stops import from_stops, to_stops
+
+NEAREST = "histogram of the nearest photo"
+PHOTOS_AT_A_TIME = 16
+HISTOGRAM_BINS = 256
+LUT_SIZE = 17
+GRID_COLUMNS = 40
+GRID_DEPTH = 8
+GRID_MAX_STOPS = 6.0
+GRID_ROUNDS = 4
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Colour statistics of all pixels of a photo dump."""
+
+    lab_mean: np.ndarray  # (3,) CIE L*a*b* under D65, of the display-encoded photos
+    lab_deviation: np.ndarray  # (3,)
+    stops_mean: np.ndarray  # (3,) of `metrics.to_stops` of the linearised photos
+    stops_deviation: np.ndarray  # (3,)
+    histogram: np.ndarray  # (3, 256) share of pixels per 8-bit display value
+
+
+def pool_photos(photos: Iterable[np.ndarray]) -> Pool:
+    """Colour statistics of a photo dump, read one photo at a time.
+
+    Args:
+        photos: (H, W, 3) float32 each, display-encoded sRGB, 0..1; values above 1 are clipped.
+
+    Raises:
+        PhotoError: there is no photo.
+    """
+    count = 0
+    lab_sums, stops_sums = np.zeros((2, 3)), np.zeros((2, 3))
+    histogram = np.zeros((3, HISTOGRAM_BINS))
+    for photo in photos:
+        shown = np.clip(photo, 0.0, 1.0).astype(np.float32)
+        count += shown.shape[0] * shown.shape[1]
+        for sums, values in ((lab_sums, to_lab(shown)), (stops_sums, to_stops(srgb_to_linear(shown)))):
+            flat = values.reshape(-1, 3).astype(np.float64)
+            sums += (flat.sum(axis=0), np.square(flat).sum(axis=0))
+        histogram += _histogram(shown)
+    if count == 0:
+        raise PhotoError("There is no photo to take colour statistics from.", "Give a folder with photos.")
+    lab_mean, stops_mean = lab_sums[0] / count, stops_sums[0] / count
+    return Pool(
+        lab_mean=lab_mean,
+        lab_deviation=np.sqrt(np.maximum(lab_sums[1] / count - lab_mean**2, 0.0)),
+        stops_mean=stops_mean,
+        stops_deviation=np.sqrt(np.maximum(stops_sums[1] / count - stops_mean**2, 0.0)),
+        histogram=histogram / count,
+    )
+
+
+@dataclass(frozen=True)
+class NearPhotos:
+    """The other day's photos, to find the one that shows most nearly what a plate shows, whatever the light.
+
+    Attributes:
+        embed: pictures (display-encoded, 0..1) to (N, C) features; see `backbones.embed_photos`.
+        source_mean: (C,) mean of the source photos' features: what a plate's are centred by.
+        features: (M, C) of the target photos, centred by their own mean, unit length; see `pairing.centred`.
+        histograms: (M, 3, 256) pixels of each target photo per 8-bit display value.
+    """
+
+    embed: Callable[[Sequence[np.ndarray]], np.ndarray]
+    source_mean: np.ndarray
+    features: np.ndarray
+    histograms: np.ndarray
+
+    def nearest(self, plate: np.ndarray) -> int:
+        """Number of the target photo nearest a scene-linear plate, by cosine, as photos are paired for a fit."""
+        moved = self.embed([to_display(plate)])[0] - self.source_mean
+        return int((self.features @ moved).argmax())
+
+
+def near_photos(
+    source: Iterable[np.ndarray],
+    target: Iterable[np.ndarray],
+    embed: Callable[[Sequence[np.ndarray]], np.ndarray],
+) -> NearPhotos:
+    """What `match_nearest` knows of two photo dumps, read a few photos at a time.
+
+    Args:
+        source: photos of the plates' day, (H, W, 3) float32, display-encoded sRGB, 0..1.
+        target: photos of the other day.
+        embed: see `NearPhotos`.
+
+    Raises:
+        PhotoError: a dump is empty.
+    """
+    here = [embed(some) for some in _some_at_a_time(source)]
+    there, histograms = [], []
+    for some in _some_at_a_time(target):
+        there.append(embed(some))
+        histograms += [_histogram(photo).astype(np.float32) for photo in some]
+    if not here or not there:
+        raise PhotoError("There is no photo to find the nearest of.", "Give two folders with photos.")
+    return NearPhotos(
+        embed, np.concatenate(here).mean(axis=0), centred(np.concatenate(there)), np.stack(histograms)
+    )  # fmt: skip
+
+
+def identity(plate: np.ndarray) -> np.ndarray:
+    """The plate itself: what leaving it alone scores."""
+    return plate
+
+
+def transfer_lab(plate: np.ndarray, source: Pool, target: Pool) -> np.ndarray:
+    """Mean and deviation of L*a*b* carried from one dump's to the other's (Reinhard 2001, with pooled statistics)."""
+    lab = (to_lab(to_display(plate)) - source.lab_mean) * _ratio(target.lab_deviation, source.lab_deviation)
+    return _from_display(_from_lab(lab + target.lab_mean))
+
+
+def transfer_stops(plate: np.ndarray, source: Pool, target: Pool) -> np.ndarray:
+    """Mean and deviation per channel carried from one dump's to the other's in stops; clips nothing."""
+    stops = (to_stops(plate) - source.stops_mean) * _ratio(target.stops_deviation, source.stops_deviation)
+    return from_stops(stops + target.stops_mean)
+
+
+def match_histogram(plate: np.ndarray, source: Pool, target: Pool) -> np.ndarray:
+    """A curve per channel, display-encoded, that turns one dump's histogram into the other's."""
+    return _with_histogram(plate, source.histogram, target.histogram)
+
+
+def match_nearest(plate: np.ndarray, near: NearPhotos) -> np.ndarray:
+    """A curve per channel, display-encoded, that gives the plate the nearest target photo's histogram."""
+    return _with_histogram(plate, _histogram(to_display(plate)), near.histograms[near.nearest(plate)])
+
+
+def oracle_affine(plate: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """The best 3x4 colour matrix for this picture: display-encoded, least squares against the truth."""
+    shown = to_display(plate).reshape(-1, 3)
+    inputs = np.concatenate([shown, np.ones_like(shown[:, :1])], axis=1).astype(np.float64)
+    matrix = np.linalg.lstsq(inputs, to_display(truth).reshape(-1, 3).astype(np.float64), rcond=None)[0]
+    return _from_display((inputs @ matrix).reshape(plate.shape))
+
+
+def oracle_lut(plate: np.ndarray, truth: np.ndarray, size: int = LUT_SIZE) -> np.ndarray:
+    """The best 3D lookup table for this picture: display-encoded, trilinear, least squares against the truth.
+
+    Args:
+        plate: scene-linear picture.
+        truth: the same view under the target light.
+        size: entries per axis.
+    """
+    shown = to_display(plate)
+    lookup = _trilinear(shown.reshape(-1, 3) * (size - 1), (size, size, size))
+    axis = np.linspace(0.0, 1.0, size)
+    table = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), axis=-1).reshape(-1, 3)
+    wanted = to_display(truth).reshape(-1, 3)
+    table = table + _least_squares(lookup, wanted - lookup @ table, np.ones_like(wanted), ridge=1e-2, rounds=400)
+    return _from_display((lookup @ table).reshape(plate.shape))
+
+
+def oracle_gain_grid(
+    plate: np.ndarray, truth: np.ndarray, columns: int = GRID_COLUMNS, depth: int = GRID_DEPTH
+) -> np.ndarray:
+    """The best log2-gain bilateral grid for this picture: what the `relight` translator could express at best.
+
+    relit = plate * 2^gain, the gain read by position and brightness from a grid of three channels. The display-encoded
+    error is minimised by damped Gauss-Newton steps; pixels that are above 1 both ways hardly count, as they look equal.
+
+    Args:
+        plate: scene-linear picture.
+        truth: the same view under the target light.
+        columns: cells across the picture; the rows follow its aspect.
+        depth: brightness steps, even in display-encoded luminance 0..1.
+    """
+    height, width = plate.shape[:2]
+    rows = max(2, round(columns * height / width))
+    y, x = np.mgrid[:height, :width]
+    place = np.stack(
+        [
+            np.clip((y + 0.5) * rows / height - 0.5, 0, rows - 1),
+            np.clip((x + 0.5) * columns / width - 0.5, 0, columns - 1),
+            linear_to_srgb(np.clip(luminance(plate), 0.0, 1.0)) * (depth - 1),
+        ],
+        axis=-1,
+    )
+    lookup = _trilinear(place.reshape(-1, 3), (rows, columns, depth))
+    pixels = np.maximum(plate, 0.0).reshape(-1, 3).astype(np.float64)
+    wanted_linear = truth.reshape(-1, 3).astype(np.float64)
+    wanted = linear_to_srgb(wanted_linear.astype(np.float32))
+    log_gain = to_stops(wanted_linear) - to_stops(pixels)
+    grid = _least_squares(lookup, log_gain, np.square(_slope(np.maximum(wanted_linear, 0.0))), ridge=1e-4, rounds=60)
+    best, least = grid, np.inf
+    for _ in range(GRID_ROUNDS):
+        relit = pixels * np.exp2(lookup @ grid)
+        error = wanted - linear_to_srgb(relit.astype(np.float32))
+        seen = np.where((relit > 1.0) & (wanted_linear > 1.0), 0.01, 1.0)
+        cost = float((seen * np.square(error)).sum())
+        if cost < least:
+            best, least = grid, cost
+        slope = _slope(relit)
+        step = _least_squares(
+            lookup, error / np.maximum(slope, 1e-3), seen * np.square(slope), ridge=1e-2, rounds=40
+        )  # fmt: skip
+        grid = np.clip(grid + np.clip(step, -1.0, 1.0), -GRID_MAX_STOPS, GRID_MAX_STOPS)
+    return np.asarray(plate.reshape(-1, 3) * np.exp2(lookup @ best), dtype=np.float32).reshape(plate.shape)
+
+
+BASELINES: dict[str, Callable[[np.ndarray, Pool, Pool], np.ndarray]] = {
+    "pooled Lab mean and deviation (Reinhard)": transfer_lab,
+    "pooled mean and deviation in stops": transfer_stops,
+    "pooled histogram match": match_histogram,
+}
+ORACLES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
+    "oracle: 3x4 colour matrix": oracle_affine,
+    "oracle: 3D LUT 17^3": oracle_lut,
+    "oracle: gain grid 40 x 8 deep": oracle_gain_grid,
+}
+
+
+def to_lab(shown: np.ndarray) -> np.ndarray:
+    """CIE L*a*b* (D65) of a display-encoded picture: L in 0..100, float32."""
+    return np.asarray(cv2.cvtColor(np.ascontiguousarray(shown, dtype=np.float32), cv2.COLOR_RGB2Lab))
+
+
+def _histogram(shown: np.ndarray) -> np.ndarray:
+    """(3, 256) pixels per 8-bit display value of a display-encoded picture; values outside 0..1 are held."""
+    levels = np.rint(np.clip(shown, 0.0, 1.0) * (HISTOGRAM_BINS - 1)).astype(np.intp).reshape(-1, 3)
+    return np.stack([np.bincount(levels[:, channel], minlength=HISTOGRAM_BINS) for channel in range(3)])
+
+
+def _with_histogram(plate: np.ndarray, own: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """The plate through the curves that turn one (3, 256) histogram into another, each of any sum."""
+    shown = to_display(plate)
+    levels = np.linspace(0.0, 1.0, HISTOGRAM_BINS)
+    matched = np.empty_like(shown)
+    for channel in range(3):
+        below, wanted_below = (np.cumsum(h[channel], dtype=np.float64) / h[channel].sum() for h in (own, wanted))
+        matched[..., channel] = np.interp(shown[..., channel], levels, np.interp(below, wanted_below, levels))
+    return _from_display(matched)
+
+
+def _some_at_a_time(photos: Iterable[np.ndarray]) -> Iterator[list[np.ndarray]]:
+    left = iter(photos)
+    while some := list(itertools.islice(left, PHOTOS_AT_A_TIME)):
+        yield some
+
+
+def _from_lab(lab: np.ndarray) -> np.ndarray:
+    return np.asarray(cv2.cvtColor(lab.astype(np.float32), cv2.COLOR_Lab2RGB))
+
+
+def _from_display(shown: np.ndarray) -> np.ndarray:
+    return np.asarray(srgb_to_linear(np.clip(shown, 0.0, 1.0).astype(np.float32)), dtype=np.float32)
+
+
+def _ratio(target: np.ndarray, source: np.ndarray) -> np.ndarray:
+    # A dump of one flat colour has no deviation to scale by; its mean is then all there is to carry over.
+    ratio: np.ndarray = np.divide(target, source, out=np.ones_like(target), where=source > 1e-6)
+    return ratio
+
+
+def _slope(linear: np.ndarray) -> np.ndarray:
+    """Change of the encoded value per stop, at a linear value: d srgb(x 2^g) / dg."""
+    brighter = linear_to_srgb((linear * 1.01).astype(np.float32)).astype(np.float64)
+    slope: np.ndarray = (brighter - linear_to_srgb(linear.astype(np.float32))) / np.log2(1.01)
+    return slope
+
+
+def _trilinear(place: np.ndarray, shape: tuple[int, int, int]) -> sparse.csr_matrix:
+    """The matrix that reads a flattened 3D table at the places given, (N, 3) in table cells: (N, cells), 8 per row."""
+    limits = np.asarray(shape) - 1
+    lower = np.minimum(np.floor(place).astype(np.int64), limits - 1)
+    part = place - lower
+    columns, weights = [], []
+    for corner in np.ndindex(2, 2, 2):
+        at = lower + corner
+        columns.append((at[:, 0] * shape[1] + at[:, 1]) * shape[2] + at[:, 2])
+        weights.append(np.where(corner, part, 1.0 - part).prod(axis=1))
+    starts = np.arange(0, 8 * len(place) + 1, 8)
+    data = np.stack(weights, axis=1).ravel(), np.stack(columns, axis=1).ravel(), starts
+    return sparse.csr_matrix(data, shape=(len(place), int(np.prod(shape))))
+
+
+def _least_squares(
+    lookup: sparse.csr_matrix, wanted: np.ndarray, weights: np.ndarray, ridge: float, rounds: int
+) -> np.ndarray:
+    """The table whose readings come nearest, weighted, in all three channels at once: (cells, 3).
+
+    Conjugate gradients on the normal equations, scaled by their diagonal (Saad 2003, algorithm 9.1); `ridge` times that
+    diagonal's mean holds cells that nothing reads at 0.
+    """
+    turned = lookup.T.tocsr()
+    diagonal = lookup.multiply(lookup).T.tocsr() @ weights
+    hold = ridge * np.maximum(diagonal.mean(axis=0), 1e-12)
+    scale = 1.0 / (diagonal + hold)
+    table = np.zeros_like(diagonal)
+    rest = turned @ (weights * wanted)
+    direction = ready = scale * rest
+    energy = (rest * ready).sum(axis=0)
+    enough = 1e-10 * energy
+    for _ in range(rounds):
+        pushed = turned @ (weights * (lookup @ direction)) + hold * direction
+        length = energy / np.maximum((direction * pushed).sum(axis=0), 1e-30)
+        table = table + length * direction
+        rest = rest - length * pushed
+        ready = scale * rest
+        before, energy = energy, (rest * ready).sum(axis=0)
+        if (energy <= enough).all():
+            break
+        direction = ready + direction * (energy / np.maximum(before, 1e-30))
+    return np.asarray(table)

@@ -1,0 +1,205 @@
+"""Measures looks on paired views and on clips, beside what needs no learning."""
+
+import functools
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from relightgan.core.errors import PhotoError, UsageError
+from relightgan.core.guidance import READ
+from relightgan.core.look import load_look
+from relightgan.core.progress import progress
+from relightgan.core.session import LookSession
+from relightgan.training.measure.baselines import NearPhotos, Pool, near_photos, pool_photos
+from relightgan.training.measure.clips import find_clip, measure_clip, rows_of
+from relightgan.training.measure.paired_views import (
+    GUIDED,
+    SIDES,
+    View,
+    find_views,
+    guided_method,
+    look_method,
+    measure_views,
+    nearest_method,
+    oracle_methods,
+    transfer_methods,
+    untouched_method,
+)
+from relightgan.training.measure.tables import (
+    clip_table,
+    versions,
+    views_table,
+    write_view_picture,
+)
+from relightgan.training.photos.files import decode_photo, find_photo_files, is_movie_file, to_float
+
+POOL_SIDE_PX = 512  # colour statistics need no more
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to measure."""
+
+    looks: tuple[Path, ...] = ()  # none: baselines alone
+    pairs: Path | None = None  # folder with A/ B/ [mask/]
+    clip: Path | None = None  # folder with A/ [B/] flow/
+    direction: str = ""  # "ab" relights A towards B, "ba" the other way; what the looks say when empty
+    source_photos: Path | None = None  # photo dump of the light that is relit, for transfers from photos
+    target_photos: Path | None = None  # photo dump of the light that is wanted
+    oracles: bool = False  # also the fits to the truth; some ten seconds per view of 640x480
+    blends: tuple[float, ...] = (0.0, 1.0)  # temporal blends to measure on the clip
+    window: int = 2  # frames to either side of the blend
+    device: str = "auto"  # as `relightgan infer`
+    pictures: Path | None = None  # folder for a picture per view; none when None
+    guidance: Path | None = None  # folder with <view>.exr from `relightgan locate`: looks with a grid also guided
+
+
+def evaluate(request: Request, style: str = "none", check: Callable[[], None] = lambda: None) -> dict[str, Any]:
+    """Everything asked for, measured.
+
+    Args:
+        request: what to measure.
+        style: how to show progress; see `core.progress`.
+        check: called after each view and frame; may raise `Cancelled`.
+
+    Returns:
+        direction, versions, looks (name -> path, sha256, translator, device), and as asked for
+        pairs: {"folder", "views", "methods": as `evaluation.measure_views`} and
+        clip: {"folder", "frames", "window", "rows": as `evaluation_clip.measure_clip`}. Plain JSON types.
+
+    Raises:
+        UsageError: nothing to measure, or looks of both directions at once.
+        PlateError, LookError, PhotoError, DeviceError: a file or device doesn't do.
+    """
+    if request.pairs is None and request.clip is None:
+        raise UsageError("There is nothing to measure on.", "Give --pairs, --clip or both.")
+    looks = {name: load_look(path) for name, path in look_names(request.looks).items()}
+    direction = request.direction or told_direction([look.facts.direction for look in looks.values()])
+    sessions = {name: LookSession(look, request.device, check=check) for name, look in looks.items()}
+    views = find_views(request.pairs, direction) if request.pairs else None
+    clip = find_clip(request.clip, direction) if request.clip else None
+    result: dict[str, Any] = {
+        "direction": direction,
+        "versions": versions(),
+        "looks": {
+            name: {
+                "path": str(look.path),
+                "sha256": look.sha256,
+                "translator": look.facts.translator,
+                "device": sessions[name].device_line,
+            }
+            for name, look in looks.items()
+        },
+    }
+    if views is not None:
+        methods = [untouched_method()]
+        if request.source_photos and request.target_photos:
+            pools = (pool_folder(request.source_photos, check), pool_folder(request.target_photos, check))
+            methods += transfer_methods(*pools)
+            methods.append(nearest_method(near_folders(request.source_photos, request.target_photos, check)))
+        methods += [look_method(name, session) for name, session in sessions.items()]
+        if request.guidance is not None:
+            methods += [
+                guided_method(name, session, request.guidance)
+                for name, session in sessions.items()
+                if {*READ} <= {*session.look.facts.operators}
+            ]
+        shown_names = [method.name for method in methods if method.name.removesuffix(GUIDED) in looks]
+        methods += oracle_methods() if request.oracles else []
+        with progress(len(views), "views", style) as shown:
+
+            def on_view(view: View, relit: dict[str, np.ndarray]) -> None:
+                if request.pictures is not None and looks:
+                    write_view_picture(request.pictures, view, {name: relit[name] for name in shown_names})
+                shown.advance()
+                check()
+
+            measured = measure_views(views, methods, on_view)
+        result["pairs"] = {"folder": str(views.folder), "views": len(views), "methods": measured}
+    if clip is not None:
+        rows = rows_of(clip, len(sessions), len(request.blends))
+        with progress(len(clip.steps()) * rows, "frames", style) as shown:
+
+            def on_frame() -> None:
+                shown.advance()
+                check()
+
+            figures = measure_clip(clip, sessions, request.blends, request.window, on_frame)
+        result["clip"] = {
+            "folder": str(clip.folder),
+            "frames": len(clip.steps()),
+            "window": request.window,
+            "rows": figures,
+        }
+    return result
+
+
+def markdown_of(result: dict[str, Any]) -> str:
+    """What `evaluate` returned, as Markdown."""
+    here, there = SIDES[result["direction"]]
+    text = ""
+    if "pairs" in result:
+        text += f"## Paired views, {here} to {there}\n\n{views_table(result['pairs']['methods'])}\n"
+    if "clip" in result:
+        clip = result["clip"]
+        text += ("\n" if text else "") + f"## Clip, {here} to {there}\n\n{clip_table(clip['rows'], clip['frames'])}\n"
+    return text
+
+
+def pool_folder(folder: Path, check: Callable[[], None] = lambda: None) -> Pool:
+    """Colour statistics of the still photos in a folder; unreadable ones are named on stderr and left out.
+
+    Raises:
+        PhotoError: the folder isn't there, or no photo in it can be read.
+    """
+    return pool_photos(still_photos(folder, check))
+
+
+def near_folders(source: Path, target: Path, check: Callable[[], None] = lambda: None) -> NearPhotos:
+    """The still photos of two folders by what they show; unreadable ones are named on stderr and left out.
+
+    Raises:
+        PhotoError: a folder isn't there, or no photo in it can be read.
+    """
+    # torch takes seconds to load, and nothing else that is measured needs it.
+    from relightgan.training.pairs.backbones import embed_photos, load_backbone
+
+    embed = functools.partial(embed_photos, load_backbone())
+    return near_photos(still_photos(source, check), still_photos(target, check), embed)
+
+
+def still_photos(folder: Path, check: Callable[[], None] = lambda: None) -> Iterator[np.ndarray]:
+    """The still photos of a folder, small, (H, W, 3) float32, display-encoded; names on stderr what can't be read."""
+    for path in find_photo_files(folder).photos:
+        check()
+        if is_movie_file(path):
+            continue
+        try:
+            yield to_float(decode_photo(path, POOL_SIDE_PX).rgb)
+        except PhotoError as error:
+            print(f"Left out of the colour statistics: {error}", file=sys.stderr)
+
+
+def look_names(paths: Sequence[Path]) -> dict[str, Path]:
+    """A name for each look: its file's, or its whole path where two share it."""
+    stems = [path.stem for path in paths]
+    named = {path.stem if stems.count(path.stem) == 1 else str(path): path for path in paths}
+    if len(named) < len(paths):
+        raise UsageError("One look is given twice.", "Give each look once.")
+    return named
+
+
+def told_direction(directions: Sequence[str]) -> str:
+    """The direction that looks say they were made for; "ab" where they don't.
+
+    Raises:
+        UsageError: they contradict each other.
+    """
+    told = {direction for direction in directions if direction in SIDES}
+    if len(told) > 1:
+        raise UsageError("These looks go opposite ways.", "Measure each way alone, or say which with --direction.")
+    return told.pop() if told else "ab"

@@ -1,0 +1,112 @@
+"""Photos made ready for training: each decoded once to a small file that is mapped into memory, never all at once."""
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from relightgan.core.errors import PhotoError
+from relightgan.core.files import replacing
+from relightgan.core.progress import progress as show_progress
+from relightgan.training.photos.files import to_float
+from relightgan.training.photos.index import Photo, by_file, load_pixels
+from relightgan.training.photos.measuring import MEASURES_FORMAT, in_parallel, usual_workers
+
+Images = Sequence[np.ndarray]
+"""Photos, each (H, W, 3) float32, srgb_log in Rec.709 primaries: 0..1, above 1 for scene-linear files."""
+
+
+class PhotoBank(Images):
+    """Prepared photos as a sequence of images, each read from disk when it is asked for.
+
+    `bank[n]` is (H, W, 3) float32, srgb_log in Rec.709 primaries: 0..1, and above 1 for scene-linear files.
+
+    Args:
+        photos: in the order of the bank.
+        paths: prepared file of each.
+    """
+
+    def __init__(self, photos: Sequence[Photo], paths: Sequence[Path]) -> None:
+        self.photos = tuple(photos)
+        self.paths = tuple(paths)
+
+    def __len__(self) -> int:
+        return len(self.photos)
+
+    def pixels(self, index: int) -> np.ndarray:
+        """(H, W, 3) as stored, mapped from disk and read-only: uint8, or float16 where the file has more bits.
+
+        Cut a crop out of this before turning it into floats, and only that part is read.
+
+        Raises:
+            PhotoError: the prepared file has gone or is damaged.
+        """
+        try:
+            mapped: np.ndarray = np.load(self.paths[index], mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            raise PhotoError(
+                f"{self.paths[index]} can't be read: {error}.", "Delete its folder and start again."
+            ) from error
+        return mapped
+
+    def __getitem__(self, index: int) -> np.ndarray:  # type: ignore[override]  # no slices
+        return to_float(self.pixels(index))
+
+
+def prepare_photos(
+    photos: Sequence[Photo],
+    cache_dir: Path,
+    max_side: int,
+    progress: str = "none",
+    check: Callable[[], None] = lambda: None,
+    workers: int | None = None,
+) -> PhotoBank:
+    """A bank of these photos, no larger than asked; photos prepared before are not decoded again.
+
+    A file's name holds the hash of the photo's content, so it can't be out of date.
+
+    Args:
+        photos: kept photos of an index.
+        cache_dir: made if absent; holds one folder for each size.
+        max_side: longest side, px; smaller photos keep their size.
+        progress: style, see `core.progress`.
+        check: called between photos, from several threads; may raise to stop.
+        workers: photos decoded at once; None for a good number.
+
+    Raises:
+        PhotoError: a photo has gone since it was indexed, or the cache can't be written.
+    """
+    folder = cache_dir / f"{max_side}px-{MEASURES_FORMAT}"
+    paths = [folder / f"{photo.id}.npy" for photo in photos]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        there = {entry.name for entry in os.scandir(folder)}
+    except OSError as error:
+        raise PhotoError(f"{folder} can't be made: {error.strerror}.", "Give another run folder.") from error
+    wanted = [photo for photo, path in zip(photos, paths, strict=True) if path.name not in there]
+
+    def prepare(group: Sequence[Photo]) -> None:
+        for photo, pixels in zip(group, load_pixels(group, max_side), strict=True):
+            _write(pixels, folder / f"{photo.id}.npy")
+            check()
+
+    with show_progress(len(wanted), "photos prepared", progress) as shown:
+        for group, _ in in_parallel(prepare, by_file(wanted), workers or usual_workers()):
+            shown.advance(len(group))
+            check()
+    return PhotoBank(photos, paths)
+
+
+# Private implementation
+
+
+def _write(pixels: np.ndarray, path: Path) -> None:
+    small = pixels if pixels.dtype == np.uint8 else np.clip(pixels, -65504, 65504).astype(np.float16)
+
+    def explain(error: OSError) -> PhotoError:
+        problem = f"{path} can't be written: {error.strerror or error}."
+        return PhotoError(problem, "Free some space, or give another run folder.")
+
+    with replacing(path, explain) as temporary, temporary.open("wb") as file:
+        np.save(file, np.ascontiguousarray(small), allow_pickle=False)

@@ -1,0 +1,266 @@
+"""Measures every photo file of a folder once: several at a time, remembered between runs, whatever their state."""
+
+import base64
+import dataclasses
+import hashlib
+import json
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from relightgan.core.errors import PhotoError, PlateError
+from relightgan.core.files import replacing
+from relightgan.core.movies import MovieReader
+from relightgan.training.photos.checks import MEASURE_SIDE, Measures, measure_photo
+from relightgan.training.photos.files import decode_photo, is_movie_file
+
+MEASURES_FORMAT = 1
+"""Raised whenever decoding or measuring changes, so that remembered measures are taken again."""
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One picture of a file, or the reason there is none."""
+
+    path: Path
+    frame: int | None = None  # of a movie, from 0
+    digest: str = ""  # of the file's bytes; the same for the same picture wherever it lies
+    width: int = 0  # px, upright
+    height: int = 0
+    profile: str = ""
+    taken: str | None = None  # ISO 8601
+    focal_35mm: float | None = None  # mm
+    measures: Measures | None = None
+    problem: str = ""  # why there are no measures
+
+
+def measure_files(
+    paths: Sequence[Path],
+    movie_frames: int,
+    seed: int,
+    store: Path,
+    advance: Callable[[int], None],
+    check: Callable[[], None],
+    workers: int,
+) -> list[Measured]:
+    """Measures of all files, in the order of the paths; only files that are new or changed are opened.
+
+    A file is unchanged when its size and modification time are, and a movie when its sampling is too. When stopped
+    half-way, what was measured is remembered.
+
+    Args:
+        paths: photos and movies.
+        movie_frames: how many frames to take of a movie.
+        seed: of that choice.
+        store: JSON file to remember the measures in.
+        advance: called with the number of files done.
+        check: called between files; may raise to stop.
+        workers: how many files are decoded at once.
+    """
+    sampling = [movie_frames, seed]
+    before = read_store(store)
+    done: dict[str, dict[str, Any]] = {}
+    fresh = 0
+
+    def measure(path: Path) -> tuple[dict[str, Any], bool]:
+        state = _state_of(path, sampling)
+        known = before.get(str(path))
+        if known is not None and state is not None and known["state"] == state:
+            return known, False
+        return {"state": state, "pictures": [_to_json(one) for one in measure_file(path, movie_frames, seed)]}, True
+
+    try:
+        for path, (entry, is_new) in in_parallel(measure, paths, workers):
+            done[str(path)] = entry
+            fresh += is_new
+            advance(1)
+            check()
+    finally:
+        if fresh or set(done) != set(before):
+            # Stopped half-way, the files that were not reached keep what was known of them.
+            reached = done if len(done) == len(paths) else before | done
+            write_store(store, reached)
+    return [_from_json(path, picture) for path in paths for picture in done[str(path)]["pictures"]]
+
+
+def measure_file(path: Path, movie_frames: int, seed: int) -> list[Measured]:
+    """Measures of the picture in a file, or of some frames of a movie; a file that can't be used gives its problem."""
+    try:
+        if is_movie_file(path):
+            return _measure_movie(path, movie_frames, seed)
+        decoded = decode_photo(path, MEASURE_SIDE)
+        return [
+            Measured(
+                path=path,
+                digest=digest_of(path),
+                width=decoded.width,
+                height=decoded.height,
+                profile=decoded.profile,
+                taken=decoded.taken,
+                focal_35mm=decoded.focal_35mm,
+                measures=measure_photo(decoded.rgb, decoded.is_hdr),
+            )
+        ]
+    except (PhotoError, PlateError) as error:
+        return [Measured(path, problem=_without_name(error.problem, path))]
+    except OSError as error:  # gone or locked since it was listed
+        return [Measured(path, problem=f"can't be read: {error.strerror}")]
+
+
+def sample_frames(count: int, wanted: int, seed: int, name: str) -> list[int]:
+    """Unique random frames over the whole length of a movie: one from each of `wanted` equal parts, ascending.
+
+    Args:
+        count: frames the movie has.
+        wanted: frames to take; all of them when the movie has fewer.
+        seed: of the choice.
+        name: of the movie, so that two movies of one length give different frames.
+    """
+    if wanted >= count:
+        return list(range(count))
+    rng = np.random.default_rng([seed, int.from_bytes(hashlib.blake2b(name.encode(), digest_size=4).digest())])
+    bounds = [round(part * count / wanted) for part in range(wanted + 1)]
+    return [int(rng.integers(start, end)) for start, end in pairwise(bounds)]
+
+
+def read_frames(path: Path, frames: Sequence[int]) -> Iterator[np.ndarray]:
+    """(H, W, 3) uint8 sRGB for each of these frames of a movie.
+
+    Raises:
+        PlateError: the movie or a frame can't be read.
+    """
+    with MovieReader(path) as movie:
+        for frame in frames:
+            yield _read_frame(movie, frame)
+
+
+def digest_of(path: Path) -> str:
+    """16 hex digits of a file's content (BLAKE2b); of a movie its size, first and last MiB."""
+    with path.open("rb") as file:
+        if not is_movie_file(path):
+            return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=8)).hexdigest()
+        size = os.fstat(file.fileno()).st_size
+        head = file.read(1 << 20)
+        file.seek(max(0, size - (1 << 20)))
+        return hashlib.blake2b(str(size).encode() + head + file.read(1 << 20), digest_size=8).hexdigest()
+
+
+def in_parallel(
+    function: Callable[[Item], Result], items: Iterable[Item], workers: int
+) -> Iterator[tuple[Item, Result]]:
+    """(item, its result) in the order of the items, computed by a few threads that never run far ahead.
+
+    Decoders let go of Python's lock, so threads are enough; and 12,000 results are never held at once.
+    """
+    waiting: deque[tuple[Item, Future[Result]]] = deque()
+    with ThreadPoolExecutor(workers, thread_name_prefix="photos") as pool:
+        try:
+            for item in items:
+                waiting.append((item, pool.submit(function, item)))
+                if len(waiting) >= 4 * workers:
+                    first, future = waiting.popleft()
+                    yield first, future.result()
+            while waiting:
+                first, future = waiting.popleft()
+                yield first, future.result()
+        finally:
+            for _, future in waiting:
+                future.cancel()
+
+
+def usual_workers() -> int:
+    """How many files to decode at once: the cores we may use, eight at most, for each holds a whole picture."""
+    return min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a text file whole or not at all; its folder is made.
+
+    Raises:
+        PhotoError: the disk or the folder doesn't allow it.
+    """
+
+    def explain(error: OSError) -> PhotoError:
+        problem = f"{path} can't be written: {error.strerror}."
+        return PhotoError(problem, "Give another output folder, or free some space.")
+
+    with replacing(path, explain) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def read_store(store: Path) -> dict[str, dict[str, Any]]:
+    """What was remembered, by absolute path; empty where there is nothing, or only of another format."""
+    try:
+        content = json.loads(store.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    if not isinstance(content, dict) or content.get("format") != MEASURES_FORMAT:
+        return {}
+    files: dict[str, dict[str, Any]] = content["files"]
+    return files
+
+
+def write_store(store: Path, files: dict[str, dict[str, Any]]) -> None:
+    """Remembers measures; see `write_text`."""
+    write_text(store, json.dumps({"format": MEASURES_FORMAT, "files": files}, separators=(",", ":")))
+
+
+# Private implementation
+
+
+def _state_of(path: Path, sampling: list[int]) -> list[int] | None:
+    try:
+        stat = path.stat()
+    except OSError:
+        return None
+    return [stat.st_size, stat.st_mtime_ns, *(sampling if is_movie_file(path) else [])]
+
+
+def _measure_movie(path: Path, wanted: int, seed: int) -> list[Measured]:
+    digest = digest_of(path)
+    found = []
+    with MovieReader(path) as movie:
+        for frame in sample_frames(movie.frame_count, wanted, seed, path.name):
+            try:
+                rgb = _read_frame(movie, frame)
+            except PlateError as error:  # the rest of a damaged movie may be whole
+                found.append(Measured(path, frame, digest, problem=_without_name(error.problem, path)))
+                continue
+            height, width = rgb.shape[:2]
+            measures = measure_photo(rgb, False)
+            found.append(Measured(path, frame, digest, width, height, "movie, sRGB (assumed)", measures=measures))
+    return found or [Measured(path, problem="has no frames")]
+
+
+def _read_frame(movie: MovieReader, frame: int) -> np.ndarray:
+    return np.round(movie.read(frame) * 255).astype(np.uint8)
+
+
+def _without_name(problem: str, path: Path) -> str:
+    return problem.removeprefix(path.name).removeprefix(str(path)).strip(" .")
+
+
+def _to_json(measured: Measured) -> dict[str, Any]:
+    values = {
+        field.name: getattr(measured, field.name) for field in dataclasses.fields(measured) if field.name != "path"
+    }
+    if measured.measures is not None:
+        signature = base64.b85encode(measured.measures.signature).decode()
+        values["measures"] = dataclasses.asdict(measured.measures) | {"signature": signature}
+    return values
+
+
+def _from_json(path: Path, values: dict[str, Any]) -> Measured:
+    measures = values["measures"]
+    if measures is not None:
+        measures = Measures(**measures | {"signature": base64.b85decode(measures["signature"])})
+    return Measured(path, **values | {"measures": measures})
