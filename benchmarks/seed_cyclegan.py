@@ -37,6 +37,7 @@ from relightgan.training.fit.recipe import Direction  # noqa: E402
 from relightgan.training.pairs.backbones import BACKBONES  # noqa: E402
 from relightgan.training.run.config import RunConfig, resolve, resolved  # noqa: E402
 from relightgan.training.run.dataset import Dataset, make_dataset, manifest  # noqa: E402
+from relightgan.training.run.run import Run  # noqa: E402
 from relightgan.training.run.train import (  # noqa: E402
     Job,
     check_out,
@@ -107,9 +108,8 @@ def train(
     with only_run_in(job.run_dir), RunLog(job.run_dir / "log.txt", job.progress) as log:
         log.say(f"Fitting on {describe_device(job.device)}. Everything but the look goes to {job.run_dir}.")
         with cancellation() as stop:
-            dataset = make_dataset(
-                job.sources, job.targets, job.run_dir, config, directions, job.device, log.stage_style, stop, log.say
-            )
+            run = Run(job.run_dir, config, job.device, log, stop)
+            dataset = make_dataset(job.sources, job.targets, run, directions)
             stop.check()
         # What photos took the first time counts, also where they are there already.
         notes = job.run_dir / "timing.json"
@@ -157,12 +157,12 @@ def steps_wanted(epoch: int, cycles: int, steps: int | None, max_minutes: float 
 def build(settings: SeedSettings, dataset: Dataset, seed: int, device: torch.device) -> SeedRecipe:
     """The recipe on a dataset's training photos, with first weights that depend on the seed alone."""
     data = dataset.training_data("ab")
-    features_a, features_b = (
-        features[: side.train]
-        for features, side in zip(dataset.features, (dataset.source, dataset.target), strict=True)
+    embeddings_a, embeddings_b = (
+        embeddings[: day.train]
+        for embeddings, day in zip(dataset.embeddings, (dataset.source, dataset.target), strict=True)
     )
     torch.manual_seed(seed)
-    return SeedRecipe(settings, SeedPhotos(data.a, data.b, features_a, features_b, settings, seed), device)
+    return SeedRecipe(settings, SeedPhotos(data.a, data.b, embeddings_a, embeddings_b, settings, seed), device)
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -312,9 +312,16 @@ def _yaml_lines(settings: Any, shown: Mapping[str, Any], indent: str) -> list[st
 
 
 def _explanations(cls: type) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for base in reversed(cls.__mro__[:-1]):
+        found |= _own_explanations(base)
+    return found
+
+
+def _own_explanations(cls: type) -> dict[str, str]:
     try:
         source = textwrap.dedent(inspect.getsource(cls))
-    except OSError:  # a class typed into an interpreter has no source; its fields go without explanation
+    except (OSError, TypeError):  # a class made by a call has no source; its fields go without explanation
         return {}
     tokens = tokenize.generate_tokens(io.StringIO(source).readline)
     comments = {token.start: token.string.lstrip("#").strip() for token in tokens if token.type == tokenize.COMMENT}

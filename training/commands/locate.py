@@ -56,8 +56,8 @@ def main(argv: Sequence[str]) -> int:
             log("Every frame is there already; nothing to do.")
             return EXIT_DONE
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        run = load_run(options.run, device, options.progress, cancelled)
-        finder = PlateFinder(run, options.direction, settings, options.focal_35mm)
+        photos = load_run(options.run, device, options.progress, cancelled)
+        finder = PlateFinder(photos, options.direction, settings, options.focal_35mm)
         missed = []
         with progress(len(frames), "frames", options.progress) as shown:
             for frame in frames:
@@ -66,7 +66,7 @@ def main(argv: Sequence[str]) -> int:
                 if not found.located:
                     missed.append(frame)
                 shown.say(f"Frame {frame}: {found.words}")
-                notes = {PHOTOS_NOTE: run.digest, DIRECTION_NOTE: options.direction, FOUND_NOTE: found.words}
+                notes = {PHOTOS_NOTE: photos.digest, DIRECTION_NOTE: options.direction, FOUND_NOTE: found.words}
                 write_guidance(sink.path(frame), found.guidance, notes)
                 shown.advance()
     nowhere = f" Without guidance: {format_frames(missed)}." if missed else ""

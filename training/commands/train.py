@@ -10,7 +10,8 @@ import torch
 
 from relightgan.core.errors import DeviceError, PhotoError, UsageError
 from relightgan.core.progress import STYLES
-from relightgan.training.run.config import PRESETS, RunConfig, resolve, resolved_yaml
+from relightgan.training.run.config import RunConfig, resolve, resolved_yaml
+from relightgan.training.run.recipes import PRESETS
 from relightgan.training.run.train import Job, train
 from relightgan.training.settings import add_options, given_options
 

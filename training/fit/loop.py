@@ -6,6 +6,7 @@ to the numbers an uninterrupted fit would have had. (With a time limit the sched
 repeated to the bit; nor are the sums of a GPU.)
 """
 
+import contextlib
 import dataclasses
 import json
 import math
@@ -18,7 +19,7 @@ import numpy as np
 import torch
 
 from relightgan.core.errors import Cancelled, ConfigError, TrainingError
-from relightgan.core.progress import cancellation
+from relightgan.core.progress import Cancellation, cancellation
 from relightgan.training.fit.checkpoint import (
     Progress,
     check_same_run,
@@ -85,8 +86,8 @@ def fit(
     config: Mapping[str, Any],  # the resolved run configuration as nested plain values, kept in every checkpoint
     data_key: str,  # names the photos and pairs; a checkpoint made from others is refused
     previews: tuple[PreviewPhotos, ...] = (),  # one per direction; () = no previews
-    seconds_allowed: float
-    | None = None,  # for fitting, over all the times it runs; None = only the image count ends it
+    seconds_allowed: float | None = None,  # for the fit over all its starts; None = the image count alone ends it
+    stop: Cancellation | None = None,  # asked before each step; None = SIGINT and SIGTERM ask the fit to stop
 ) -> Progress:
     """Fits a recipe until its schedule is finished; goes on from the newest checkpoint in the run folder.
 
@@ -117,7 +118,7 @@ def fit(
     images_at_start, seconds_at_start = progress.images, progress.seconds
     last_checkpoint, per_s = time.monotonic(), 0.0
     usual: dict[str, float] = {}  # losses as they are shown
-    with cancellation() as stop:
+    with cancellation() if stop is None else contextlib.nullcontext(stop) as stop:
         while True:
             # How far is it?
             progress.seconds = time.monotonic() - began

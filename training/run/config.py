@@ -1,4 +1,4 @@
-"""The whole configuration of a training run as one dataclass, and the presets as a table.
+"""The whole configuration of a training run as one dataclass.
 
     preset < run.yaml < command line
 
@@ -9,70 +9,37 @@ the run folder, in every checkpoint and in the look.
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
 
 from relightgan.core.errors import ConfigError
 from relightgan.training.fit.loop import TrainSettings
-from relightgan.training.gan.cut import CutSettings
-from relightgan.training.gan.cyclegan import CycleGanSettings
 from relightgan.training.guidance.maps import GuidanceSettings
 from relightgan.training.pairs.pairing import PairingSettings
 from relightgan.training.photos.index import PhotoSettings
-from relightgan.training.relight.recipe import RelightSettings
+from relightgan.training.run.recipes import DEFAULT_PRESET, PRESETS, RECIPES, RecipeRow
 from relightgan.training.settings import from_dict, merge, to_dict, to_yaml
 from relightgan.training.world.matching import MatchingSettings
 from relightgan.training.world.settings import RegisterSettings
 
-# A row per recipe: what it changes of the defaults. Sources are in the recipes' own modules.
-PRESETS: dict[str, dict[str, Any]] = {
-    # The flagship: a gain grid fitted to what the photos of both days say about each place.
-    "relight": {"translator": "relight", "train": {"images": 100_000}},
-    # Two-way translation of pictures, content-paired; wants a GPU.
-    "cyclegan": {"translator": "cyclegan"},
-    # The same, small enough to see it move on a CPU.
-    "cyclegan-small": {
-        "translator": "cyclegan",
-        "cyclegan": {"base_filters": 16, "blocks": 4, "critic_filters": 16, "batch_size": 2, "size_px": 128},
-    },
-    # Contrastive translation (Park et al. 2020), one way, content-paired: to compare with; wants a GPU.
-    "cut": {"translator": "cut"},
-    # The same at the size of cyclegan-small.
-    "cut-small": {
-        "translator": "cut",
-        "cut": {"base_filters": 16, "blocks": 4, "critic_filters": 16, "batch_size": 2, "size_px": 128},
-    },
-    # The lighting swap of NeuralVFX (2018) with its own losses, sizes and features, and without its defects.
-    "lighting-swap": {
-        "translator": "cyclegan",
-        "pairing": {"backbone": "resnet34", "top_k": 10, "threshold": -1.0},
-        "cyclegan": {
-            "adversary": "bce",
-            "adversarial_weight": 0.5,
-            "identity_weight": 0.0,
-            "batch_size": 7,
-            "size_px": 128,
-            "learning_rate": 1e-4,
-            "critic_learning_rate": 1e-4,
-        },
-    },
-}
-DEFAULT_PRESET = "relight"
-TRANSLATORS = ("relight", "cyclegan", "cut")  # each has a section of its own name
+if TYPE_CHECKING:
+    Translator = str
+else:
+    Translator = Literal[tuple(RECIPES)]
 
 
 @dataclasses.dataclass(frozen=True)
-class RunConfig:
-    """Everything that decides what a training run makes of its photos."""
+class CommonConfig:
+    """What a configuration holds whichever recipe is fitted."""
 
     # The row of the preset table that the rest stands on.
     preset: str = DEFAULT_PRESET
-    # Which recipe is fitted; its settings are in the section of the same name.
-    translator: Literal["relight", "cyclegan", "cut"] = "relight"
-    # Of the networks' first weights, and of every random number of the fit.
+    # The recipe that is fitted; its settings are the section of the same name.
+    translator: Translator = "relight"
+    # The seed of the networks' first weights and of every random number of the fit.
     seed: int = 0
-    # Longest side that photos are kept at for training, px.
+    # Longest side of the photos that the training sees, px.
     photo_px: int = 640
     photos: PhotoSettings = dataclasses.field(default_factory=PhotoSettings)
     pairing: PairingSettings = dataclasses.field(default_factory=PairingSettings)
@@ -80,15 +47,34 @@ class RunConfig:
     registration: RegisterSettings = dataclasses.field(default_factory=RegisterSettings)
     guidance: GuidanceSettings = dataclasses.field(default_factory=GuidanceSettings)
     train: TrainSettings = dataclasses.field(default_factory=TrainSettings)
-    relight: RelightSettings = dataclasses.field(default_factory=RelightSettings)
-    cyclegan: CycleGanSettings = dataclasses.field(default_factory=CycleGanSettings)
-    cut: CutSettings = dataclasses.field(default_factory=CutSettings)
 
     def __post_init__(self) -> None:
         if self.seed < 0:
             raise ConfigError(f"seed is {self.seed}.", "Give 0 or more.")
         if self.photo_px < 64:
             raise ConfigError(f"photo_px is {self.photo_px}.", "Give at least 64.")
+
+    @property
+    def recipe(self) -> RecipeRow:
+        """The row of the recipe that is fitted."""
+        return RECIPES[self.translator]
+
+    @property
+    def recipe_settings(self) -> Any:
+        """The settings of the recipe that is fitted."""
+        return getattr(self, self.translator)
+
+
+if TYPE_CHECKING:
+    RunConfig = CommonConfig
+else:
+    # Everything that decides what a training run makes of its photos: a section for each row of the table of recipes.
+    RunConfig = dataclasses.make_dataclass(
+        "RunConfig",
+        [(name, row.settings, dataclasses.field(default_factory=row.settings)) for name, row in RECIPES.items()],
+        bases=(CommonConfig,),
+        frozen=True,
+    )
 
 
 def resolve(options: Mapping[str, Any], config_path: Path | None = None) -> RunConfig:
@@ -111,7 +97,7 @@ def resolve(options: Mapping[str, Any], config_path: Path | None = None) -> RunC
     from_dict(RunConfig, merge(preset, from_file), where)
     config = from_dict(RunConfig, merge(preset, from_file, options, {"preset": name}), "the command line")
     for layer, origin in ((from_file, where), (options, "the command line")):
-        for unused in TRANSLATORS:
+        for unused in RECIPES:
             if unused in layer and unused != config.translator:
                 raise ConfigError(
                     f"{origin} has settings of '{unused}', but the translator is '{config.translator}'.",
@@ -143,10 +129,10 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 def resolved(config: RunConfig) -> dict[str, Any]:
     """The configuration as nested plain values, without the sections of translators that aren't fitted."""
-    unused = set(TRANSLATORS) - {config.translator}
+    unused = set(RECIPES) - {config.translator}
     return {name: value for name, value in to_dict(config).items() if name not in unused}
 
 
 def resolved_yaml(config: RunConfig) -> str:
     """The resolved configuration as YAML, each setting with its explanation; a file for --config."""
-    return to_yaml(config, leave_out=set(TRANSLATORS) - {config.translator})
+    return to_yaml(config, leave_out=set(RECIPES) - {config.translator})

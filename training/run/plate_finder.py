@@ -13,10 +13,11 @@ from relightgan.core.colour import linear_to_srgb, working_space
 from relightgan.core.guidance import Guidance
 from relightgan.core.pipeline import Settings, model_light
 from relightgan.core.plate import Plate, window_size
+from relightgan.training.days import TARGET, Direction, from_day
 from relightgan.training.guidance.observations import badly_placed
 from relightgan.training.guidance.plates import PlateViews
 from relightgan.training.relight.gain_grid import anchor_of
-from relightgan.training.run.registered import RunPhotos
+from relightgan.training.run.registered import RegisteredPhotos
 from relightgan.training.world.locating import Locator
 
 PLATE_PX = 1280  # long side that plates are looked at with, at most; points are found at half of it
@@ -38,30 +39,40 @@ class PlateFinder:
     """Makes guidance for plates, each by itself.
 
     Args:
-        run: the registered photos.
+        photos: of a run, registered.
         direction: "ab" for plates of the source's day, "ba" for those of the target's.
         settings: how plates are to be read.
         focal_35mm: mm, 35 mm equivalent, of all plates; None where their files or the photos shall tell.
     """
 
-    def __init__(self, run: RunPhotos, direction: str, settings: Settings, focal_35mm: float | None) -> None:
-        target, config = direction == "ba", run.config
+    def __init__(
+        self, photos: RegisteredPhotos, direction: Direction, settings: Settings, focal_35mm: float | None
+    ) -> None:
+        day, config = from_day(direction), photos.run.config
+        target = day == TARGET
         self.locator = Locator(
-            run.registration,
-            run.banks,
-            run.features[int(target)],
-            run.backbone,
+            photos.registration,
+            photos.banks,
+            photos.embeddings[day],
+            photos.run.backbone,
             config.matching,
             config.registration.max_points,
             target,
-            ~badly_placed(run.errors),
+            ~badly_placed(photos.errors),
         )
         guide = config.guidance
         self.views = PlateViews(
-            run.registration, run.views, run.depths, run.errors, target, guide.planes, guide.neighbours, guide.looks
+            photos.registration,
+            photos.views,
+            photos.depths,
+            photos.errors,
+            target,
+            guide.planes,
+            guide.neighbours,
+            guide.looks,
         )
-        own = torch.from_numpy(np.nonzero(run.views.of_target == target)[0]).to(run.views.device)
-        self.usual_stops = float(anchor_of(run.views.colour[own]).mean())
+        own = torch.from_numpy(np.nonzero(photos.views.of_target == target)[0]).to(photos.views.device)
+        self.usual_stops = float(anchor_of(photos.views.colour[own]).mean())
         self.settings, self.focal_35mm = settings, focal_35mm
         self.space = working_space(settings.working_space, COLOUR_SPACE)
 

@@ -6,18 +6,17 @@ import torch
 
 from relightgan.core.errors import PhotoError
 from relightgan.core.progress import Cancellation
-from relightgan.training.days import Direction
+from relightgan.training.days import DIRECTIONS, along
 from relightgan.training.guidance.sheet import GUIDANCE_CAPTION
-from relightgan.training.pairs.backbones import Backbone, load_backbone
-from relightgan.training.photos.bank import prepare_photos
 from relightgan.training.photos.index import PhotoIndex, PhotoSettings
 from relightgan.training.report.page import Block, Picture, Section, Text
 from relightgan.training.run.config import RunConfig
-from relightgan.training.run.sides import Side
-from relightgan.training.run.stages import guide_sides, register_sides, side_features
+from relightgan.training.run.day_photos import prepare_day
+from relightgan.training.run.run import Run
+from relightgan.training.run.stages import embed_day, guide, register
+from relightgan.training.run_log import RunLog
 from relightgan.training.world.page import figures, write_view
-
-FEWEST_PHOTOS = 3  # on each day
+from relightgan.training.world.sfm import LEAST_PHOTOS
 
 
 def show_registration(
@@ -38,49 +37,41 @@ def show_registration(
     Raises:
         PhotoError: too few photos, or the days couldn't be put into one world.
     """
-    config = RunConfig(photos=settings)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    network: list[Backbone] = []
-
-    def backbone() -> Backbone:
-        if not network:
-            network.append(load_backbone(config.pairing.backbone, config.pairing.weights).to(device))
-        return network[0]
-
-    sides, features = [], []
+    run = Run(out, RunConfig(photos=settings), device, RunLog(None, style), stop, style)
+    stage = run.stage("registration")
+    found, embeddings = [], []
     for name, index, sheet in days:
-        photos = tuple(index.kept("train"))
-        if len(photos) < FEWEST_PHOTOS:
+        count = len(index.kept("train"))
+        if count < LEAST_PHOTOS:
             raise PhotoError(
-                f"Only {len(photos)} photos of {name} can be used, too few to register.",
-                f"Give at least {FEWEST_PHOTOS}, better a hundred, that overlap.",
+                f"Only {count} photos of {name} can be used, too few to register.",
+                f"Give at least {LEAST_PHOTOS}, better a hundred, that overlap.",
             )
-        bank = prepare_photos(photos, out / "prepared", config.photo_px, style, stop.check)
-        sides.append(Side(name, index, photos, len(photos), bank, sheet))
-        features.append(side_features(sides[-1], out / "registration", config, backbone, device, style, stop))
-    names = (sides[0].name, sides[1].name)
-    registration = register_sides(
-        (sides[0], sides[1]), (features[0], features[1]), out / "registration", config, style, stop
-    )
+        found.append(prepare_day(name, index, sheet, run))
+        embeddings.append(embed_day(found[-1], run, stage)[: found[-1].train])
+    source, target = found
+    names = (source.name, target.name)
+    registration = register((source, target), (embeddings[0], embeddings[1]), run, stage)
     if registration is None:
         raise PhotoError(
             f"The photos of {names[0]} and {names[1]} couldn't be put into one world.",
             "It takes photos that overlap, taken from different places, of surfaces with texture, on both days. "
             "`relightgan train` works without, from weaker measurements.",
         )
-    guidance = guide_sides(
-        (sides[0], sides[1]), registration, ("ab", "ba"), out / "registration", config, device, style, stop
-    )
+    guidance = guide((source, target), registration, DIRECTIONS, run, stage)
     blocks: list[Block] = [Text(guidance.accuracy())]
     rows = figures(registration, names)
-    directions: tuple[tuple[Direction, str, str], ...] = (("ab", *names), ("ba", names[1], names[0]))
-    for direction, here, there in directions:
+    for direction in DIRECTIONS:
+        here, there = along(direction, names)
         share = f"{guidance.maps[direction].coverage:.0%}"
         rows.append((f"share of {here} that was seen in {there}", share))
         blocks.append(Text(f"Photos of {there} saw {share} of what photos of {here} show."))
         blocks.append(Picture(guidance.sheets[direction], GUIDANCE_CAPTION))
     more = [Section("What the other day's photos saw", blocks)]
-    page = write_view(registration, (sides[0].bank, sides[1].bank), names, out / "registration.html", more)
+    page = write_view(
+        registration, (source.training_bank, target.training_bank), names, out / "registration.html", more
+    )
     width = max(len(name) for name, _ in rows)
     told = [*(f"{name.ljust(width)}  {value}" for name, value in rows), guidance.accuracy(), f"\n{page}"]
     return "\n".join(told)

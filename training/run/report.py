@@ -28,9 +28,10 @@ from relightgan.training.report.page import (
     Text,
     write_report,
 )
-from relightgan.training.run.config import RunConfig, resolved
+from relightgan.training.run.config import resolved
 from relightgan.training.run.dataset import Dataset
-from relightgan.training.run.sides import Side
+from relightgan.training.run.day_photos import DayPhotos
+from relightgan.training.run.run import Run
 from relightgan.training.run_log import duration
 from relightgan.training.stage_cache import file_digest, read_notes, write_notes
 
@@ -40,8 +41,7 @@ LISTED_LEFT_OUT = 15
 
 
 def note_run(
-    run_dir: Path,
-    config: RunConfig,
+    run: Run,
     dataset: Dataset,
     looks: Sequence[Path],
     fits: Sequence[Mapping[str, Any]],
@@ -51,32 +51,31 @@ def note_run(
     """Keeps what the report says about a finished run, as JSON in its folder.
 
     Args:
-        run_dir: the run folder.
-        config: of the run.
-        dataset: what was fitted to.
+        run: its folder keeps the notes.
+        dataset: the photos of the fits.
         looks: the looks written.
-        fits: of each fit its `folder` in the run folder, and the fields of checkpoint.Progress.
-        device: fitted on, in words.
+        fits: for each fit its `folder` in the run folder, and the fields of checkpoint.Progress.
+        device: the device of the fit, in words.
         command: the command line.
     """
     content = {
         "looks": [{"path": str(look.resolve()), "sha256": file_digest(look)} for look in looks],
         "fits": [dict(fit) for fit in fits],
-        "sides": [_side_notes(side, run_dir) for side in (dataset.source, dataset.target)],
+        "sides": [_day_notes(day, run.folder) for day in (dataset.source, dataset.target)],
         "pairs": {
             "count": len(dataset.pairs),
-            "sheet": str(dataset.sheet.relative_to(run_dir)),
+            "sheet": str(dataset.sheet.relative_to(run.folder)),
             "similarity": [float(value) for value in _spread(dataset.pairs.similarity)],
         },
         "gains": {direction: {"patches": len(gains)} for direction, gains in dataset.gains.items()},
         "registration": dataset.registration.summary() if dataset.registration else "",
-        "guidance": _guidance_notes(dataset, run_dir),
-        "config": resolved(config),
+        "guidance": _guidance_notes(dataset, run.folder),
+        "config": resolved(run.config),
         "device": device,
         "command": command,
         "versions": versions(),
     }
-    path = run_dir / NOTES
+    path = run.folder / NOTES
     write_notes(path, content)
     return path
 
@@ -274,18 +273,18 @@ def setting_blocks(run_dir: Path, notes: Mapping[str, Any]) -> list[Block]:
 # Private implementation
 
 
-def _side_notes(side: Side, run_dir: Path) -> dict[str, Any]:
-    left_out = side.index.left_out()
+def _day_notes(day: DayPhotos, run_dir: Path) -> dict[str, Any]:
+    left_out = day.index.left_out()
     return {
-        "name": side.name,
-        "folders": [folder.name for folder in side.index.folders],
-        "train": side.train,
-        "summary": summary(" + ".join(folder.name for folder in side.index.folders), side.index),
+        "name": day.name,
+        "folders": [folder.name for folder in day.index.folders],
+        "train": day.train,
+        "summary": summary(" + ".join(folder.name for folder in day.index.folders), day.index),
         "reasons": dict(Counter(reason_word(photo) for photo in left_out)),
         "left_out": [{"photo": photo.name, "reason": photo.reason} for photo in left_out[:LISTED_LEFT_OUT]],
         "left_out_count": len(left_out),
-        "listing": f"photos/{side.name}/index.json",
-        "sheet": str(side.sheet.relative_to(run_dir)),
+        "listing": f"photos/{day.name}/index.json",
+        "sheet": str(day.sheet.relative_to(run_dir)),
     }
 
 

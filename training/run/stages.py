@@ -1,60 +1,50 @@
-"""Stages that look at the photos of both sides: features, the sheet of pairs, registration and guidance.
+"""The stages that see the photos of both days: embeddings, the sheet of pairs, registration, guidance and gains.
 
-Each keeps what it made in the run folder and does nothing where that still holds.
+Each keeps what it made in the run folder, and does nothing where that still holds.
 """
 
-from collections.abc import Callable, Sequence
+import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 
-from relightgan.core.progress import Cancellation, progress
 from relightgan.training.days import Direction
+from relightgan.training.fit.batches import TrainingData
 from relightgan.training.guidance.making import Guidance, make_guidance
-from relightgan.training.pairs.backbones import Backbone, embed_photos
+from relightgan.training.pairs.backbones import embed_photos
 from relightgan.training.pairs.pairing import Pairs
+from relightgan.training.pairs.patch_gains import GainSamples, measure_gains
 from relightgan.training.report.contact_sheet import contact_sheet
-from relightgan.training.run.config import RunConfig
-from relightgan.training.run.sides import Side, content_ids, training_bank
+from relightgan.training.run.day_photos import DayPhotos, content_ids
+from relightgan.training.run.run import Run
+from relightgan.training.settings import to_dict
+from relightgan.training.stage import Stage
 from relightgan.training.stage_cache import digest, read_arrays, read_notes, write_arrays, write_notes
 from relightgan.training.world.registration import Day, Registration, register_days
 
-SHOWN_PAIRS = 10
+SHEET_PAIRS = 10  # pairs on the contact sheet
+GAINS_FORMAT = 2  # the version of the measured gains in a run folder; gains of an older version are measured anew
 
 
-def side_features(
-    side: Side,
-    folder: Path,
-    config: RunConfig,
-    network: Callable[[], Backbone],
-    device: torch.device,
-    style: str,
-    stop: Cancellation,
-) -> np.ndarray:
-    """(N, C) float32 features of a side's photos, from the run folder where they are known."""
-    key = digest(
-        [config.pairing.backbone, config.pairing.weights, config.photo_px, [photo.id for photo in side.photos]]
-    )
-    path = folder / f"features-{side.name}.npz"
+def embed_day(day: DayPhotos, run: Run, stage: Stage) -> np.ndarray:
+    """(N, C) float32 embeddings of a day's photos by the run's backbone; known ones are read from the folder."""
+    config = run.config
+    key = digest([config.pairing.backbone, config.pairing.weights, config.photo_px, [photo.id for photo in day.photos]])
+    path = stage.folder / f"features-{day.name}.npz"
     if (known := read_arrays(path, key)) is not None:
         return known["features"]
-    with progress(len(side.photos), f"{side.name} photos looked at", style) as shown:
-
-        def looked_at(count: int) -> None:
-            shown.advance(count)
-            stop.check()
-
-        features = embed_photos(network(), side.bank, str(device), advance=looked_at)
-    write_arrays(path, key, {"features": features})
-    return features
+    with stage.counting(len(day.photos), f"{day.name} photos embedded") as advance:
+        embeddings = embed_photos(run.backbone, day.bank, str(stage.device), advance=advance)
+    write_arrays(path, key, {"features": embeddings})
+    return embeddings
 
 
-def pairs_sheet(pairs: Pairs, source: Side, target: Side, path: Path) -> Path:
+def pairs_sheet(pairs: Pairs, source: DayPhotos, target: DayPhotos, path: Path) -> Path:
     """Writes a contact sheet of pairs from the most to the least similar, two to a row, no source photo twice."""
     order = np.argsort(-pairs.similarity, kind="stable")
     best = order[np.sort(np.unique(pairs.a[order], return_index=True)[1])]
-    shown = best[np.unique(np.linspace(0, len(best) - 1, min(SHOWN_PAIRS, len(best))).round().astype(int))]
+    shown = best[np.unique(np.linspace(0, len(best) - 1, min(SHEET_PAIRS, len(best))).round().astype(int))]
     key = digest([source.photos[int(pairs.a[n])].id + target.photos[int(pairs.b[n])].id for n in shown])
     if path.exists() and read_notes(path.with_suffix(".json")).get("key") == key:
         return path
@@ -75,48 +65,67 @@ def pairs_sheet(pairs: Pairs, source: Side, target: Side, path: Path) -> Path:
     return path
 
 
-def register_sides(
-    sides: tuple[Side, Side],
-    features: tuple[np.ndarray, np.ndarray],
-    folder: Path,
-    config: RunConfig,
-    style: str,
-    stop: Cancellation,
+def register(
+    days: tuple[DayPhotos, DayPhotos], embeddings: tuple[np.ndarray, np.ndarray], run: Run, stage: Stage
 ) -> Registration | None:
-    """The training photos of both sides in one world, from the run folder where known; None where they don't allow it.
+    """The training photos of both days in one world; None where they don't allow it.
 
     Args:
-        sides: source and target.
-        features: (N, C) of each side's training photos.
-        folder: keeps what was found.
-        config: of the run.
-        style: of progress, see `core.progress`.
-        stop: asked between steps.
+        days: source and target.
+        embeddings: (N, C) of each day's training photos.
+        run: gives settings and seed.
+        stage: keeps what was found.
+
+    Raises:
+        TrainingError: the stage's folder can't be written.
+        Cancelled: a stop was asked for; what is done is kept.
     """
-    banks = [training_bank(side) for side in sides]
+    config = run.config
+    banks = [day.training_bank for day in days]
     a, b = (
-        Day(
-            bank,
-            values,
-            content_ids(bank, config),
-            [photo.focal_35mm for photo in bank.photos],
-        )
-        for bank, values in zip(banks, features, strict=True)
+        Day(bank, values, content_ids(bank, config.photo_px), [photo.focal_35mm for photo in bank.photos])
+        for bank, values in zip(banks, embeddings, strict=True)
     )
-    return register_days(a, b, config.registration, config.matching, config.seed, folder, style, stop)
+    return register_days(a, b, config.registration, config.matching, config.seed, stage.folder, stage.style, stage.stop)
 
 
-def guide_sides(
-    sides: tuple[Side, Side],
+def guide(
+    days: tuple[DayPhotos, DayPhotos],
     registration: Registration,
     directions: Sequence[Direction],
-    folder: Path,
-    config: RunConfig,
-    device: torch.device,
-    style: str,
-    stop: Cancellation,
+    run: Run,
+    stage: Stage,
 ) -> Guidance:
-    """What the registered photos of both sides saw of each other, from the run folder where known."""
-    banks = [training_bank(side) for side in sides]
-    ids = [name for bank in banks for name in content_ids(bank, config)]
-    return make_guidance(registration, banks, ids, config.guidance, directions, folder, device, style, stop)
+    """What the registered photos of each day say about places that photos of the other day show.
+
+    Raises:
+        TrainingError: the stage's folder can't be written.
+        Cancelled: a stop was asked for; what is done is kept.
+    """
+    banks = [day.training_bank for day in days]
+    ids = [name for bank in banks for name in content_ids(bank, run.config.photo_px)]
+    settings = run.config.guidance
+    return make_guidance(
+        registration, banks, ids, settings, directions, stage.folder, stage.device, stage.style, stage.stop
+    )
+
+
+def gains_of(data: TrainingData, data_key: str, direction: Direction, run: Run, stage: Stage) -> GainSamples:
+    """Gains of one direction, measured on look-alike patches.
+
+    Args:
+        data: the training photos of the direction.
+        data_key: names photos and pairs.
+        direction: names the file.
+        run: gives settings and the backbone.
+        stage: keeps what was measured.
+    """
+    key = digest([GAINS_FORMAT, data_key, to_dict(run.config.pairing), run.config.photo_px])
+    path = stage.folder / f"gains-{direction}.npz"
+    names = [field.name for field in dataclasses.fields(GainSamples)]
+    if (known := read_arrays(path, key)) is not None:
+        return GainSamples(*(known[name] for name in names))
+    with stage.counting(len(data.a) + len(data.b), "photos measured") as advance:
+        gains = measure_gains(data.a, data.b, data.pairs, run.backbone, str(stage.device), advance)
+    write_arrays(path, key, {name: getattr(gains, name) for name in names})
+    return gains

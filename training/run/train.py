@@ -1,6 +1,6 @@
-"""`relightgan train`: two folders of set photos in, a look out.
+"""Trains looks: from two folders of set photos to looks and a report.
 
-    photos -> index -> prepare -> pairs -> fit -> export -> report
+    photos -> index -> prepare -> pairs -> registration -> guidance -> fit -> export -> report
 
 Each stage leaves files in the run folder and is skipped where nothing it depends on has changed; so the same command
 again goes on where it was stopped.
@@ -12,6 +12,7 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from filelock import FileLock, Timeout
@@ -24,19 +25,17 @@ from relightgan.training.fit.export import export_look
 from relightgan.training.fit.loop import fit
 from relightgan.training.fit.preview import look_preview
 from relightgan.training.fit.recipe import Recipe
-from relightgan.training.gan import cut as recipe_cut
-from relightgan.training.gan import cyclegan as recipe_cyclegan
-from relightgan.training.relight import recipe as recipe_relight
 from relightgan.training.run.config import RunConfig, resolved, resolved_yaml
 from relightgan.training.run.dataset import Dataset, make_dataset, manifest
 from relightgan.training.run.report import note_run, write_run_report
+from relightgan.training.run.run import Run
 from relightgan.training.run_log import RunLog, duration
 from relightgan.training.stage_cache import digest, file_digest, placing, read_notes, write_notes
 
-# Of a time limit, what export and report of each fit get; measured 55 s of a `relight` look on two cores, with 256
-# photos of 320 px.
-RESERVE_SHARE, LEAST_RESERVE_S, MOST_RESERVE_S = 0.05, 40.0, 120.0
-LEAST_FIT_SHARE = 0.25  # of the time limit: however long the photos took, so much is fitted
+# The share of a time limit that export and report of each fit get, with bounds in seconds; measured: 55 s for a
+# `relight` look on two cores, with 256 photos of 320 px.
+RESERVE_SHARE, MIN_RESERVE_S, MAX_RESERVE_S = 0.05, 40.0, 120.0
+MIN_FIT_SHARE = 0.25  # the fit gets this share of the time limit, however long the photos took
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,81 +74,117 @@ def train(job: Job, config: RunConfig, command: str = "") -> tuple[list[Path], P
         RelightError: see the stages.
         Cancelled: SIGINT or SIGTERM came; the same command goes on.
     """
-    began = time.monotonic()
+    with opened_run(job, config) as run:
+        run.log.say(
+            f"Fitting the preset {config.preset} on {describe_device(run.device)}. "
+            f"Everything but the look goes to {run.folder}."
+        )
+        is_new = begin(run)
+        parts = parts_of(job, config)
+        with preparing(run.folder, is_new) as spent:
+            directions = [direction for part in parts for direction in part.directions]
+            dataset = make_dataset(job.sources, job.targets, run, directions)
+            run.stop.check()  # a signal after the last photo must not be lost
+        allowed_s = seconds_for_fit(config.train.max_minutes, spent.seconds, len(parts))
+        if allowed_s is not None:
+            run.log.say(time_plan(config.train.max_minutes or 0, spent.seconds, allowed_s * len(parts)))
+        looks, fits = [], []
+        for number, part in enumerate(parts):
+            run.log.part(number, len(parts))
+            recipe = build_recipe(dataset, part, run)
+            fits.append(fit_part(recipe, part, dataset, run, allowed_s))
+            for direction in part.directions:
+                looks.append(write_look(job, run, dataset, recipe, part, direction))
+                run.stop.check()
+        note_run(run, dataset, looks, fits, describe_device(run.device), command)
+        report = write_run_report(run.folder)
+        run.log.say(f"The report: {report}")
+    return looks, report
+
+
+@contextlib.contextmanager
+def opened_run(job: Job, config: RunConfig) -> Iterator[Run]:
+    """The run of a job; its folder is made and nobody else may train there.
+
+    Raises:
+        TrainingError: the run folder, the look or the backbone's weights can't be had.
+    """
     make_run_dir(job.run_dir)
     check_out(job.out)
     check_weights(config)
-    with only_run_in(job.run_dir), RunLog(job.run_dir / "log.txt", job.progress) as log:
-        log.say(
-            f"Fitting the preset {config.preset} on {describe_device(job.device)}. "
-            f"Everything but the look goes to {job.run_dir}."
-        )
-        first = newest_checkpoint(job.run_dir / "checkpoints")
-        if first is not None:
-            # Before any stage: a run of other settings must not be half overwritten.
-            check_same_run(read_checkpoint(first)["config"], resolved(config), None, None, first)
-        with placing(job.run_dir / "config.yaml") as temporary:
-            temporary.write_text(resolved_yaml(config), encoding="utf-8")
+    with (
+        only_run_in(job.run_dir),
+        RunLog(job.run_dir / "log.txt", job.progress) as log,
+        cancellation() as stop,
+    ):
+        yield Run(job.run_dir, config, job.device, log, stop)
 
-        parts = parts_of(job, config)
-        timing = job.run_dir / "timing.json"
-        spent_s = float(read_notes(timing).get("before_fit_s", 0.0))
-        try:
-            with cancellation() as stop:
-                dataset = make_dataset(
-                    job.sources,
-                    job.targets,
-                    job.run_dir,
-                    config,
-                    [direction for part in parts for direction in part.directions],
-                    job.device,
-                    log.stage_style,
-                    stop,
-                    log.say,
-                )
-                stop.check()  # a signal after the last photo must not be lost
-        finally:
-            if first is None:
-                spent_s += time.monotonic() - began
-                write_notes(timing, {"before_fit_s": round(spent_s, 1)})
 
-        allowed_s = seconds_for_fit(config.train.max_minutes, spent_s, len(parts))
-        if allowed_s is not None:
-            total_s = (config.train.max_minutes or 0) * 60
-            late = " The run ends later than asked." if spent_s + allowed_s * len(parts) > total_s else ""
-            log.say(
-                f"Of {duration(total_s)}, preparing took {duration(spent_s)}; "
-                f"{duration(allowed_s * len(parts))} are for the fit.{late}"
-            )
-        looks, fits = [], []
-        for number, part in enumerate(parts):
-            log.part(number, len(parts))
-            recipe = build_recipe(config, dataset, part, job.device)
-            progress = fit(
-                recipe,
-                part.folder,
-                config.train,
-                seed=config.seed,
-                device=job.device,
-                log=log,
-                config=resolved(config),
-                data_key=dataset.key,
-                previews=tuple(
-                    dataset.previews(direction, config.train.preview_photos, job.device)
-                    for direction in part.directions
-                ),
-                seconds_allowed=allowed_s,
-            )
-            fits.append({"folder": os.path.relpath(part.folder, job.run_dir), **dataclasses.asdict(progress)})
-            with cancellation() as stop:
-                for direction in part.directions:
-                    looks.append(write_look(job, config, dataset, recipe, part, direction, log))
-                    stop.check()
+def begin(run: Run) -> bool:
+    """Writes the configuration into the run folder; True where no fit has begun there.
 
-        note_run(job.run_dir, config, dataset, looks, fits, describe_device(job.device), command)
-        report = write_run_report(job.run_dir)
-        log.say(f"The report: {report}")
-    return looks, report
+    Raises:
+        TrainingError: the folder holds a run of other settings, which must not be half overwritten.
+    """
+    first = newest_checkpoint(run.folder / "checkpoints")
+    if first is not None:
+        check_same_run(read_checkpoint(first)["config"], resolved(run.config), None, None, first)
+    with placing(run.folder / "config.yaml") as temporary:
+        temporary.write_text(resolved_yaml(run.config), encoding="utf-8")
+    return first is None
+
+
+@dataclasses.dataclass
+class Spent:
+    """The time that preparing photos took, over all starts of a run."""
+
+    seconds: float
+
+
+@contextlib.contextmanager
+def preparing(run_dir: Path, is_new: bool) -> Iterator[Spent]:
+    """Counts the time of the block as time spent on preparing, and keeps it in the run folder.
+
+    Args:
+        run_dir: keeps the time.
+        is_new: no fit has begun; else the time counts no more, as the photos are there already.
+    """
+    began, notes = time.monotonic(), run_dir / "timing.json"
+    spent = Spent(float(read_notes(notes).get("before_fit_s", 0.0)))
+    try:
+        yield spent
+    finally:
+        if is_new:
+            spent.seconds += time.monotonic() - began
+            write_notes(notes, {"before_fit_s": round(spent.seconds, 1)})
+
+
+def time_plan(max_minutes: float, spent_s: float, fit_s: float) -> str:
+    """How a time limit is divided, in a sentence."""
+    total_s = max_minutes * 60
+    late = " The run ends later than asked." if spent_s + fit_s > total_s else ""
+    return f"Of {duration(total_s)}, preparing took {duration(spent_s)}; {duration(fit_s)} are for the fit.{late}"
+
+
+def fit_part(recipe: Recipe, part: Part, dataset: Dataset, run: Run, allowed_s: float | None) -> dict[str, Any]:
+    """Fits a part; its folder in the run folder and the fields of `checkpoint.Progress`, for the report."""
+    settings = run.config.train
+    progress = fit(
+        recipe,
+        part.folder,
+        settings,
+        seed=run.config.seed,
+        device=run.device,
+        log=run.log,
+        config=resolved(run.config),
+        data_key=dataset.key,
+        previews=tuple(
+            dataset.previews(direction, settings.preview_photos, run.device) for direction in part.directions
+        ),
+        seconds_allowed=allowed_s,
+        stop=run.stop,
+    )
+    return {"folder": os.path.relpath(part.folder, run.folder), **dataclasses.asdict(progress)}
 
 
 def make_run_dir(run_dir: Path) -> None:
@@ -223,7 +258,7 @@ def parts_of(job: Job, config: RunConfig) -> list[Part]:
     """The fits of a run: one, or for both directions two where the recipe learns only one at a time."""
     if not job.both_directions:
         return [Part(("ab",), job.run_dir)]
-    if config.translator == "cyclegan":
+    if config.recipe.both_directions:
         return [Part(("ab", "ba"), job.run_dir)]
     return [Part(("ab",), job.run_dir), Part(("ba",), job.run_dir / "back")]
 
@@ -239,52 +274,45 @@ def seconds_for_fit(max_minutes: float | None, spent_s: float, parts: int) -> fl
     if max_minutes is None:
         return None
     total_s = max_minutes * 60
-    reserve_s = min(max(total_s * RESERVE_SHARE, LEAST_RESERVE_S), MOST_RESERVE_S) * parts
-    return max(total_s - spent_s - reserve_s, total_s * LEAST_FIT_SHARE) / parts
+    reserve_s = min(max(total_s * RESERVE_SHARE, MIN_RESERVE_S), MAX_RESERVE_S) * parts
+    return max(total_s - spent_s - reserve_s, total_s * MIN_FIT_SHARE) / parts
 
 
-def build_recipe(config: RunConfig, dataset: Dataset, part: Part, device: torch.device) -> Recipe:
+def build_recipe(dataset: Dataset, part: Part, run: Run) -> Recipe:
     """The recipe of one fit, with first weights that depend on the seed alone."""
     data = dataset.training_data(part.directions[0])
-    torch.manual_seed(config.seed)
-    if config.translator == "cyclegan":
-        return recipe_cyclegan.build(config.cyclegan, data, device)
-    if config.translator == "cut":
-        return recipe_cut.build(config.cut, data, device)
-    return recipe_relight.build(config.relight, data, device)
+    torch.manual_seed(run.config.seed)
+    return run.config.recipe.build(run.config.recipe_settings, data, run.device)
 
 
-def write_look(
-    job: Job,
-    config: RunConfig,
-    dataset: Dataset,
-    recipe: Recipe,
-    part: Part,
-    direction: Direction,
-    log: RunLog,
-) -> Path:
+def write_look(job: Job, run: Run, dataset: Dataset, recipe: Recipe, part: Part, direction: Direction) -> Path:
     """Exports one direction as a look, unless the file that lies there already is just that.
 
     Raises:
         LookError: the look can't be written, or isn't equal to torch.
     """
-    path = job.out if direction == "ab" else job.out.with_name(f"{job.out.stem}_back.onnx")
-    facts = {"name": path.stem, "config": resolved(config), "dataset": manifest(dataset, job.sources, job.targets)}
-    notes_path = job.run_dir / "exports.json"
+    path = look_path(job.out, direction)
+    facts = {"name": path.stem, "config": resolved(run.config), "dataset": manifest(dataset, job.sources, job.targets)}
+    notes_path = run.folder / "exports.json"
     notes = read_notes(notes_path)
     checkpoint = newest_checkpoint(part.folder / "checkpoints")
     key = digest([facts, file_digest(checkpoint) if checkpoint else ""])
     known = notes.get(str(path.resolve()), {})
     if known.get("key") == key and known.get("sha256") == file_digest(path):
-        log.say(f"The look {path} is up to date.")
+        run.log.say(f"The look {path} is up to date.")
         return path
     spec = recipe.export(direction)
-    preview = look_preview(recipe, dataset.previews(direction, 1, job.device))
+    preview = look_preview(recipe, dataset.previews(direction, 1, run.device))
     if detail := spec.facts.get("evaluation", {}).get("detail"):
         more = "more" if detail > 0 else "less"
-        log.say(f"Texture gets {abs(detail):.0%} {more} contrast, as photos of the wanted light show.")
+        run.log.say(f"Texture gets {abs(detail):.0%} {more} contrast, as photos of the wanted light show.")
     proof = export_look(spec, path, facts, preview)
     note = {"key": key, "sha256": file_digest(path), "direction": direction, "difference": max(proof.differences)}
     write_notes(notes_path, {**notes, str(path.resolve()): note})
-    log.say(f"Wrote the look {path}; onnxruntime and torch differ by {max(proof.differences):.1e} at most.")
+    run.log.say(f"Wrote the look {path}; onnxruntime and torch differ by {max(proof.differences):.1e} at most.")
     return path
+
+
+def look_path(out: Path, direction: Direction) -> Path:
+    """Where the look of a direction is written: `out`, or beside it for the way back."""
+    return out if direction == "ab" else out.with_name(f"{out.stem}_back.onnx")

@@ -20,6 +20,8 @@ from relightgan.training.guidance import making as guiding
 from relightgan.training.run.config import resolve
 from relightgan.training.run.dataset import NOT_REGISTERED, TOO_FEW_REGISTERED, TOO_LITTLE_SEEN, make_dataset
 from relightgan.training.run.report import guidance_blocks
+from relightgan.training.run.run import Run
+from relightgan.training.run_log import RunLog
 from relightgan.training.stops import DARK_FLOOR
 from relightgan.training.world.page import upright
 
@@ -77,6 +79,21 @@ def test_two_days_in_one_world_are_told_and_shown(folders, tmp_path, capsys):
     assert (np.abs(gains[:, None] - expected).min(axis=1) < 0.3).mean() > 0.8
 
 
+class Said(RunLog):
+    """A log that hands its lines on."""
+
+    def __init__(self, take):
+        super().__init__(None, "none")
+        self.take = take
+
+    def say(self, text):
+        self.take(text)
+
+
+def run_in(folder, config, take):
+    return Run(folder, config, CPU, Said(take), Cancellation(), "none")
+
+
 @pytest.fixture(scope="module")
 def run_folder(tmp_path_factory):
     """One run folder for tests that begin in the same way: what is known isn't made again."""
@@ -87,9 +104,7 @@ def test_the_fit_is_guided_by_registered_photos_in_both_directions(folders, run_
     settings = {"near_duplicates": 0, "blur_ratio": 0, "val_share": 0, "test_share": 0}
     config = resolve({"photos": settings})
     said = []
-    dataset = make_dataset(
-        folders[:1], folders[1:], run_folder, config, ["ab", "ba"], CPU, "none", Cancellation(), said.append
-    )  # fmt: skip
+    dataset = make_dataset(folders[:1], folders[1:], run_in(run_folder, config, said.append), ["ab", "ba"])
     assert any(line.startswith("Registered 5 of 5 source and 5 of 5 target photos: ") for line in said)
     assert any(re.search(r"photos predict for others of their day is off by 0\.\d\d stops", line) for line in said)
     assert any(re.match(r"Guidance: target photos saw \d\d% of what 5 source photos show\.$", line) for line in said)
@@ -115,9 +130,7 @@ def test_target_photos_are_carried_back_unless_that_is_switched_off(folders, run
             "photos": {"near_duplicates": 0, "blur_ratio": 0, "val_share": 0, "test_share": 0},
             "guidance": {"back_translation": wanted},
         })  # fmt: skip
-        dataset = make_dataset(
-            folders[:1], folders[1:], run_folder, config, ["ab"], CPU, "none", Cancellation(), lambda line: None
-        )  # fmt: skip
+        dataset = make_dataset(folders[:1], folders[1:], run_in(run_folder, config, lambda line: None), ["ab"])
         data = dataset.training_data("ab")
         assert len(data.a) == len(data.guidance) == (10 if wanted else 5)
         assert [len(data.a[int(photo)].shape) for photo in data.guidance.photo] == [3] * len(data.guidance)
@@ -133,9 +146,7 @@ def test_where_guidance_speaks_for_too_little_the_fit_says_so_and_measures_gains
     monkeypatch.setattr(guiding, limit, value)
     config = resolve({"photos": {"near_duplicates": 0, "blur_ratio": 0, "val_share": 0, "test_share": 0}})
     said = []
-    dataset = make_dataset(
-        folders[:1], folders[1:], run_folder, config, ["ab"], CPU, "none", Cancellation(), said.append
-    )  # fmt: skip
+    dataset = make_dataset(folders[:1], folders[1:], run_in(run_folder, config, said.append), ["ab"])
     assert any(line.endswith(reason) for line in said)
     assert dataset.training_data("ab").guidance is None
     assert len(dataset.gains["ab"]) > 0
@@ -160,9 +171,7 @@ def test_days_that_cannot_be_registered_are_fitted_from_pairs(tmp_path):
     settings = {"near_duplicates": 0, "blur_ratio": 0, "val_share": 0, "test_share": 0}
     config = resolve({"photos": settings})
     said = []
-    dataset = make_dataset(
-        folders[:1], folders[1:], tmp_path / "run", config, ["ab"], CPU, "none", Cancellation(), said.append
-    )  # fmt: skip
+    dataset = make_dataset(folders[:1], folders[1:], run_in(tmp_path / "run", config, said.append), ["ab"])
     assert dataset.registration is None
     assert NOT_REGISTERED in said
     assert len(dataset.gains["ab"]) > 500

@@ -6,7 +6,8 @@ import pytest
 import yaml
 
 from relightgan.core.errors import ConfigError
-from relightgan.training.run.config import PRESETS, RunConfig, read_yaml, resolve, resolved, resolved_yaml
+from relightgan.training.run.config import RunConfig, read_yaml, resolve, resolved, resolved_yaml
+from relightgan.training.run.recipes import PRESETS
 from relightgan.training.settings import (
     add_options,
     convert,
