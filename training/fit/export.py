@@ -129,7 +129,15 @@ def convert(
             verbose=False,
         )
     assert program is not None
-    model: onnx.ModelProto = program.model_proto
+    return without_traces(program.model_proto)
+
+
+def without_traces(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model without the exporter's notes on each node: they name files of this machine, and no runtime reads them."""
+    graph = model.graph
+    for part in (graph, *graph.node, *graph.value_info, *graph.input, *graph.output, *graph.initializer):
+        del part.metadata_props[:]
+        part.doc_string = ""
     return model
 
 

@@ -1,5 +1,6 @@
 import dataclasses
 import datetime
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -394,3 +395,10 @@ def test_the_difference_is_relative_above_1_and_absolute_below():
     assert relative_difference(np.float32([100.0, 0.0]), np.float32([101.0, 0.005])) == pytest.approx(0.01)
     assert relative_difference(np.float32([0.5, -8.0]), np.float32([0.25, -8.0])) == 0.25
     assert np.isnan(relative_difference(np.float32([1.0, 2.0]), np.float32([1.0, np.nan])))
+
+
+@pytest.mark.parametrize("kind", ["relight", "cyclegan"])
+def test_a_look_names_no_file_of_the_machine_that_made_it(kind, request):
+    content = request.getfixturevalue(kind).path.read_bytes()
+    for word in (b"site-packages", b"stack_trace", str(Path(__file__).parents[3]).encode()):
+        assert word not in content
