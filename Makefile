@@ -43,14 +43,18 @@ types: $(READY)
 	$(BIN)/mypy $(foreach layer,$(LAYERS),-p relightgan.$(layer))
 	$(BIN)/basedpyright
 
-# Builds the wheel, unpacks it, and tests that copy instead of the checkout.
+# Builds the wheel, and tests it as a studio gets it: in an environment of its own, by the line that README gives.
 wheel: $(READY)
 	rm -rf build/wheel build/lib
 	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir build/wheel .
-	$(BIN)/python -m pip install --quiet --no-deps --target build/wheel/site build/wheel/relightgan-*.whl
-	cd build/wheel && export PYTHONPATH=site && \
-	../../$(BIN)/python -c "from relightgan.core import cli; assert 'site' in cli.__file__, cli.__file__" && \
-	../../$(BIN)/python -m pytest -q -o pythonpath=$(CURDIR)/tests/support ../../tests/core/test_colour.py ../../tests/core/test_look.py
+	$(PYTHON) -m venv build/wheel/studio
+	build/wheel/studio/bin/pip install --quiet "$$(echo build/wheel/relightgan-*.whl)[cpu]"
+	cd build/wheel && studio/bin/relightgan doctor && \
+	studio/bin/relightgan infer ../../examples/courtyard/look.onnx ../../examples/courtyard/clip/A/%04d.exr \
+		relit.%04d.exr --frames 1 --device cpu --progress none
+	cd build/wheel && studio/bin/pip install --quiet pytest==$$(../../$(BIN)/python -c "import pytest; print(pytest.__version__)") && \
+	studio/bin/python -c "from relightgan.core import cli; assert 'studio' in cli.__file__, cli.__file__" && \
+	studio/bin/python -m pytest -q -o pythonpath=$(CURDIR)/tests/support ../../tests/core/test_colour.py ../../tests/core/test_look.py
 
 clean:
 	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
