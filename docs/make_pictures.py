@@ -1,11 +1,10 @@
-"""Makes the pictures of compositing.md (the node's controls, the look library, a plate before and after), and the AOVs
-of relighting.md.
+"""Makes the pictures of README.md, compositing.md and relighting.md, from what `make demo` left.
 
-    python docs/make_pictures.py --look build/demo/look.onnx
+    python docs/make_pictures.py --demo build/demo
 
 The controls are drawn from the gizmo's own knobs, read by Tcl; that is no screenshot of Nuke. The library is the panel
-itself, opened without a screen. The plate is baked and
-rendered by `batch.py` in the simulator of tests/nuke_sim. Needs the development packages (`make setup`).
+itself, opened without a screen. The plate is baked and rendered by `batch.py` in the simulator of tests/nuke_sim. The
+terminal shows what the commands really print. Needs the development packages (`make setup`).
 """
 
 import argparse
@@ -39,6 +38,7 @@ FIRST, LAST = 1, 8
 SHOWN_FRAMES = (1, 8)
 GREY_CARD = 0.18  # scene-linear; what the picture of the gain shows relit
 WIDTH_PX = 760
+TERMINAL_PX = 820
 SAME_LINE = (6, 22)  # kinds of knobs that Nuke puts beside the one before, unless told otherwise
 FIELDS = (1, 2, 3, 4, 6, 7, 22, 26, 41)
 SCRIPT = """Root {{
@@ -87,15 +87,59 @@ class Control(NamedTuple):
 def main() -> int:
     """Makes the pictures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--look", type=Path, required=True, help="a look for the courtyard, such as `make demo` trains")
-    look = parser.parse_args().look.resolve()
+    parser.add_argument("--demo", type=Path, required=True, metavar="DIR", help="the folder that `make demo` made")
+    demo = parser.parse_args().demo.resolve()
+    look = demo / "look.onnx"
     PICTURES.mkdir(parents=True, exist_ok=True)
+    Image.open(demo / "before_after.png").convert("RGB").save(PICTURES / "demo.jpg", quality=88)
+    draw_guidance(PICTURES / "guidance.jpg", demo / "run" / "guidance" / "guidance-ab.jpg")
+    draw_terminal(PICTURES / "terminal.png", look)
     draw_controls(PICTURES / "node_panel.png", look)
     with tempfile.TemporaryDirectory() as scratch:
         draw_library(PICTURES / "look_library.jpg", look, Path(scratch))
         draw_relit(PICTURES / "relit.jpg", look, Path(scratch))
         draw_aovs(PICTURES / "aovs.jpg", look, Path(scratch))
     return 0
+
+
+def draw_guidance(path: Path, sheet: Path) -> None:
+    """The upper rows of a guidance sheet: photos, what the other day's photos say, confidence, depth."""
+    picture = Image.open(sheet).convert("RGB")
+    shown = picture.crop((0, 0, picture.width, min(picture.height, picture.width // 2)))
+    shown.thumbnail((1000, 1000))
+    shown.save(path, quality=85)
+
+
+def draw_terminal(path: Path, look: Path) -> None:
+    """A terminal in which the look is shown and a clip is relit by it; the text is what the commands print."""
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        shutil.copy(look, folder / "look.onnx")
+        (folder / "plates").symlink_to(CLIP)
+        lines = []
+        for words in (
+            "infer look.onnx plates/%04d.exr relit.%04d.exr --frames 1-4 --device cpu",
+            "infer look.onnx plates/%04d.exr relit.%04d.exr --frames 1-4 --device cpu",
+            "infer look.onnx plates/%04d.exr new.%04d.exr --frames 1-12 --device cpu",
+            "infer look.onnx plates/%04d.exr new.%04d.exr --frames 1-8 --device cuda",
+        ):
+            command = [sys.executable, "-m", "relightgan.core.cli", *words.split()]
+            environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+            done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+            lines += [f"$ relightgan {words}", *(done.stdout + done.stderr).splitlines()]
+            lines += [f"[exit {done.returncode}]", ""]
+    app = application()
+    label = QtWidgets.QLabel("\n".join(lines).strip())
+    label.setTextFormat(QtCore.Qt.TextFormat.PlainText)
+    label.setFont(QtGui.QFontDatabase.systemFont(QtGui.QFontDatabase.SystemFont.FixedFont))
+    label.setStyleSheet("background: #16181c; color: #d6d6d6; padding: 14px; font-size: 13px;")
+    label.setWordWrap(True)
+    label.setFixedWidth(TERMINAL_PX)
+    label.adjustSize()
+    label.show()
+    app.processEvents()
+    if not label.grab().save(str(path)):
+        raise RelightError(f"{path} can't be written.")
 
 
 def read_controls(gizmo: Path) -> tuple[list[Control], dict[str, str]]:

@@ -81,9 +81,9 @@ def test_a_message_that_nobody_says_is_found():
     "page", [*(DOCS / f"{name}.md" for name in PAGES), ROOT / "README.md", ROOT / "nuke_plugin" / "farm" / "README.md"]
 )
 def test_links_and_pictures_of_a_page_are_there(page):
-    links = [
-        link for link in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")) if "://" not in link
-    ]
+    text = page.read_text(encoding="utf-8")
+    links = [*re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", text), *re.findall(r'src="([^"]+)"', text)]
+    links = [link for link in links if "://" not in link]
     assert [link for link in links if not (page.parent / link).exists()] == []
 
 
