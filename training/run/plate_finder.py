@@ -13,6 +13,7 @@ from relightgan.core.colour import linear_to_srgb, working_space
 from relightgan.core.guidance import Guidance
 from relightgan.core.pipeline import Settings, model_light
 from relightgan.core.plate import Plate, window_size
+from relightgan.training.days import Direction, from_day
 from relightgan.training.guidance.observations import badly_placed
 from relightgan.training.guidance.plates import PlateViews
 from relightgan.training.relight.gain_grid import anchor_of
@@ -44,23 +45,23 @@ class PlateFinder:
         focal_35mm: mm, 35 mm equivalent, of all plates; None where their files or the photos shall tell.
     """
 
-    def __init__(self, run: RunPhotos, direction: str, settings: Settings, focal_35mm: float | None) -> None:
-        target, config = direction == "ba", run.config
+    def __init__(self, run: RunPhotos, direction: Direction, settings: Settings, focal_35mm: float | None) -> None:
+        day, config = from_day(direction), run.config
         self.locator = Locator(
             run.registration,
             run.banks,
-            run.features[int(target)],
+            run.features[day],
             run.backbone,
             config.matching,
             config.registration.max_points,
-            target,
+            day,
             ~badly_placed(run.errors),
         )
         guide = config.guidance
         self.views = PlateViews(
-            run.registration, run.views, run.depths, run.errors, target, guide.planes, guide.neighbours, guide.looks
+            run.registration, run.views, run.depths, run.errors, day, guide.planes, guide.neighbours, guide.looks
         )
-        own = torch.from_numpy(np.nonzero(run.views.of_target == target)[0]).to(run.views.device)
+        own = torch.from_numpy(np.nonzero(run.views.day == day)[0]).to(run.views.device)
         self.usual_stops = float(anchor_of(run.views.colour[own]).mean())
         self.settings, self.focal_35mm = settings, focal_35mm
         self.space = working_space(settings.working_space, COLOUR_SPACE)
@@ -91,16 +92,16 @@ class PlateFinder:
         raster = cv2.resize(small, (columns, rows), interpolation=cv2.INTER_AREA)
         words = "not found among the photos of its day; no guidance."
         for camera in self.locator.locate(picture, centre, None if focal is None else focal * share):
-            judged = self.views.guide(raster, camera)
+            judged = self.views.plate_guidance(raster, camera)
             if judged.agrees:
                 words = (
-                    f"placed by {camera.inliers} points, {judged.off:.2f} stops off its day's photos; "
+                    f"placed by {camera.inliers} points, {judged.error_stops:.2f} stops off its day's photos; "
                     f"{np.mean(judged.guidance.confidence > 0):.0%} of it was seen on the other day."
                 )
                 return Found(judged.guidance, True, words)
             words = "placed, but too little of it was photographed on its day; no guidance."
-            if judged.off is not None:
-                words = f"placed, but {judged.off:.2f} stops off what its day's photos predict; no guidance."
+            if judged.error_stops is not None:
+                words = f"placed, but {judged.error_stops:.2f} stops off what its day's photos predict; no guidance."
         return Found(nothing, False, words)
 
 

@@ -10,7 +10,7 @@ import torch
 from relightgan.core.errors import TrainingError
 from relightgan.core.guidance_files import photos_digest
 from relightgan.core.progress import Cancellation
-from relightgan.training.guidance.making import photos_to_ask
+from relightgan.training.guidance.making import load_observers
 from relightgan.training.pairs.backbones import Backbone, load_backbone
 from relightgan.training.photos.bank import PhotoBank, prepare_photos
 from relightgan.training.photos.index import read_index
@@ -20,7 +20,7 @@ from relightgan.training.run.stages import register_sides, side_features
 from relightgan.training.settings import from_dict
 from relightgan.training.world.depth import DepthMaps
 from relightgan.training.world.registration import Registration
-from relightgan.training.world.views import Views
+from relightgan.training.world.views import RegisteredViews
 
 FIX = "Give --run the run folder of a `relight` look whose photos were registered; the fit's log says so."
 
@@ -46,7 +46,7 @@ class RunPhotos:
     features: tuple[np.ndarray, np.ndarray]
     backbone: Backbone
     registration: Registration
-    views: Views
+    views: RegisteredViews
     depths: DepthMaps
     errors: np.ndarray
     digest: str
@@ -85,7 +85,7 @@ def load_run(run_dir: Path, device: torch.device, style: str, stop: Cancellation
         raise TrainingError(f"The photos of {run_dir} couldn't be put into one world.", FIX)
     banks = (training_bank(source), training_bank(target))
     ids = [name for bank in banks for name in content_ids(bank, config)]
-    views, depths, errors = photos_to_ask(
+    views, depths, errors = load_observers(
         registration, banks, ids, config.guidance, run_dir / "guidance", device, style, stop
     )
     named = {side.name: {"training_photos": [p.id for p in side.photos[: side.train]]} for side in (source, target)}

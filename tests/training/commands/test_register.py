@@ -109,7 +109,7 @@ def test_the_fit_is_guided_by_registered_photos_in_both_directions(folders, run_
         assert (np.concatenate(off) < 0.3).mean() > 0.8
 
 
-def test_target_photos_are_carried_back_unless_that_is_switched_off(folders, run_folder):
+def test_target_photos_are_back_translated_unless_that_is_switched_off(folders, run_folder):
     for wanted in (True, False):
         config = resolve({
             "photos": {"near_duplicates": 0, "blur_ratio": 0, "val_share": 0, "test_share": 0},
@@ -125,7 +125,7 @@ def test_target_photos_are_carried_back_unless_that_is_switched_off(folders, run
 
 @pytest.mark.parametrize(
     ("limit", "value", "reason"),
-    [("LEAST_COVERAGE", 1.1, TOO_LITTLE_SEEN), ("LEAST_JOINED", 1.1, TOO_FEW_REGISTERED)],
+    [("MIN_COVERAGE", 1.1, TOO_LITTLE_SEEN), ("MIN_JOINED_SHARE", 1.1, TOO_FEW_REGISTERED)],
 )
 def test_where_guidance_speaks_for_too_little_the_fit_says_so_and_measures_gains(
     folders, run_folder, monkeypatch, limit, value, reason
