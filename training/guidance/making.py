@@ -54,7 +54,7 @@ class Guidance:
         """How exact guidance is, and how many photos were left out, in a sentence or two."""
         tested = self.errors[np.isfinite(self.errors)]
         if len(tested) == 0:
-            return "No photo could be tested against its own day's."
+            return "No photo could be compared with its own day's prediction."
         left_out = sum(self.dropped)
         dropped = (
             f" {left_out} badly placed photos were left out."
@@ -62,7 +62,7 @@ class Guidance:
             else " 1 badly placed photo was left out."
         )
         return (
-            f"What photos predict for others of their day is off by {np.median(tested):.2f} stops (median)."
+            f"Colours that photos predict for others of their day are off by {np.median(tested):.2f} stops (median)."
             f"{dropped if left_out else ''}"
         )
 

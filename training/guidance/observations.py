@@ -31,22 +31,24 @@ from relightgan.training.world.views import (
     sample_nearest,
 )
 
-SAME_SHARE = 0.04  # two photos see the same place if their depths differ by less than this share,
-SAME_STEPS = 0.7  # or by less than this many planes of the sweep
+# Two photos see the same place if their inverse depths there differ by less than either of these.
+SAME_SHARE = 0.04  # difference as a share of the inverse depth
+SAME_STEPS = 0.7  # difference in planes of the sweep
 MIN_AXIS_COSINE = 0.3  # cosine between two photos' optical axes above which they may see the same place
 HALF_WEIGHT_DEGREES = 25.0  # angle between two viewing rays at which an observation's weight is halved: highlights move
 SCORED_PIXELS = 400  # pixels of a photo used to choose its observers
 CHECKED_PIXELS = 1500  # pixels of a photo compared with its own day's prediction
 OWN_DAY_OBSERVERS = 8  # photos of its own day that predict a photo
 HALF_TRUST_STOPS = 0.3  # spread or error of prediction that halves a pixel's weight
-MISPLACED_STOPS = 0.15  # a photo is badly placed if its prediction error is above this,
-MISPLACED_FACTOR = 3.0  # and above this many times the median photo's error
-MIN_CHECKED_PIXELS = 50  # fewer compared pixels give no prediction error
+# A photo is badly placed if its prediction error is above both of these.
+MISPLACED_STOPS = 0.15  # error in stops
+MISPLACED_FACTOR = 3.0  # error as a multiple of the median photo's
+MIN_CHECKED_PIXELS = 50  # smallest number of compared pixels that gives a prediction error
 SINGLE_WEIGHT = 0.25  # factor on the weight of a pixel with a single observation
 UNCHECKED_WEIGHT = 0.7  # factor on the weight of a pixel that no photo of its own day sees
 SKY_WEIGHT = 0.5  # factor on the weight of sky
-MIN_WEIGHT = 0.05  # lower weights become 0
-MIN_SKY_OBSERVATIONS = 3  # observations that a pixel of sky needs
+MIN_WEIGHT = 0.05  # smallest weight that is kept; lower ones become 0
+MIN_SKY_OBSERVATIONS = 3  # smallest number of observations that gives a pixel of sky any weight
 MEDIAN_STEPS = 10  # bisections between the darkest and the brightest observation
 MEAN_STOPS = 0.15  # distance from the median at which an observation counts half in the mean
 

@@ -27,7 +27,7 @@ from relightgan.training.world.locating import Camera, plate_neighbours
 from relightgan.training.world.registration import Registration
 from relightgan.training.world.views import NEAR_MARGIN, NEAR_PERCENTILE, RegisteredViews, rays
 
-MIN_CHECKED_PIXELS = 200  # predicted pixels of a raster needed to check a plate
+MIN_CHECKED_PIXELS = 200  # smallest number of predicted pixels by which a plate can be checked
 # A plate is taken to be in a wrong place if its median difference from its own day's prediction is larger than this. Of
 # 48 held-out views of the statue set 46 lay below 0.15, and 2 with a wrong camera above 0.18.
 MAX_ERROR_STOPS = 0.17

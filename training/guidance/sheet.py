@@ -16,8 +16,8 @@ from relightgan.training.world.depth import DepthMaps
 from relightgan.training.world.views import RegisteredViews
 
 GUIDANCE_CAPTION = "photo | what the other day's photos saw there | confidence | depth, red near and blue far"
-SHOWN_PHOTOS = 8  # at most, evenly spread
-CELL_PX = 240
+MAX_SHOWN_PHOTOS = 8  # photos on the sheet, evenly spread over the day
+CELL_PX = 240  # width of a cell, px
 UNKNOWN_SHADE = 0.3  # factor on the colours of depth where it isn't known
 
 
@@ -45,7 +45,7 @@ def write_guidance_sheet(
         PhotoError: it can't be written.
     """
     rows = np.nonzero(views.day == day)[0]
-    rows = rows[np.unique(np.linspace(0, len(rows) - 1, min(SHOWN_PHOTOS, len(rows))).round().astype(int))]
+    rows = rows[np.unique(np.linspace(0, len(rows) - 1, min(MAX_SHOWN_PHOTOS, len(rows))).round().astype(int))]
     cells: list[list[Cell]] = []
     for row in rows:
         photo = int(views.photos[row]) - numbering.start(day)

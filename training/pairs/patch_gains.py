@@ -24,7 +24,7 @@ PATCH_SHORT_SIDE = 224  # short side of the pictures that patches are made from,
 PATCH_NEIGHBOURS = 8  # most similar patches of the other day whose median colour gives a gain
 PATCH_PARTNERS = 12  # content-paired photos that are searched for them, at most
 ZERO_WEIGHT_SIMILARITY = 0.3  # mean cosine similarity of the neighbours up to which a gain has no weight
-FULL_WEIGHT_SIMILARITY = 0.8  # and from which on it has full weight
+FULL_WEIGHT_SIMILARITY = 0.8  # mean cosine similarity of the neighbours from which on a gain has full weight
 
 
 @dataclass(frozen=True)

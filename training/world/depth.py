@@ -31,12 +31,13 @@ from relightgan.training.world.views import (
 WINDOW = 5  # px, side of the square window that is compared
 FLAT_VARIANCE = 1e-4  # added to a window's variance of brightness, so that windows without texture match nothing
 BEST_ANGLE_DEGREES = 5.0  # best angle between two viewing rays of a point: smaller ones give inexact depths
-ANGLE_FALLOFF_DEGREES = 10.0  # by this much above the best angle, a neighbour's worth has fallen to 1/e
+ANGLE_FALLOFF_DEGREES = 10.0  # excess over the best angle at which a neighbour's worth falls to 1/e
 MIN_COMMON_POINTS = 12  # two photos are neighbours only if they share this many points
 MIN_NEIGHBOUR_SCORE = 3.0  # the smallest score of a neighbour, in points seen from the best angle
 MAX_OBSERVATIONS = 40  # observations of one point used to score neighbours
-AGREED_SHARE = 0.03  # two photos agree on a depth if they differ by less than this share of it,
-AGREED_STEPS = 0.4  # or by less than this many planes
+# Two photos agree on a depth if they differ by less than either of these.
+AGREED_SHARE = 0.03  # difference as a share of the inverse depth
+AGREED_STEPS = 0.4  # difference in planes of the sweep
 CHECKING_NEIGHBOURS = 8  # neighbours whose depths are compared; comparing is cheaper than sweeping
 MIN_AGREEING = 2  # a depth is known if this many of them agree
 FORMAT = 1  # version of the stored depths; raise it when the same photos would give other depths

@@ -22,11 +22,11 @@ from relightgan.training.world.views import rows_of_photos
 
 TRIED_PHOTOS = 12  # photos of the plate's day whose points are matched with the plate's, most similar first
 PLATE_POINTS = 2000  # SIFT points detected in a plate
-MIN_INLIERS = 24  # matched points of the solve that must agree with a camera,
-MIN_INLIER_SHARE = 0.15  # and their share of all matched points
-MAX_CAMERAS = 3  # candidate cameras per plate
+MIN_INLIERS = 24  # smallest number of inliers of a camera: matched points of the solve that agree with it
+MIN_INLIER_SHARE = 0.15  # smallest share of inliers among all matched points
+MAX_CAMERAS = 3  # largest number of candidate cameras per plate
 FOCAL_INLIERS = 60  # inliers from which on a guessed focal length is refined
-POSE_ERROR_PX = 6.0  # reprojection error of an inlier at most, at the size points are detected at
+POSE_ERROR_PX = 6.0  # largest reprojection error of an inlier, at the size at which points are detected
 MAX_FOCAL_CHANGE = 1.25  # factor by which refinement may change a guessed focal length, either way
 SAME_POINT = 0.002  # distance, 0..1 of a photo, up to which a detected point is the one that the solve used
 CACHED_PHOTOS = 400  # photos whose points are kept in memory, 0.2 MB each

@@ -17,7 +17,7 @@ from relightgan.core.colour import srgb_to_linear
 from relightgan.training.photos.bank import Images
 from relightgan.training.world.registration import Registration
 
-NEWTON_STEPS = 12  # at most, to invert the distortion; any lens short of a fisheye converges in half as many
+NEWTON_STEPS = 12  # largest number of steps that invert the distortion; lenses short of a fisheye need half of them
 NEAR_PERCENTILE = 1.0  # percentile of a photo's point depths taken as its nearest surface; closer points are outliers
 NEAR_MARGIN = 0.75  # factor on that depth: the closest depth at which surfaces are searched
 

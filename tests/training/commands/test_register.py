@@ -91,7 +91,7 @@ def test_the_fit_is_guided_by_registered_photos_in_both_directions(folders, run_
         folders[:1], folders[1:], run_folder, config, ["ab", "ba"], CPU, "none", Cancellation(), said.append
     )  # fmt: skip
     assert any(line.startswith("Registered 5 of 5 source and 5 of 5 target photos: ") for line in said)
-    assert any(re.search(r"photos predict for others of their day is off by 0\.\d\d stops", line) for line in said)
+    assert any(re.search(r"photos predict for others of their day are off by 0\.\d\d stops", line) for line in said)
     assert any(re.match(r"Guidance: target photos saw \d\d% of what 5 source photos show\.$", line) for line in said)
     assert not any("Measured gains" in line for line in said)
     assert dataset.gains == {}
