@@ -6,9 +6,9 @@ from typing import Literal, TypeVar
 import numpy as np
 
 Direction = Literal["ab", "ba"]
-DIRECTIONS: tuple[Direction, Direction] = ("ab", "ba")  # from the source day to the target day, and back
-SOURCE, TARGET = 0, 1  # the numbers of the two days
-DAY_NAMES = ("source", "target")  # by number
+DIRECTIONS: tuple[Direction, Direction] = ("ab", "ba")  # source day to target day, target day to source day
+SOURCE, TARGET = 0, 1  # numbers of the two days
+DAY_NAMES = ("source", "target")  # names of the two days, by number
 
 T = TypeVar("T")
 
@@ -24,7 +24,7 @@ def opposite(direction: Direction) -> Direction:
 
 
 def along(direction: Direction, days: tuple[T, T]) -> tuple[T, T]:
-    """What belongs to the days (source, target), as (day of the plates, wanted day) of a direction."""
+    """A pair for the days (source, target), reordered to (day of the plates, wanted day) of a direction."""
     return days if direction == "ab" else (days[1], days[0])
 
 

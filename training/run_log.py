@@ -1,4 +1,4 @@
-"""What a run tells the person at the terminal, the farm and its own log file."""
+"""Messages and progress of a run: on the terminal, for the farm manager, and in the run's log file."""
 
 import contextlib
 import math
@@ -12,17 +12,17 @@ from typing import Self
 from relightgan.core.errors import TrainingError
 from relightgan.core.progress import STYLES
 
-LINE_EVERY_S = 10.0  # between status lines where they can't be drawn over each other
-DRAW_EVERY_S = 0.2  # between status lines on a terminal
+LINE_EVERY_S = 10.0  # time between status lines, seconds, where each is printed on its own line
+DRAW_EVERY_S = 0.2  # time between status lines, seconds, where each is drawn over the last one
 
 
 class RunLog:
     """Writes messages to stderr and to a file, and a status line to stderr alone.
 
     Args:
-        path: the log file, appended to; None keeps no file.
-        style: how status shows, one of core.progress.STYLES. A fit with a time limit has no count to reach, so its
-            status is a line of text: drawn over and over on a terminal, printed now and then elsewhere.
+        path: the log file, which is appended to; None writes no file.
+        style: of the status, one of core.progress.STYLES. A fit with a time limit has no final count, so its status is
+            a line of text: redrawn on a terminal, printed now and then elsewhere.
     """
 
     def __init__(self, path: Path | None = None, style: str = "auto") -> None:
@@ -36,11 +36,11 @@ class RunLog:
 
     @property
     def stage_style(self) -> str:
-        """The style for stages that count for themselves; for a farm only the fit is progress, or it would go back."""
+        """The style for stages with their own progress; a farm manager gets the fit's alone, as it must never fall."""
         return "auto" if self._style == "openjd" else self._style
 
     def part(self, number: int, count: int) -> None:
-        """From here on the status is that of part `number` (from 0) of `count` equal ones."""
+        """Counts the status from here on as part `number` (from 0) of `count` equal parts."""
         self._part, self._parts = number, count
 
     def __enter__(self) -> Self:
@@ -51,13 +51,13 @@ class RunLog:
     ) -> None:
         self._clear()
         if self._file:
-            with contextlib.suppress(OSError):  # what went wrong before matters more
+            with contextlib.suppress(OSError):  # the exception that ended the run matters more
                 if value is not None:
                     self._file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} stopped: {str(value) or 'interrupted'}\n")
                 self._file.close()
 
     def say(self, text: str) -> None:
-        """Shows and keeps one message.
+        """Prints one message and writes it to the log file.
 
         Raises:
             TrainingError: the log file can't be written.
@@ -75,11 +75,11 @@ class RunLog:
                 ) from error
 
     def status(self, text: str, fraction: float) -> None:
-        """Shows how far the work is, as often as is useful.
+        """Shows the progress, at most every `DRAW_EVERY_S` or `LINE_EVERY_S`.
 
         Args:
             text: one line.
-            fraction: done, 0 to 1.
+            fraction: the share of the work that is done, 0 to 1.
         """
         now = time.monotonic()
         if self._style == "none" or now - self._shown_at < (DRAW_EVERY_S if self._draws else LINE_EVERY_S):
@@ -102,7 +102,7 @@ class RunLog:
 
 
 def duration(seconds: float) -> str:
-    """Seconds in words: `41 s`, `2 min 05 s`, `3 h 10 min`."""
+    """Seconds as text: `41 s`, `2 min 05 s`, `3 h 10 min`."""
     if not math.isfinite(seconds):
         return "an unknown time"
     whole = round(seconds)

@@ -1,7 +1,7 @@
-"""Frozen dataclasses to and from YAML and the command line, so that an option is written down once.
+"""Settings as frozen dataclasses, converted to and from YAML and the command line; each option is written once.
 
 A *key* is the dotted name of one value, such as `train.images`. Sections are dataclasses inside dataclasses. The
-explanation of a field is the comment beside or above it, or the string under it; it shows in `--help` and in the YAML.
+explanation of a field is the comment beside or above it, or the string under it; it appears in `--help` and in YAML.
 """
 
 import argparse
@@ -33,16 +33,16 @@ class Field:
 
     key: str  # dotted name, such as `train.images`
     type: Any  # its annotation, resolved
-    default: Any  # its value when nobody gives one
-    help: str  # the explanation written beside the field
+    default: Any  # its value where none is given
+    help: str  # the explanation beside the field
 
 
 def fields_of(settings: type, prefix: str = "") -> list[Field]:
-    """Every value of a settings class in the order written, sections opened up.
+    """All values of a settings class in the order of its source, those of its sections included.
 
     Args:
         settings: a dataclass whose fields all have defaults.
-        prefix: put before each key, with its dot.
+        prefix: for each key, with its dot.
     """
     hints, helps, found = typing.get_type_hints(settings), _explanations(settings), []
     for field in dataclasses.fields(settings):
@@ -61,16 +61,16 @@ def to_dict(settings: Any) -> dict[str, Any]:
 
 
 def from_dict(cls: type[Settings], values: Mapping[str, Any], where: str, prefix: str = "") -> Settings:
-    """Settings with these values, and the defaults for the rest.
+    """Settings with these values, and defaults for all others.
 
     Args:
         cls: the settings class.
-        values: nested, as `to_dict` gives it; may be partial.
-        where: what the values come from, for messages: a file name or "the command line".
-        prefix: of the keys in messages.
+        values: nested, as of `to_dict`; may be partial.
+        where: origin of the values, for messages: a file name or "the command line".
+        prefix: of the keys in messages, with its dot.
 
     Raises:
-        ConfigError: an unknown key (with the nearest known one), or a value of the wrong type.
+        ConfigError: an unknown key (the message names the most similar known key), or a value of the wrong type.
     """
     if not isinstance(values, Mapping):
         raise ConfigError(
@@ -99,7 +99,7 @@ def from_dict(cls: type[Settings], values: Mapping[str, Any], where: str, prefix
 
 
 def unknown_key(key: str, known: Iterable[str], where: str) -> ConfigError:
-    """The error for a key that doesn't exist; it names the nearest one that does, or all of them."""
+    """The error for an unknown key; it names the most similar known key, or else all of them."""
     known = list(known)
     near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
     fix = f"Did you mean '{near[0]}'?" if near else f"Known here: {', '.join(known)}."
@@ -107,12 +107,12 @@ def unknown_key(key: str, known: Iterable[str], where: str) -> ConfigError:
 
 
 def convert(value: Any, kind: Any) -> Any:
-    """A value of the annotated type from what YAML or a command line gives.
+    """A value from YAML or a command line, converted to the annotated type.
 
-    Words are read as numbers and lists where the type asks for it, because YAML 1.1 reads `1e5` as a word.
+    Strings are converted to numbers and lists where the type is one, because YAML 1.1 reads `1e5` as a string.
 
     Raises:
-        ValueError: it can't be; the message says what it must be.
+        ValueError: no value of that type; the message says what it must be.
     """
     origin, args = typing.get_origin(kind), typing.get_args(kind)
     if origin in (typing.Union, types.UnionType):
@@ -135,7 +135,7 @@ def convert(value: Any, kind: Any) -> Any:
 
 
 def describe(kind: Any) -> str:
-    """What a value of this type is, in a few words for messages and help."""
+    """A type in words, for messages and help."""
     origin, args = typing.get_origin(kind), typing.get_args(kind)
     if origin in (typing.Union, types.UnionType):
         return f"{describe(next(arg for arg in args if arg is not type(None)))} or none"
@@ -148,7 +148,7 @@ def describe(kind: Any) -> str:
 
 
 def merge(*layers: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested dicts laid over each other; later ones win."""
+    """Nested dicts merged into one; later ones override earlier ones."""
     result: dict[str, Any] = {}
     for layer in layers:
         for name, value in layer.items():
@@ -179,7 +179,7 @@ def nest(flat: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
-    """(key, our value, their value) for each dotted key that isn't the same in both, None where there is none."""
+    """(key, our value, their value) for each dotted key whose values differ; a missing value is None."""
     a, b = flatten(ours), flatten(theirs)
     return [
         (key, a.get(key), b.get(key)) for key in [*a, *(key for key in b if key not in a)] if a.get(key) != b.get(key)
@@ -187,20 +187,20 @@ def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[tupl
 
 
 def to_yaml(settings: Any, leave_out: Collection[str] = ()) -> str:
-    """The settings as YAML with each field's explanation above it; `yaml.safe_load` gives `to_dict` back.
+    """The settings as YAML, with its explanation above each field; `yaml.safe_load` gives back `to_dict`.
 
     Args:
         settings: of any settings class.
-        leave_out: names of its fields that are not written.
+        leave_out: names of fields that are not written.
     """
     shown = {name: value for name, value in to_dict(settings).items() if name not in leave_out}
     return "\n".join(_yaml_lines(settings, shown, "")) + "\n"
 
 
 def add_options(parser: argparse.ArgumentParser, cls: type, short: Mapping[str, str]) -> None:
-    """Gives a parser one option per field, `--section.field`, in one group per section.
+    """Adds one option per field to a parser, `--section.field`, in one group per section.
 
-    Options that aren't given leave nothing in the namespace. Read what was given with `given_options`.
+    Options that aren't given are absent from the namespace; `given_options` reads the others.
 
     Args:
         parser: the parser to add to.
@@ -225,7 +225,7 @@ def add_options(parser: argparse.ArgumentParser, cls: type, short: Mapping[str, 
 
 
 def given_options(namespace: argparse.Namespace, cls: type) -> dict[str, Any]:
-    """The settings that were given on the command line, nested."""
+    """The settings given on the command line, nested."""
     given = vars(namespace)
     return nest({field.key: _plain(given[field.key]) for field in fields_of(cls) if field.key in given})
 
@@ -321,7 +321,7 @@ def _explanations(cls: type) -> dict[str, str]:
 def _own_explanations(cls: type) -> dict[str, str]:
     try:
         source = textwrap.dedent(inspect.getsource(cls))
-    except (OSError, TypeError):  # a class made by a call has no source; its fields go without explanation
+    except (OSError, TypeError):  # a class made by a call has no source, and so no explanations
         return {}
     tokens = tokenize.generate_tokens(io.StringIO(source).readline)
     comments = {token.start: token.string.lstrip("#").strip() for token in tokens if token.type == tokenize.COMMENT}

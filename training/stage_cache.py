@@ -1,4 +1,7 @@
-"""What the stages of a run keep for the next one: notes, and arrays with a key that says what they were made from."""
+"""Results that the stages of a run store in its folder: notes in JSON, and arrays with a key.
+
+The key is a hash of everything that the arrays depend on.
+"""
 
 import contextlib
 import hashlib
@@ -14,12 +17,12 @@ from relightgan.core.files import replacing
 
 
 def digest(values: Any) -> str:
-    """A short hash of plain values."""
+    """A hash of plain (JSON) values: 32 hexadecimal digits of SHA-256."""
     return hashlib.sha256(json.dumps(values).encode()).hexdigest()[:32]
 
 
 def file_digest(path: Path) -> str:
-    """SHA-256 of a file's bytes, as hexadecimal digits; empty where there is no such file."""
+    """SHA-256 of a file's bytes, as hexadecimal digits; empty where the file can't be read."""
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
@@ -28,7 +31,7 @@ def file_digest(path: Path) -> str:
 
 
 def read_notes(path: Path) -> dict[str, Any]:
-    """What a stage noted; {} where it noted nothing that can be read."""
+    """The notes of a stage; {} where they are missing or damaged."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -37,7 +40,7 @@ def read_notes(path: Path) -> dict[str, Any]:
 
 
 def write_notes(path: Path, content: dict[str, Any]) -> None:
-    """Notes plain values for the next run, whole or not at all; the folder is made.
+    """Writes the notes of a stage, whole or not at all; the folder is created.
 
     Raises:
         TrainingError: the file can't be written.
@@ -47,7 +50,7 @@ def write_notes(path: Path, content: dict[str, Any]) -> None:
 
 
 def read_arrays(path: Path, key: str) -> dict[str, np.ndarray] | None:
-    """The arrays that were kept under this key; None where they are absent, damaged or made from something else."""
+    """The arrays stored under this key; None where they are missing, damaged or stored under another key."""
     try:
         with np.load(path, allow_pickle=False) as file:
             return {name: file[name] for name in file.files} if str(file["key"]) == key else None
@@ -56,7 +59,7 @@ def read_arrays(path: Path, key: str) -> dict[str, np.ndarray] | None:
 
 
 def write_arrays(path: Path, key: str, arrays: dict[str, np.ndarray]) -> None:
-    """Keeps arrays under a key, whole or not at all; the folder is made.
+    """Stores arrays under a key, whole or not at all; the folder is created.
 
     Raises:
         TrainingError: the file can't be written.
@@ -69,10 +72,10 @@ def placing(path: Path) -> contextlib.AbstractContextManager[Path]:
     """`core.files.replacing` for the files of a run folder.
 
     Args:
-        path: the file; its folder is made.
+        path: the file; its folder is created.
 
     Raises:
-        TrainingError: it can't be written.
+        TrainingError: the file can't be written.
     """
 
     def explain(error: OSError) -> TrainingError:

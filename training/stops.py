@@ -1,13 +1,14 @@
-"""Stops as fits and measures count them: log2(linear + 2^-7), so that near-black, where photos hold only noise, doesn't
-speak loudly; and where photos of 8 bits end.
+"""Stops for fits and measures: log2(linear + 2^-7), whose floor gives near-black little weight; and the clip level.
+
+Near-black values of photos are mostly noise.
 """
 
 import numpy as np
 import torch
 from torch import Tensor
 
-DARK_FLOOR = 2.0**-7  # linear
-CLIPPED = 0.97  # linear photo values above this may have been anything
+DARK_FLOOR = 2.0**-7  # linear value that is added before the logarithm
+CLIPPED = 0.97  # linear value from which on a photo is taken to be clipped
 CLIPPED_STOPS = float(np.log2(CLIPPED + DARK_FLOOR))
 
 
@@ -24,5 +25,5 @@ def from_stops(stops: np.ndarray) -> np.ndarray:
 
 
 def tensor_stops(linear: Tensor) -> Tensor:
-    """`to_stops` for tensors, with gradient."""
+    """`to_stops` for tensors, differentiable."""
     return torch.log2(linear.clamp(min=0) + DARK_FLOOR)

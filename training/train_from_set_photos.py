@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 if __name__ == "__main__":
-    # Python puts this folder first, from which neither `relightgan` nor much else could be imported rightly.
+    # Python puts the script's own folder first on the path, which would hide `relightgan`; the checkout replaces it.
     sys.path[0] = str(Path(__file__).resolve().parents[1])
     from relightgan.core.cli import main
 

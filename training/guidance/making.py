@@ -1,6 +1,6 @@
-"""The stage that makes guidance: depth of all registered photos, tests of each against its own day, and maps.
+"""The guidance stage: depth of all registered photos, a check of each photo by its own day, and guidance maps.
 
-Everything is kept in the run folder, depths in parts, so that a stop loses little.
+All results are stored in the run folder, depths in parts, so that a stop loses little.
 """
 
 import dataclasses
@@ -14,31 +14,31 @@ import numpy as np
 import torch
 
 from relightgan.core.progress import Cancellation, progress
-from relightgan.training.days import Direction
+from relightgan.training.days import DAY_NAMES, DIRECTIONS, Direction, along, from_day
 from relightgan.training.guidance.maps import GuidanceMaps, GuidanceSettings
 from relightgan.training.guidance.observations import badly_placed, guidance_maps, own_day_errors
 from relightgan.training.guidance.sheet import write_guidance_sheet
 from relightgan.training.photos.bank import Images
 from relightgan.training.stage_cache import digest, read_arrays, write_arrays
-from relightgan.training.world.depth import TESTED_BY, DepthMaps, depth_maps, neighbours
+from relightgan.training.world.depth import CHECKING_NEIGHBOURS, DepthMaps, depth_maps, neighbours
 from relightgan.training.world.registration import Registration
-from relightgan.training.world.views import Views, load_views
+from relightgan.training.world.views import RegisteredViews, load_views
 
-LEAST_JOINED = 0.5  # of each day's photos must have been registered for guidance to speak for the set
-LEAST_COVERAGE = 0.25  # of the pixels of those photos must have been seen on the other day
-FORMAT = 1  # of what is kept; a new number when the same photos would give something else
+MIN_JOINED_SHARE = 0.5  # share of each day's photos that must be registered for guidance to represent the set
+MIN_COVERAGE = 0.25  # share of a direction's pixels that must have guidance for a fit to use it
+FORMAT = 1  # version of the stored maps; raise it when the same photos would give other maps
 
 
 @dataclass(frozen=True)
 class Guidance:
-    """What registered photos of both days say about each other.
+    """Guidance maps of a run, with figures.
 
     Attributes:
-        maps: by direction, of the photos that are relit in it.
-        sheets: pictures of some maps, by direction.
-        errors: (n,) by how many stops (median) each registered photo differs from what its own day's predict; NaN where
-            none do.
-        dropped: source and target photos left out as badly placed.
+        maps: by direction, of the photos that the direction relights.
+        sheets: by direction, contact sheets of some maps.
+        errors: (n,) each registered photo's difference from its own day's prediction, in stops; see
+            `observations.own_day_errors`.
+        dropped: (source, target) number of photos left out as badly placed.
     """
 
     maps: dict[Direction, GuidanceMaps]
@@ -47,14 +47,14 @@ class Guidance:
     dropped: tuple[int, int]
 
     def good_enough(self, direction: Direction) -> bool:
-        """Does it speak for enough of the photos to fit to it?"""
-        return self.maps[direction].coverage >= LEAST_COVERAGE
+        """Whether enough pixels of the direction's photos have guidance for a fit to use it."""
+        return self.maps[direction].coverage >= MIN_COVERAGE
 
     def accuracy(self) -> str:
-        """What the photos of each day say of one another, in a sentence."""
+        """How exact guidance is, and how many photos were left out, in a sentence or two."""
         tested = self.errors[np.isfinite(self.errors)]
         if len(tested) == 0:
-            return "No photo could be tested against its own day's."
+            return "No photo could be compared with its own day's prediction."
         left_out = sum(self.dropped)
         dropped = (
             f" {left_out} badly placed photos were left out."
@@ -62,21 +62,22 @@ class Guidance:
             else " 1 badly placed photo was left out."
         )
         return (
-            f"What photos predict for others of their day is off by {np.median(tested):.2f} stops (median)."
+            f"Colours that photos predict for others of their day are off by {np.median(tested):.2f} stops (median)."
             f"{dropped if left_out else ''}"
         )
 
     def coverage(self, direction: Direction) -> str:
-        """How much of a direction's photos has guidance, in a few words."""
+        """How much of a direction's photos has guidance, as a part of a sentence."""
         maps = self.maps[direction]
-        here, there = ("source", "target") if direction == "ab" else ("target", "source")
+        here, there = along(direction, DAY_NAMES)
         return f"{there} photos saw {maps.coverage:.0%} of what {len(maps):,} {here} photos show"
 
 
 def joined_enough(registration: Registration) -> bool:
-    """Were enough photos of each day registered for guidance to be worth making?"""
+    """Whether enough photos of each day were registered for guidance to represent the set."""
     return all(
-        joined >= LEAST_JOINED * count for joined, count in zip(registration.joined, registration.counts, strict=True)
+        joined >= MIN_JOINED_SHARE * count
+        for joined, count in zip(registration.joined, registration.counts, strict=True)
     )
 
 
@@ -91,18 +92,18 @@ def make_guidance(
     style: str = "none",
     stop: Cancellation | None = None,
 ) -> Guidance:
-    """Guidance of registered photos, from the folder where it is known.
+    """Guidance of registered photos; what the folder holds is not made again.
 
     Args:
         registration: of both days.
-        banks: source and target photos, as they were registered.
-        ids: name the content of all of them, source first.
-        settings: rasters and how many photos are asked.
+        banks: (source photos, target photos), the same as were registered.
+        ids: of the content of all photos, source first.
+        settings: raster, planes, and numbers of neighbours and observers.
         directions: "ab" makes maps of source photos, "ba" of target photos.
-        folder: keeps what is made.
-        device: that works.
+        folder: where results are stored.
+        device: used for computing.
         style: of progress, see `core.progress`.
-        stop: asked between photos.
+        stop: checked between photos.
 
     Raises:
         PhotoError: a prepared photo can't be read.
@@ -116,8 +117,7 @@ def make_guidance(
     kept = {direction: read_arrays(paths[direction], key) for direction in directions}
     missing = [d for d in directions if kept[d] is None or not sheets[d].exists()]
     if missing:
-        days = {d: int(((registration.solve.photos >= registration.counts[0]) == (d == "ba")).sum()) for d in missing}
-        total = 2 * len(registration.solve.photos) + sum(days.values())
+        total = 2 * len(registration.solve.photos) + sum(registration.joined[from_day(d)] for d in missing)
         with progress(total, "steps of guidance", style) as shown:
 
             def done(count: int) -> None:
@@ -128,11 +128,11 @@ def make_guidance(
             errors = own_day_errors(views, depths, done)
             bad = badly_placed(errors)
             for direction in missing:
-                target = direction == "ba"
-                maps = guidance_maps(views, depths, target, ~bad, registration.counts[0], settings.looks, done)
-                write_guidance_sheet(views, depths, maps, target, registration.counts[0], banks, sheets[direction])
+                day, numbering = from_day(direction), registration.numbering
+                maps = guidance_maps(views, depths, day, ~bad, numbering, settings.looks, done)
+                write_guidance_sheet(views, depths, maps, day, numbering, banks, sheets[direction])
                 arrays = {field.name: getattr(maps, field.name) for field in dataclasses.fields(GuidanceMaps)}
-                dropped = np.array([(bad & ~views.of_target).sum(), (bad & views.of_target).sum()])
+                dropped = np.bincount(views.day[bad], minlength=2)
                 write_arrays(paths[direction], key, {**arrays, "errors": errors, "dropped": dropped})
                 kept[direction] = read_arrays(paths[direction], key)
     found = {direction: arrays for direction, arrays in kept.items() if arrays is not None}
@@ -145,7 +145,7 @@ def make_guidance(
     )
 
 
-def photos_to_ask(
+def load_observers(
     registration: Registration,
     banks: Sequence[Images],
     ids: Sequence[str],
@@ -154,15 +154,14 @@ def photos_to_ask(
     device: torch.device,
     style: str = "none",
     stop: Cancellation | None = None,
-) -> tuple[Views, DepthMaps, np.ndarray]:
-    """Registered photos with their depths, and (n,) by how many stops each is off, see `lookups.own_day_errors`.
+) -> tuple[RegisteredViews, DepthMaps, np.ndarray]:
+    """The registered photos as observers of plates: views, depths, and errors (n,) as of `own_day_errors`.
 
-    For asking about pictures that aren't among them. What the fit left in the folder isn't made again; see
-    `make_guidance` for arguments and errors.
+    Results that the fit left in the folder are not made again. See `make_guidance` for arguments and errors.
     """
     stop = stop or Cancellation()
     key = _key(registration, ids, settings)
-    kept = [read_arrays(folder / f"guidance-{direction}.npz", key) for direction in ("ab", "ba")]
+    kept = [read_arrays(folder / f"guidance-{direction}.npz", key) for direction in DIRECTIONS]
     known = [arrays["errors"] for arrays in kept if arrays is not None]
     number = len(registration.solve.photos)
     with progress(number if known else 2 * number, "photos made ready", style) as shown:
@@ -180,7 +179,7 @@ def photos_to_ask(
 
 
 def _key(registration: Registration, ids: Sequence[str], settings: GuidanceSettings) -> str:
-    return digest([FORMAT, list(ids), _making(settings), _solve_digest(registration)])
+    return digest([FORMAT, list(ids), _map_settings(settings), _solve_digest(registration)])
 
 
 def _views_with_depths(
@@ -191,14 +190,14 @@ def _views_with_depths(
     key: str,
     device: torch.device,
     done: Callable[[int], None],
-) -> tuple[Views, DepthMaps]:
+) -> tuple[RegisteredViews, DepthMaps]:
     views = load_views(registration, banks, settings.raster_px, device)
-    near_by = neighbours(registration, max(settings.neighbours, TESTED_BY))
-    return views, depth_maps(views, near_by, settings.neighbours, settings.planes, folder, key, done)
+    neighbour_rows = neighbours(registration, max(settings.neighbours, CHECKING_NEIGHBOURS))
+    return views, depth_maps(views, neighbour_rows, settings.neighbours, settings.planes, folder, key, done)
 
 
-def _making(settings: GuidanceSettings) -> dict[str, Any]:
-    """What maps depend on, of the settings."""
+def _map_settings(settings: GuidanceSettings) -> dict[str, Any]:
+    """The settings that maps depend on."""
     return {name: value for name, value in dataclasses.asdict(settings).items() if name != "back_translation"}
 
 

@@ -1,12 +1,12 @@
-"""What photos of the other day saw at the places that a photo shows.
+"""Observations: what other photos show at the places of the set that a photo shows.
 
-The depth of a pixel says where in the set its place is, and where that lies in any other photo; the other photo's own
-depth says whether it sees the place or something in front of it. What several photos of the other day saw there is
-combined robustly, so that a passer-by or a highlight in one of them is outvoted. Pixels without a known depth are taken
-for sky: far away, and looked up among the unknown pixels of other photos.
+A pixel's depth gives its place in the set, and so its position in any other photo. The other photo's own depth tells
+whether it sees that place or something in front of it. A robust mean combines the observations of several photos of the
+other day, so that a passer-by or a highlight in one of them hardly counts. Pixels without a known depth are taken for
+sky: infinitely far away, and observed among the pixels without a known depth of other photos.
 
-The photos of the *same* day, asked in the same way, predict what a photo shows. How far that is off gives the weight of
-each pixel, finds badly placed photos, and says how exact guidance is, without any truth to compare with.
+Photos of the *same* day predict a photo's colours in the same way. The error of this prediction gives the weight of
+each pixel, finds badly placed photos, and measures how exact guidance is, without any ground truth.
 """
 
 from collections.abc import Callable
@@ -18,38 +18,48 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from relightgan.training.days import SOURCE, TARGET, Numbering
 from relightgan.training.guidance.maps import GuidanceMaps
 from relightgan.training.stops import tensor_stops
 from relightgan.training.world.depth import DepthMaps
-from relightgan.training.world.views import Sight, Views, nearest_values, rays, sight, smooth_colours
+from relightgan.training.world.views import (
+    Projection,
+    RegisteredViews,
+    project_pixels,
+    rays,
+    sample_colours,
+    sample_nearest,
+)
 
-SAME_SHARE = 0.04  # of a depth: by how much two photos may differ about it and still see the same place,
-SAME_STEPS = 0.7  # or by so many planes
-AHEAD = 0.3  # cosine between the axes of two photos from which on they may show the same
-TURNED_DEGREES = 25.0  # between two looks at a place: one from so far aside counts half, as highlights move
-SCORED_PIXELS = 400  # of a photo, by which the photos to ask are chosen
-CHECKED_PIXELS = 1500  # of a photo, by which it is tested against its own day
-OWN_LOOKS = 8  # photos of its own day that a photo is tested against
-DOUBTED_STOPS = 0.3  # a pixel about which photos disagree by this much counts half
-LOOSE_STOPS = 0.15  # a photo that differs this much from what its own day's photos predict is badly placed,
-LOOSE_TIMES = 3.0  # if it also is so many times worse than most
-LEAST_CHECKED = 50  # pixels by which a photo can be judged
-LONE_WEIGHT = 0.25  # of what one photo alone saw
-UNTESTED_WEIGHT = 0.7  # of a place that no photo of the own day can test
-SKY_WEIGHT = 0.5
-LEAST_WEIGHT = 0.05  # less is as good as nothing
-LEAST_SKY_LOOKS = 3
-MEDIAN_STEPS = 10  # bisections, from the darkest to the brightest look
-SETTLED_STOPS = 0.15  # looks within this of the median are averaged
+# Two photos see the same place if their inverse depths there differ by less than either of these.
+SAME_SHARE = 0.04  # difference as a share of the inverse depth
+SAME_STEPS = 0.7  # difference in planes of the sweep
+MIN_AXIS_COSINE = 0.3  # cosine between two photos' optical axes above which they may see the same place
+HALF_WEIGHT_DEGREES = 25.0  # angle between two viewing rays at which an observation's weight is halved: highlights move
+SCORED_PIXELS = 400  # pixels of a photo used to choose its observers
+CHECKED_PIXELS = 1500  # pixels of a photo compared with its own day's prediction
+OWN_DAY_OBSERVERS = 8  # photos of its own day that predict a photo
+HALF_TRUST_STOPS = 0.3  # spread or error of prediction that halves a pixel's weight
+# A photo is badly placed if its prediction error is above both of these.
+MISPLACED_STOPS = 0.15  # error in stops
+MISPLACED_FACTOR = 3.0  # error as a multiple of the median photo's
+MIN_CHECKED_PIXELS = 50  # smallest number of compared pixels that gives a prediction error
+SINGLE_WEIGHT = 0.25  # factor on the weight of a pixel with a single observation
+UNCHECKED_WEIGHT = 0.7  # factor on the weight of a pixel that no photo of its own day sees
+SKY_WEIGHT = 0.5  # factor on the weight of sky
+MIN_WEIGHT = 0.05  # smallest weight that is kept; lower ones become 0
+MIN_SKY_OBSERVATIONS = 3  # smallest number of observations that gives a pixel of sky any weight
+MEDIAN_STEPS = 10  # bisections between the darkest and the brightest observation
+MEAN_STOPS = 0.15  # distance from the median at which an observation counts half in the mean
 
 
 @dataclass(frozen=True)
-class Looks:
-    """What V photos saw at p places.
+class Observations:
+    """The colours of p places in V photos.
 
     Attributes:
-        stops: (V, 3, p) `stops.to_stops`.
-        weight: (V, p) of each look; 0 where the photo doesn't see the place.
+        stops: (V, 3, p) colours, as `stops.to_stops`.
+        weight: (V, p) weight of each observation; 0 where the photo doesn't see the place.
     """
 
     stops: Tensor
@@ -57,62 +67,66 @@ class Looks:
 
 
 @torch.no_grad()
-def own_day_errors(views: Views, depths: DepthMaps, advance: Callable[[int], None] = lambda count: None) -> np.ndarray:
-    """(n,) by how many stops each photo differs from what its own day's photos predict for it; NaN where none do.
+def own_day_errors(
+    views: RegisteredViews, depths: DepthMaps, advance: Callable[[int], None] = lambda count: None
+) -> np.ndarray:
+    """(n,) each photo's difference from its own day's prediction, in stops; NaN where too few photos see it.
 
-    The median over pixels of the mean over channels. `advance(1)` after each photo.
+    Median over pixels of the mean over channels. Calls `advance(1)` after each photo.
     """
     errors = np.full(len(views), np.nan)
     everybody = np.ones(len(views), bool)
     for row in range(len(views)):
-        pixels = torch.nonzero(_of(views, depths.known, row).reshape(-1))[:, 0]
+        pixels = torch.nonzero(_on_raster(views, depths.known, row).reshape(-1))[:, 0]
         pixels = pixels[:: max(1, len(pixels) // CHECKED_PIXELS)]
         if len(pixels):
             directions = rays(views, row)[:, pixels]
-            inverse = _of(views, depths.inverse, row).reshape(-1)[pixels]
-            others = best_looks(views, depths, row, bool(views.of_target[row]), everybody, OWN_LOOKS)
-            colour, _, count = agreed(surface_looks(views, depths, row, directions, inverse, others))
-            off = (colour - tensor_stops(_of(views, views.colour, row).reshape(3, -1)[:, pixels])).abs().mean(dim=0)
-            off = off[count >= 2]
-            if len(off) >= LEAST_CHECKED:
-                errors[row] = float(off.median())
+            inverse = _on_raster(views, depths.inverse, row).reshape(-1)[pixels]
+            others = best_observers(views, depths, row, int(views.day[row]), everybody, OWN_DAY_OBSERVERS)
+            colour, _, count = consensus(surface_observations(views, depths, row, directions, inverse, others))
+            own = tensor_stops(_on_raster(views, views.colour, row).reshape(3, -1)[:, pixels])
+            error = (colour - own).abs().mean(dim=0)
+            error = error[count >= 2]
+            if len(error) >= MIN_CHECKED_PIXELS:
+                errors[row] = float(error.median())
         advance(1)
     return errors
 
 
 def badly_placed(errors: np.ndarray) -> np.ndarray:
-    """(n,) bool, which photos differ too much from their own day's; `errors` as `own_day_errors` gives them."""
+    """(n,) bool, True for photos too far from their own day's prediction; `errors` (n,) as of `own_day_errors`."""
     usual = float(np.median(errors[np.isfinite(errors)])) if np.isfinite(errors).any() else 0.0
-    return np.isfinite(errors) & (errors > max(LOOSE_STOPS, LOOSE_TIMES * usual))
+    return np.isfinite(errors) & (errors > max(MISPLACED_STOPS, MISPLACED_FACTOR * usual))
 
 
 @torch.no_grad()
 def guidance_maps(
-    views: Views,
+    views: RegisteredViews,
     depths: DepthMaps,
-    of_target: bool,
+    day: int,
     usable: np.ndarray,
-    first: int,
-    looks: int,
+    numbering: Numbering,
+    max_observers: int,
     advance: Callable[[int], None] = lambda count: None,
 ) -> GuidanceMaps:
-    """Maps of one day's photos, from the photos of the other.
+    """Guidance maps of one day's photos, from observations by the other day's.
 
     Args:
         views: registered photos of both days.
-        depths: their depths.
-        of_target: whose photos get maps: the target's or the source's.
-        usable: (n,) bool, which of the views may be asked and get maps.
-        first: what the target's photos are counted from in `views.photos`.
-        looks: photos of the other day that are asked about each photo.
-        advance: called with 1 for each photo.
+        depths: of all views.
+        day: `days.SOURCE` or `days.TARGET`: whose photos get maps.
+        usable: (n,) bool, True for views that may observe and get maps.
+        numbering: of `views.photos`.
+        max_observers: photos of the other day that observe each photo, at most.
+        advance: called with 1 after each photo.
     """
     height, width = _common_size(views.sizes)
     photos, colours, weights = [], [], []
-    for row in np.nonzero((views.of_target == of_target) & usable)[0]:
-        colour, weight = (part.cpu().numpy() for part in guide(views, depths, int(row), usable, looks))
+    for row in np.nonzero((views.day == day) & usable)[0]:
+        maps = photo_guidance(views, depths, int(row), usable, max_observers)
+        colour, weight = (part.cpu().numpy() for part in maps)
         if weight.max() > 0:
-            photos.append(int(views.photos[row]) - (first if of_target else 0))
+            photos.append(int(views.photos[row]) - numbering.start(day))
             colour, weight = _resized(colour, weight, height, width)
             colours.append(colour.astype(np.float16))
             weights.append(weight.astype(np.float16))
@@ -124,70 +138,90 @@ def guidance_maps(
     return GuidanceMaps(np.array(photos), np.stack(colours), np.stack(weights))
 
 
-def guide(views: Views, depths: DepthMaps, row: int, usable: np.ndarray, most: int) -> tuple[Tensor, Tensor]:
-    """What the other day's photos saw at one photo's pixels: stops (h, w, 3), and weight (h, w)."""
+def photo_guidance(
+    views: RegisteredViews, depths: DepthMaps, row: int, usable: np.ndarray, max_observers: int
+) -> tuple[Tensor, Tensor]:
+    """The guidance of one photo: the other day's colour (h, w, 3) in stops, and its weight (h, w) 0..1.
+
+    Args:
+        views: all photos.
+        depths: of all photos.
+        row: of the photo.
+        usable: (n,) bool, True for views that may observe.
+        max_observers: photos of the other day that observe it, at most.
+    """
     height, width = views.sizes[row]
-    target = bool(views.of_target[row])
-    known, inverse = (_of(views, maps, row).reshape(-1) for maps in (depths.known, depths.inverse))
-    own = tensor_stops(_of(views, views.colour, row).reshape(3, -1))
+    own_day = int(views.day[row])
+    other_day = SOURCE if own_day == TARGET else TARGET
+    known, inverse = (_on_raster(views, maps, row).reshape(-1) for maps in (depths.known, depths.inverse))
+    own = tensor_stops(_on_raster(views, views.colour, row).reshape(3, -1))
     directions = rays(views, row)
     colour, weight = torch.zeros_like(own), torch.zeros_like(own[0])
-    # Next to what is known, an unknown pixel shows a bit of it.
+    # A pixel next to one of known depth shows a part of that surface, and is no sky.
     sky = F.max_pool2d(known.view(1, 1, height, width).float(), 3, 1, 1).view(-1) == 0
-    kinds = ((known, surface_looks, inverse, 1, 1.0), (sky, sky_looks, inverse * 0, LEAST_SKY_LOOKS, SKY_WEIGHT))
-    for mask, looks_of, at, least, share in kinds:
+    kinds = (
+        (known, surface_observations, inverse, 1, 1.0),
+        (sky, sky_observations, inverse * 0, MIN_SKY_OBSERVATIONS, SKY_WEIGHT),
+    )
+    for mask, observe, at, min_count, factor in kinds:
         pixels = torch.nonzero(mask)[:, 0]
         if len(pixels) == 0:
             continue
-        kind = (directions[:, pixels], at[pixels])
-        far = looks_of is sky_looks
-        theirs = best_looks(views, depths, row, not target, usable, most, far)
-        ours = best_looks(views, depths, row, target, usable, OWN_LOOKS, far)
-        found, spread, count = agreed(looks_of(views, depths, row, *kind, theirs))
-        predicted, _, tests = agreed(looks_of(views, depths, row, *kind, ours))
-        off = (predicted - own[:, pixels]).abs().mean(dim=0)
-        trust = share / (1 + (spread / DOUBTED_STOPS).square())
-        trust = trust * torch.where(tests > 0, 1 / (1 + (off / DOUBTED_STOPS).square()), UNTESTED_WEIGHT)
-        trust = trust * torch.where(count == 1, LONE_WEIGHT, 1.0)
-        trust = trust * ((count >= least) & (trust >= LEAST_WEIGHT))
+        places = (directions[:, pixels], at[pixels])
+        is_sky = observe is sky_observations
+        theirs = best_observers(views, depths, row, other_day, usable, max_observers, is_sky)
+        ours = best_observers(views, depths, row, own_day, usable, OWN_DAY_OBSERVERS, is_sky)
+        found, spread, count = consensus(observe(views, depths, row, *places, theirs))
+        predicted, _, checks = consensus(observe(views, depths, row, *places, ours))
+        error = (predicted - own[:, pixels]).abs().mean(dim=0)
+        trust = factor / (1 + (spread / HALF_TRUST_STOPS).square())
+        trust = trust * torch.where(checks > 0, 1 / (1 + (error / HALF_TRUST_STOPS).square()), UNCHECKED_WEIGHT)
+        trust = trust * torch.where(count == 1, SINGLE_WEIGHT, 1.0)
+        trust = trust * ((count >= min_count) & (trust >= MIN_WEIGHT))
         colour[:, pixels] = torch.where(trust > 0, found, torch.zeros_like(found))
         weight[pixels] = trust
     return colour.T.reshape(height, width, 3), weight.view(height, width)
 
 
-def best_looks(
-    views: Views, depths: DepthMaps, row: int, target: bool, usable: np.ndarray, most: int, far: bool = False
+def best_observers(
+    views: RegisteredViews,
+    depths: DepthMaps,
+    row: int,
+    day: int,
+    usable: np.ndarray,
+    max_count: int,
+    sky: bool = False,
 ) -> np.ndarray:
-    """(V,) rows of the photos of a day to ask about a photo: together they see as much of it as they can.
+    """(V,) rows of the photos of a day that together see as much of a photo's places as possible.
 
     Args:
         views: all photos.
         depths: of all photos.
-        row: of the photo; it isn't asked itself.
-        target: the target's day, or the source's.
-        usable: (n,) bool, which may be asked.
-        most: of them.
-        far: ask about sky, not surfaces.
+        row: of the photo; it doesn't observe itself.
+        day: `days.SOURCE` or `days.TARGET`: the day of the observers.
+        usable: (n,) bool, True for views that may observe.
+        max_count: how many at most.
+        sky: True for observers of the photo's sky, False for observers of its surfaces.
     """
     axes = views.poses[:, 2, :3]
-    allowed = (views.of_target == target) & usable & (axes @ axes[row] > AHEAD)
+    allowed = (views.day == day) & usable & (axes @ axes[row] > MIN_AXIS_COSINE)
     allowed[row] = False
     others = np.nonzero(allowed)[0]
-    mask = _of(views, depths.known, row).reshape(-1) != far
+    mask = _on_raster(views, depths.known, row).reshape(-1) != sky
     pixels = torch.nonzero(mask)[:, 0]
     if len(others) == 0 or len(pixels) == 0:
         return others[:0]
     pixels = pixels[:: max(1, len(pixels) // SCORED_PIXELS)]
-    directions, inverse = rays(views, row)[:, pixels], _of(views, depths.inverse, row).reshape(-1)[pixels]
-    if far:
-        worth = _sky_worth(views, depths, row, directions, others)[1]
+    directions, inverse = rays(views, row)[:, pixels], _on_raster(views, depths.inverse, row).reshape(-1)[pixels]
+    if sky:
+        worth = _sky_weights(views, depths, row, directions, others)[1]
     else:
-        worth = _surface_worth(views, depths, row, directions, inverse, others)[1]
-    # One after another, each the one that adds most where few have been chosen.
+        worth = _surface_weights(views, depths, row, directions, inverse, others)[1]
+    # Greedy: each next observer is the one that adds most where few have been chosen.
     table, chosen = worth.cpu().numpy(), np.zeros(0, int)
     covered = np.zeros(table.shape[1])
-    for _ in range(min(most, len(others))):
-        gain = (table / (1 + covered)).sum(axis=1)  # not as a product of matrices, whose order depends on threads
+    for _ in range(min(max_count, len(others))):
+        gain = (table / (1 + covered)).sum(axis=1)  # no matrix product: its sum order depends on the number of threads
         gain[chosen] = -1
         best = int(gain.argmax())
         if gain[best] <= 0:
@@ -197,50 +231,52 @@ def best_looks(
     return others[chosen]
 
 
-def surface_looks(
-    views: Views, depths: DepthMaps, row: int, directions: Tensor, inverse: Tensor, others: np.ndarray
-) -> Looks:
-    """What other photos saw at places of a photo whose depth is known: those that have the same depth there.
+def surface_observations(
+    views: RegisteredViews, depths: DepthMaps, row: int, directions: Tensor, inverse: Tensor, others: np.ndarray
+) -> Observations:
+    """Other photos' observations of a photo's pixels of known depth. A photo sees a place if it has the same depth.
 
     Args:
         views: all photos.
         depths: of all photos.
         row: of the photo.
-        directions: (3, p) of its pixels.
-        inverse: (p,) inverse depths.
-        others: (V,) rows to ask.
+        directions: (3, p) viewing directions of its pixels, z = 1.
+        inverse: (p,) their inverse depths.
+        others: (V,) rows of the observers.
     """
-    seen, weight = _surface_worth(views, depths, row, directions, inverse, others)
-    return Looks(tensor_stops(smooth_colours(views, others, seen)), weight)
+    seen, weight = _surface_weights(views, depths, row, directions, inverse, others)
+    return Observations(tensor_stops(sample_colours(views, others, seen)), weight)
 
 
-def sky_looks(
-    views: Views, depths: DepthMaps, row: int, directions: Tensor, inverse: Tensor, others: np.ndarray
-) -> Looks:
-    """What other photos saw infinitely far away in the directions of a photo's pixels; as `surface_looks`."""
-    seen, weight = _sky_worth(views, depths, row, directions, others)
-    return Looks(tensor_stops(smooth_colours(views, others, seen)), weight)
+def sky_observations(
+    views: RegisteredViews, depths: DepthMaps, row: int, directions: Tensor, inverse: Tensor, others: np.ndarray
+) -> Observations:
+    """Other photos' observations of a photo's sky, at infinity; arguments as of `surface_observations`."""
+    seen, weight = _sky_weights(views, depths, row, directions, others)
+    return Observations(tensor_stops(sample_colours(views, others, seen)), weight)
 
 
-def agreed(looks: Looks) -> tuple[Tensor, Tensor, Tensor]:
-    """What looks agree on: colour (3, p) in stops, their spread (p,) in stops, and how many (p,) there were.
+def consensus(observations: Observations) -> tuple[Tensor, Tensor, Tensor]:
+    """The robust mean (3, p) of observations in stops, their spread (p,) in stops, and their number (p,).
 
-    The colour is the mean of those near the weighted median; the spread, the weighted median distance from it.
+    The mean weights observations down with their distance from the weighted median. The spread is the weighted median
+    distance from the mean.
     """
-    seen = looks.weight > 0
+    seen = observations.weight > 0
     count = seen.sum(dim=0)
-    if len(looks.stops) == 0:
-        empty = torch.zeros(looks.stops.shape[1:], device=looks.stops.device)
+    stops, weight = observations.stops, observations.weight
+    if len(stops) == 0:
+        empty = torch.zeros(stops.shape[1:], device=stops.device)
         return empty, empty[0], count
-    middle = weighted_median(looks.stops, looks.weight[:, None].expand_as(looks.stops))
-    near = looks.weight[:, None] / (1 + ((looks.stops - middle) / SETTLED_STOPS).square())
-    colour = (looks.stops * near).sum(dim=0) / near.sum(dim=0).clamp(min=1e-12)
-    spread = weighted_median((looks.stops - colour).abs().mean(dim=1), looks.weight)
+    middle = weighted_median(stops, weight[:, None].expand_as(stops))
+    near = weight[:, None] / (1 + ((stops - middle) / MEAN_STOPS).square())
+    colour = (stops * near).sum(dim=0) / near.sum(dim=0).clamp(min=1e-12)
+    spread = weighted_median((stops - colour).abs().mean(dim=1), weight)
     return colour, spread, count
 
 
 def weighted_median(values: Tensor, weight: Tensor) -> Tensor:
-    """The weighted medians along the first axis, to 1/2048 of the values' range; by bisection, so without sorting."""
+    """Weighted medians along the first axis, to 1/2048 of the values' range; by bisection, without sorting."""
     start, step = float(values.min()), float(values.max() - values.min())
     found = torch.full_like(values[0], start)
     half = weight.sum(dim=0) / 2
@@ -254,43 +290,44 @@ def weighted_median(values: Tensor, weight: Tensor) -> Tensor:
 # Private implementation
 
 
-def _surface_worth(
-    views: Views, depths: DepthMaps, row: int, directions: Tensor, inverse: Tensor, others: np.ndarray
-) -> tuple[Sight, Tensor]:
-    seen = sight(views, row, directions, inverse, others)
-    apart = (nearest_values(depths.inverse, others, seen) - seen.inverse_depth).abs()
+def _surface_weights(
+    views: RegisteredViews, depths: DepthMaps, row: int, directions: Tensor, inverse: Tensor, others: np.ndarray
+) -> tuple[Projection, Tensor]:
+    seen = project_pixels(views, row, directions, inverse, others)
+    apart = (sample_nearest(depths.inverse, others, seen) - seen.inverse_depth).abs()
     step = depths.step[torch.from_numpy(others).to(views.device)][:, None]
     visible = seen.inside & (apart < torch.maximum(SAME_SHARE * seen.inverse_depth, SAME_STEPS * step))
-    return seen, visible * _of_likeness(seen.likeness)
+    return seen, visible * _angle_weights(seen.cosine)
 
 
-def _sky_worth(
-    views: Views, depths: DepthMaps, row: int, directions: Tensor, others: np.ndarray
-) -> tuple[Sight, Tensor]:
-    seen = sight(views, row, directions, torch.zeros_like(directions[0]), others)
-    return seen, (seen.inside & ~nearest_values(depths.known, others, seen)).float()
+def _sky_weights(
+    views: RegisteredViews, depths: DepthMaps, row: int, directions: Tensor, others: np.ndarray
+) -> tuple[Projection, Tensor]:
+    seen = project_pixels(views, row, directions, torch.zeros_like(directions[0]), others)
+    return seen, (seen.inside & ~sample_nearest(depths.known, others, seen)).float()
 
 
-def _of_likeness(cosine: Tensor) -> Tensor:
-    """Weights of looks that differ in direction: 1 for the same, half at `TURNED_DEGREES`."""
-    aside = 2 * (1 - cosine.clamp(-1, 1))  # about the square of the angle
-    return 1 / (1 + aside / np.radians(TURNED_DEGREES) ** 2)
+def _angle_weights(cosine: Tensor) -> Tensor:
+    """Weights by the angle between two viewing rays: 1 for none, 0.5 for `HALF_WEIGHT_DEGREES`."""
+    squared_angle = 2 * (1 - cosine.clamp(-1, 1))  # approximately
+    return 1 / (1 + squared_angle / np.radians(HALF_WEIGHT_DEGREES) ** 2)
 
 
-def _of(views: Views, maps: Tensor, row: int) -> Tensor:
+def _on_raster(views: RegisteredViews, maps: Tensor, row: int) -> Tensor:
+    """A photo's part of maps (n, ..., H, W) on the canvas."""
     height, width = views.sizes[row]
     return maps[row, ..., :height, :width]
 
 
 def _common_size(sizes: np.ndarray) -> tuple[int, int]:
-    """The rows and columns that most rasters have."""
+    """The most common rows and columns of rasters (n, 2)."""
     kinds, counts = np.unique(sizes, axis=0, return_counts=True)
     height, width = kinds[counts.argmax()]
     return int(height), int(width)
 
 
 def _resized(colour: np.ndarray, weight: np.ndarray, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """A map on another raster; colours don't mix with pixels that have none."""
+    """A map resampled to another raster; pixels without weight don't mix into the colours."""
     if weight.shape == (height, width):
         return colour, weight
     both = cv2.resize(np.dstack([colour * weight[..., None], weight]), (width, height), interpolation=cv2.INTER_AREA)

@@ -1,8 +1,8 @@
-"""Guidance for a located plate: how its light would change, as the other day's photos of its place say.
+"""Guidance for a located plate, from the other day's photos of the same place.
 
-The plate is put among the photos as one more view, gets its depth from photos of its own day, and is looked up in those
-of the other day, all as photos are (`depth`, `lookups`). What its own day's photos predict for it tells its exposure,
-and whether it stands where it was found: a plate that they contradict gets no guidance.
+The plate is added to the registered photos as one more view. Its depth comes from photos of its own day and its
+guidance from photos of the other day, as for photos (`depth`, `observations`). The colours that its own day's photos
+predict give its exposure, and check its camera: a plate that differs too much from them gets no guidance.
 """
 
 import itertools
@@ -13,78 +13,85 @@ import numpy as np
 import torch
 
 from relightgan.core.guidance import Guidance
-from relightgan.training.guidance.observations import OWN_LOOKS, agreed, badly_placed, best_looks, guide, surface_looks
+from relightgan.training.guidance.observations import (
+    OWN_DAY_OBSERVERS,
+    badly_placed,
+    best_observers,
+    consensus,
+    photo_guidance,
+    surface_observations,
+)
 from relightgan.training.stops import CLIPPED_STOPS, to_stops
-from relightgan.training.world.depth import TESTED_BY, DepthMaps, known_depths, sweep
-from relightgan.training.world.locating import Camera, neighbours_of
+from relightgan.training.world.depth import CHECKING_NEIGHBOURS, DepthMaps, known_depths, sweep
+from relightgan.training.world.locating import Camera, plate_neighbours
 from relightgan.training.world.registration import Registration
-from relightgan.training.world.views import NEAR_SHARE, NEAREST_PERCENT, Views, rays
+from relightgan.training.world.views import NEAR_MARGIN, NEAR_PERCENTILE, RegisteredViews, rays
 
-LEAST_TESTED = 200  # pixels of a raster by which a plate can be judged
-# By how much a plate may differ from what its own day's photos predict, in the median: more, and it stands elsewhere.
-# Of 48 held-out views of the statue set 46 lay below 0.15, and 2 that were put in a wrong place above 0.18.
-MOST_OFF_STOPS = 0.17
-MOST_OFF_TIMES = 2.5  # or so many times what photos of the set differ by from theirs, if that is more
-EXPOSURE_STEPS = 4
-SKY_REACH = 0.05  # of a raster's width, around a pixel that may be sky
-SKY_STOPS = 0.3  # by which colours of one thing differ
+MIN_CHECKED_PIXELS = 200  # smallest number of predicted pixels by which a plate can be checked
+# A plate is taken to be in a wrong place if its median difference from its own day's prediction is larger than this. Of
+# 48 held-out views of the statue set 46 lay below 0.15, and 2 with a wrong camera above 0.18.
+MAX_ERROR_STOPS = 0.17
+MAX_ERROR_FACTOR = 2.5  # the limit is at least this many times the median photo's error
+EXPOSURE_STEPS = 4  # iterations of the search for a plate's exposure
+SKY_REACH = 0.05  # radius around a pixel within which sky and surfaces are compared, as a share of a raster's width
+SKY_STOPS = 0.3  # standard deviation of colour within one surface, or within the sky
 
 
 @dataclass(frozen=True)
-class Judged:
-    """What photos say of a plate where it was found.
+class CheckedGuidance:
+    """Guidance for a plate, and the check of its camera.
 
     Attributes:
-        guidance: on a raster over it; says nothing where `agrees` is False.
-        exposure: stops that the plate must be brightened by to be as bright as the photos.
-        off: stops by which it then differs from what its own day's photos predict, in the median; None where they see
-            too little of it.
-        agrees: the photos of its own day confirm its place.
+        guidance: on a raster over the plate; empty where `agrees` is False.
+        exposure: stops to add to the plate to make it as bright as the photos.
+        error_stops: median difference from its own day's prediction after that, in stops; None where too few of its
+            pixels are predicted.
+        agrees: True where the photos of its own day confirm its camera.
     """
 
     guidance: Guidance
     exposure: float
-    off: float | None
+    error_stops: float | None
     agrees: bool
 
 
 class PlateViews:
-    """Photos of both days with a place for a plate among them.
+    """The registered photos of both days, with room for one plate among them.
 
     Args:
         registration: of both days.
-        views: its photos.
-        depths: of them.
-        errors: (n,) by how many stops each differs from what its own day's predict, see `lookups.own_day_errors`.
-        target: whether plates are of the target's day.
-        planes: of depth that are tried.
-        neighbours: photos that depths are found from.
-        looks: photos of the other day that are asked.
+        views: the registered photos.
+        depths: of all views.
+        errors: (n,) each photo's difference from its own day's prediction, see `observations.own_day_errors`.
+        day: `days.SOURCE` or `days.TARGET`: the day whose light the plates have.
+        planes: number of depths tried for each pixel.
+        neighbours: photos of the plate's day from which its depths are computed.
+        observers: photos of the other day that observe what it shows, at most.
     """
 
     def __init__(
         self,
         registration: Registration,
-        views: Views,
+        views: RegisteredViews,
         depths: DepthMaps,
         errors: np.ndarray,
-        target: bool,
+        day: int,
         planes: int,
         neighbours: int,
-        looks: int,
+        observers: int,
     ) -> None:
-        self.registration, self.target = registration, target
-        self.planes, self.neighbours, self.looks = planes, neighbours, looks
-        # The plate is the last row, and written over in place: copying all pictures would take longer than the rest.
+        self.registration, self.day = registration, day
+        self.planes, self.neighbours, self.observers = planes, neighbours, observers
+        # The plate is the last row, overwritten in place: copying all pictures takes longer than everything else.
         self.slot = len(views)
         self.views = replace(
             views,
             photos=np.append(views.photos, -1),
-            of_target=np.append(views.of_target, target),
+            day=np.append(views.day, day),
             sizes=np.concatenate([views.sizes, views.sizes[:1]]),
             lenses=np.concatenate([views.lenses, views.lenses[:1]]),
             poses=np.concatenate([views.poses, views.poses[:1]]),
-            nearest=np.append(views.nearest, 1.0),
+            min_depth=np.append(views.min_depth, 1.0),
             colour=torch.cat([views.colour, torch.zeros_like(views.colour[:1])]),
         )
         self.grey = self.views.grey()
@@ -95,51 +102,51 @@ class PlateViews:
         )
         self.usable = np.append(~badly_placed(errors), False)
         usual = float(np.median(errors[np.isfinite(errors)])) if np.isfinite(errors).any() else 0.0
-        self.most_off = max(MOST_OFF_STOPS, MOST_OFF_TIMES * usual)
+        self.max_error = max(MAX_ERROR_STOPS, MAX_ERROR_FACTOR * usual)
 
     def raster(self, size: tuple[int, int]) -> tuple[int, int]:
-        """Rows and columns for a plate of this width and height: as many as photos have."""
+        """Rows and columns of the raster for a plate of this width and height: the largest that the canvas holds."""
         height, width = self.views.colour.shape[2:]
         scale = min(width / size[0], height / size[1])
         return max(1, round(size[1] * scale)), max(1, round(size[0] * scale))
 
     @torch.no_grad()
-    def guide(self, linear: np.ndarray, camera: Camera) -> Judged:
-        """Guidance for a plate, if the photos of its own day confirm its place.
+    def plate_guidance(self, linear: np.ndarray, camera: Camera) -> CheckedGuidance:
+        """Guidance for a plate, where the photos of its own day confirm its camera.
 
         Args:
             linear: (h, w, 3) float32, the plate on its `raster`.
-            camera: where it was taken.
+            camera: as located.
         """
         slot, views, depths = self.slot, self.views, self.depths
         self._place(linear, camera)
-        near_by = neighbours_of(self.registration, camera, self.target, max(self.neighbours, TESTED_BY))
-        near_by = near_by[self.usable[near_by]]
+        others = plate_neighbours(self.registration, camera, self.day, max(self.neighbours, CHECKING_NEIGHBOURS))
+        others = others[self.usable[others]]
         h, w = linear.shape[:2]
         depths.inverse[slot, :h, :w] = sweep(
-            views, self.grey, np.array([slot]), [near_by[: self.neighbours]], self.planes
+            views, self.grey, np.array([slot]), [others[: self.neighbours]], self.planes
         )[0]
-        depths.step[slot] = 1 / ((self.planes - 1) * views.nearest[slot])
+        depths.step[slot] = 1 / ((self.planes - 1) * views.min_depth[slot])
         depths.known[slot] = False
-        depths.known[slot, :h, :w] = known_depths(views, depths.inverse, depths.step, slot, near_by)
-        predicted, tested = self._own_day(h, w)
-        exposure, off = exposure_of(linear.reshape(-1, 3)[tested], predicted)
-        if off is None or off > self.most_off:
+        depths.known[slot, :h, :w] = known_depths(views, depths.inverse, depths.step, slot, others)
+        predicted, pixels = self._own_day_prediction(h, w)
+        exposure, error = exposure_of(linear.reshape(-1, 3)[pixels], predicted)
+        if error is None or error > self.max_error:
             empty = np.zeros((h, w, 3), np.float32)
-            return Judged(Guidance(empty, empty > 0, empty[..., 0]), exposure, off, False)
+            return CheckedGuidance(Guidance(empty, empty > 0, empty[..., 0]), exposure, error, False)
         exposed = linear * np.float32(2.0**exposure)
         self._paint(exposed)
-        colour, weight = self._ask()
+        colour, weight = self._guidance()
         known = depths.known[slot, :h, :w]
-        taken = sky_taken_for_surface(to_stops(exposed), known.cpu().numpy(), weight)
-        if taken.any():
-            known &= torch.from_numpy(~taken).to(known.device)
-            colour, weight = self._ask()
-        says = weight[..., None] > 0
-        # The plate's own colours, not what photos predict for them: theirs were clipped where the plate's may not be.
-        gain = np.where(says, colour - to_stops(exposed), 0).astype(np.float32)
-        least = (colour >= CLIPPED_STOPS) & says
-        return Judged(Guidance(gain, least, weight), exposure, off, True)
+        mistaken = sky_taken_for_surface(to_stops(exposed), known.cpu().numpy(), weight)
+        if mistaken.any():
+            known &= torch.from_numpy(~mistaken).to(known.device)
+            colour, weight = self._guidance()
+        has = weight[..., None] > 0
+        # Gains start from the plate's own colours, not the predicted ones: photos are clipped where a plate may not be.
+        gain = np.where(has, colour - to_stops(exposed), 0).astype(np.float32)
+        clipped = (colour >= CLIPPED_STOPS) & has
+        return CheckedGuidance(Guidance(gain, clipped, weight), exposure, error, True)
 
     # Private implementation
 
@@ -152,7 +159,7 @@ class PlateViews:
         views.poses[slot] = camera.pose
         points = self.registration.solve.points[camera.points]
         depth = points @ camera.pose[2, :3] + camera.pose[2, 3]
-        views.nearest[slot] = NEAR_SHARE * max(np.percentile(depth, NEAREST_PERCENT), 1e-3 * np.median(depth))
+        views.min_depth[slot] = NEAR_MARGIN * max(np.percentile(depth, NEAR_PERCENTILE), 1e-3 * np.median(depth))
         self._paint(linear)
 
     def _paint(self, linear: np.ndarray) -> None:
@@ -164,34 +171,34 @@ class PlateViews:
         views.colour[slot] = torch.from_numpy(np.ascontiguousarray(canvas.transpose(2, 0, 1))).to(views.device)
         self.grey[slot] = views.colour[slot].mean(dim=0).clamp(min=0).sqrt()
 
-    def _ask(self) -> tuple[np.ndarray, np.ndarray]:
-        """What the other day's photos saw there: stops (h, w, 3), and weight (h, w)."""
-        colour, weight = guide(self.views, self.depths, self.slot, self.usable, self.looks)
+    def _guidance(self) -> tuple[np.ndarray, np.ndarray]:
+        """The other day's colour (h, w, 3) in stops, and its weight (h, w)."""
+        colour, weight = photo_guidance(self.views, self.depths, self.slot, self.usable, self.observers)
         return colour.cpu().numpy(), weight.cpu().numpy()
 
-    def _own_day(self, rows: int, columns: int) -> tuple[np.ndarray, np.ndarray]:
-        """What its own day's photos predict (p, 3) in stops for those pixels (p,) of the plate that they see."""
+    def _own_day_prediction(self, rows: int, columns: int) -> tuple[np.ndarray, np.ndarray]:
+        """Its own day's prediction (p, 3) in stops for pixels of the plate, and the numbers (p,) of these pixels."""
         slot, views, depths = self.slot, self.views, self.depths
         pixels = torch.nonzero(depths.known[slot, :rows, :columns].reshape(-1))[:, 0]
         if len(pixels) == 0:
             return np.zeros((0, 3)), np.zeros(0, int)
         directions = rays(views, slot)[:, pixels]
         inverse = depths.inverse[slot, :rows, :columns].reshape(-1)[pixels]
-        others = best_looks(views, depths, slot, self.target, self.usable, OWN_LOOKS)
-        colour, _, count = agreed(surface_looks(views, depths, slot, directions, inverse, others))
+        others = best_observers(views, depths, slot, self.day, self.usable, OWN_DAY_OBSERVERS)
+        colour, _, count = consensus(surface_observations(views, depths, slot, directions, inverse, others))
         seen = count >= 2
         return colour[:, seen].T.cpu().numpy(), pixels[seen].cpu().numpy()
 
 
 def sky_taken_for_surface(stops: np.ndarray, known: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """(h, w) bool, pixels whose depth was found although they look more like sky near by than like surfaces there.
+    """(h, w) bool: pixels of known depth whose colour is closer to the sky around them than to the surfaces.
 
-    An even sky agrees with any depth, so that what stands before it gets a rim of sky with its own depth.
+    A sky without texture matches at any depth, so that objects in front of it get a rim of sky at their own depth.
 
     Args:
-        stops: (h, w, 3) of the plate.
-        known: (h, w) bool, pixels with a depth.
-        weight: (h, w) of guidance; what has no depth has some only where photos agree about the sky.
+        stops: (h, w, 3) of the plate, as `stops.to_stops`.
+        known: (h, w) bool, pixels of known depth.
+        weight: (h, w) of guidance; without a known depth, it is above 0 only where photos agree on the sky.
     """
     sky = ~known & (weight > 0)
     if not sky.any():
@@ -210,19 +217,21 @@ def sky_taken_for_surface(stops: np.ndarray, known: np.ndarray, weight: np.ndarr
 
 
 def exposure_of(linear: np.ndarray, predicted: np.ndarray) -> tuple[float, float | None]:
-    """By how many stops a plate is darker than photos, and how far off it is after that; None if too little is known.
+    """Stops by which a plate is darker than photos, and its median error in stops once that is made up for.
+
+    The error is None, and the exposure 0, with fewer than `MIN_CHECKED_PIXELS` unclipped predictions.
 
     Args:
-        linear: (p, 3) of its pixels.
-        predicted: (p, 3) stops (`stops.to_stops`) that photos predict for them.
+        linear: (p, 3) pixels of the plate.
+        predicted: (p, 3) the photos' prediction for them, as `stops.to_stops`.
     """
-    of_use = (predicted < CLIPPED_STOPS).all(axis=1)
-    if of_use.sum() < LEAST_TESTED:
+    unclipped = (predicted < CLIPPED_STOPS).all(axis=1)
+    if unclipped.sum() < MIN_CHECKED_PIXELS:
         return 0.0, None
-    linear, predicted = np.maximum(linear[of_use], 0), predicted[of_use]
-    # The floor keeps the darkest from counting, but bends the scale; so step by step.
+    linear, predicted = np.maximum(linear[unclipped], 0), predicted[unclipped]
+    # `to_stops` is not quite logarithmic, because of its floor for dark values; so the exposure is found by iteration.
     exposure = 0.0
     for _ in range(EXPOSURE_STEPS):
         exposure += float(np.median(predicted - to_stops(linear * 2.0**exposure)))
-    off = np.abs(predicted - to_stops(linear * 2.0**exposure)).mean(axis=1)
-    return exposure, float(np.median(off))
+    error = np.abs(predicted - to_stops(linear * 2.0**exposure)).mean(axis=1)
+    return exposure, float(np.median(error))

@@ -1,7 +1,7 @@
-"""Pretrained image features behind one function: what a picture shows, whatever its light.
+"""Pretrained backbones: embeddings that say what a picture shows and depend little on its light.
 
-`efficientnet-lite0` comes inside a Python package and needs no network. `resnet34` is the backbone of the NeuralVFX
-lighting swap; its weights are torchvision's, fetched once by torch or given as a local file.
+`efficientnet-lite0` comes inside a Python package and needs no network access. `resnet34` is the backbone of the
+NeuralVFX lighting swap; its weights are torchvision's, downloaded once by torch or given as a local file.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,17 +18,17 @@ BACKBONES = ("efficientnet-lite0", "resnet34")
 RESNET34_URL = "https://download.pytorch.org/models/resnet34-b627a593.pth"
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-EMBED_PX = 224
+EMBED_PX = 224  # short side of the pictures that embeddings are made from
 
 
 class Backbone(nn.Module):
-    """A frozen network that turns pictures into features.
+    """A frozen network that turns pictures, or patches of them, into embeddings.
 
     Args:
         name: one of `BACKBONES`.
-        stages: modules run one after the other on the picture.
-        patch_stages: how many of the stages make the patch features, with a raster of `patch_px` pixels.
-        patch_px: pixels one patch covers.
+        stages: modules applied one after the other to the picture.
+        patch_stages: indices of the stages whose outputs make the patch embeddings.
+        patch_px: side of a patch, px.
     """
 
     mean: Tensor
@@ -44,8 +44,8 @@ class Backbone(nn.Module):
         self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1), persistent=False)
         self.eval().requires_grad_(False)
 
-    def features(self, pictures: Tensor) -> list[Tensor]:
-        """The output of every stage; pictures (N, 3, H, W) sRGB-encoded 0..1, stages (N, C, h, w)."""
+    def feature_maps(self, pictures: Tensor) -> list[Tensor]:
+        """The output (N, C, h, w) of every stage, for pictures (N, 3, H, W) sRGB-encoded, 0..1."""
         x = (pictures.clamp(0, 1) - self.mean) / self.std
         found = []
         for stage in self.stages:
@@ -54,12 +54,15 @@ class Backbone(nn.Module):
         return found
 
     def embed(self, pictures: Tensor) -> Tensor:
-        """One vector a picture: (N, 3, H, W) sRGB-encoded 0..1 to (N, C), not normalised."""
-        return self.features(pictures)[-1].mean(dim=(2, 3))
+        """Embeddings (N, C) of pictures (N, 3, H, W) sRGB-encoded, 0..1; not normalised."""
+        return self.feature_maps(pictures)[-1].mean(dim=(2, 3))
 
-    def patches(self, pictures: Tensor) -> Tensor:
-        """One vector a patch, each stage scaled to unit length: (N, 3, H, W) 0..1 to (N, C, H/px, W/px)."""
-        stages = self.features(pictures)
+    def embed_patches(self, pictures: Tensor) -> Tensor:
+        """Embeddings (N, C, H / patch_px, W / patch_px) of the patches of pictures (N, 3, H, W) sRGB-encoded, 0..1.
+
+        The parts that come from each stage have unit length.
+        """
+        stages = self.feature_maps(pictures)
         chosen = [F.normalize(stages[i], dim=1) for i in self.patch_stages]
         size = chosen[0].shape[-2:]
         return torch.cat([F.interpolate(x, size=size, mode="bilinear", align_corners=False) for x in chosen], dim=1)
@@ -70,10 +73,10 @@ def load_backbone(name: str = "efficientnet-lite0", weights: str = "") -> Backbo
 
     Args:
         name: one of `BACKBONES`.
-        weights: a local file of weights in the model's usual layout; empty for the weights that come with it.
+        weights: local file of weights with the names of the published model; empty for the published weights.
 
     Raises:
-        TrainingError: the name is unknown, or the weights can't be had or don't fit.
+        TrainingError: the name is unknown, or the weights can't be downloaded or read, or don't fit.
     """
     if name == "efficientnet-lite0":
         return efficientnet_lite0(weights)
@@ -98,14 +101,14 @@ def efficientnet_lite0(weights: str) -> Backbone:
 
 
 def resnet34(weights: str) -> Backbone:
-    """ResNet-34 (He et al., 2016) in torchvision's layout, so that its published weights load."""
+    """ResNet-34 (He et al., "Deep Residual Learning for Image Recognition", CVPR 2016) with torchvision's weights."""
     net = ResNet34()
     if weights:
         load_weights(net, weights)
     else:
         try:
             state = torch.hub.load_state_dict_from_url(RESNET34_URL, progress=True, check_hash=True, weights_only=True)
-        except (OSError, RuntimeError) as error:  # no network, or not what was promised
+        except (OSError, RuntimeError) as error:  # no network access, or a wrong hash
             raise TrainingError(
                 f"The weights of resnet34 could not be fetched from {RESNET34_URL} ({error}).",
                 "Give a local copy of the file (--pairing.weights), or use --pairing.backbone efficientnet-lite0.",
@@ -148,15 +151,15 @@ def embed_photos(
     batch: int = 16,
     advance: Callable[[int], None] = lambda count: None,
 ) -> np.ndarray:
-    """One feature vector a photo.
+    """The embedding of each photo.
 
-    The whole picture is seen at about its own aspect, its short side at 224 px, so nothing at the sides is lost.
+    The whole picture is used, at about its own aspect and with a short side of `EMBED_PX`; nothing is cropped.
 
     Args:
         backbone: from `load_backbone`.
         images: (H, W, 3) float32 sRGB-encoded 0..1, any sizes; may be a lazy sequence.
         device: where to run.
-        batch: pictures at a time; only pictures of one size share a batch.
+        batch: pictures per batch, at most; only pictures of one size share a batch.
         advance: called with 1 for each picture read.
 
     Returns:
@@ -182,7 +185,10 @@ def embed_photos(
 
 
 def to_picture(image: np.ndarray, short_side: int) -> Tensor:
-    """(H, W, 3) 0..1 to (1, 3, h, w) with the given short side, sides multiples of 32."""
+    """An image (H, W, 3) as a network input (1, 3, h, w) in 0..1, with about the given short side.
+
+    Height and width are rounded to multiples of 32; values outside 0..1 are clamped.
+    """
     height, width = image.shape[:2]
     scale = short_side / min(height, width)
     size = tuple(max(32, round(side * scale / 32) * 32) for side in (height, width))

@@ -1,4 +1,4 @@
-"""Photos made ready for training: each decoded once to a small file that is mapped into memory, never all at once."""
+"""Prepared photos: each decoded once into a small file, which is memory-mapped when it is read."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -14,17 +14,17 @@ from relightgan.training.photos.index import Photo, by_file, load_pixels
 from relightgan.training.photos.measuring import MEASURES_FORMAT, in_parallel, usual_workers
 
 Images = Sequence[np.ndarray]
-"""Photos, each (H, W, 3) float32, srgb_log in Rec.709 primaries: 0..1, above 1 for scene-linear files."""
+"""Photos, each (H, W, 3) float32, srgb_log in Rec.709 primaries: 0..1, or above 1 from scene-linear files."""
 
 
 class PhotoBank(Images):
-    """Prepared photos as a sequence of images, each read from disk when it is asked for.
+    """Prepared photos as a sequence of images, each read from disk at every access.
 
-    `bank[n]` is (H, W, 3) float32, srgb_log in Rec.709 primaries: 0..1, and above 1 for scene-linear files.
+    `bank[n]` is (H, W, 3) float32, srgb_log in Rec.709 primaries: 0..1, or above 1 from scene-linear files.
 
     Args:
         photos: in the order of the bank.
-        paths: prepared file of each.
+        paths: the prepared file of each photo.
     """
 
     def __init__(self, photos: Sequence[Photo], paths: Sequence[Path]) -> None:
@@ -35,12 +35,12 @@ class PhotoBank(Images):
         return len(self.photos)
 
     def pixels(self, index: int) -> np.ndarray:
-        """(H, W, 3) as stored, mapped from disk and read-only: uint8, or float16 where the file has more bits.
+        """(H, W, 3) as stored, memory-mapped and read-only: uint8, or float16 for photos of more than 8 bits.
 
-        Cut a crop out of this before turning it into floats, and only that part is read.
+        Crop before converting to float: then only the crop is read from disk.
 
         Raises:
-            PhotoError: the prepared file has gone or is damaged.
+            PhotoError: the prepared file is missing or damaged.
         """
         try:
             mapped: np.ndarray = np.load(self.paths[index], mmap_mode="r", allow_pickle=False)
@@ -62,20 +62,20 @@ def prepare_photos(
     check: Callable[[], None] = lambda: None,
     workers: int | None = None,
 ) -> PhotoBank:
-    """A bank of these photos, no larger than asked; photos prepared before are not decoded again.
+    """A bank of these photos; photos that were prepared before are not decoded again.
 
-    A file's name holds the hash of the photo's content, so it can't be out of date.
+    The name of a prepared file holds the hash of the photo's content, so it can't be out of date.
 
     Args:
         photos: kept photos of an index.
-        cache_dir: made if absent; holds one folder for each size.
+        cache_dir: created if absent; holds one folder for each size.
         max_side: longest side, px; smaller photos keep their size.
         progress: style, see `core.progress`.
         check: called between photos, from several threads; may raise to stop.
-        workers: photos decoded at once; None for a good number.
+        workers: number of threads that decode; None for `usual_workers()`.
 
     Raises:
-        PhotoError: a photo has gone since it was indexed, or the cache can't be written.
+        PhotoError: a photo is missing since it was indexed, or the cache can't be written.
     """
     folder = cache_dir / f"{max_side}px-{MEASURES_FORMAT}"
     paths = [folder / f"{photo.id}.npy" for photo in photos]

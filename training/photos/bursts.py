@@ -1,7 +1,7 @@
-"""Which photos belong together, and a train, validation and test split that never parts them.
+"""Bursts of photos, and a train/validation/test split that keeps each burst together.
 
-Photos of one burst show nearly the same thing: with one of them in training, another in the test set would measure
-memory.
+Photos of one burst are nearly the same picture. With one in the training set and another in the test set, the test
+would measure memorisation.
 """
 
 import hashlib
@@ -15,21 +15,21 @@ import numpy as np
 from relightgan.training.photos.checks import LUMA_CELLS
 from relightgan.training.photos.measuring import Measured
 
-SIDES = ("train", "val", "test")
+SPLITS = ("train", "val", "test")
 SIMILAR = 0.9
-"""Correlation of two luma signatures from which neighbours by name are a burst; random views of a set stay below."""
+"""Correlation of two luma signatures from which neighbours by name are one burst; different views stay below."""
 
 
 def find_bursts(measured: Sequence[Measured], signatures: np.ndarray, gap_s: float) -> list[int]:
-    """The burst of each picture, as numbers from 0 in the order of the pictures.
+    """The burst number of each picture, counted from 0 in the order of the pictures.
 
-    Together are: frames of one movie, photos of one folder taken within `gap_s` of each other, and neighbours by file
-    name that look alike.
+    One burst are: frames of one movie; photos of one folder taken within `gap_s` of each other; and similar photos that
+    are neighbours by file name.
 
     Args:
         measured: pictures in the order of path and frame.
         signatures: (N, SIGNATURE_BYTES) uint8, of the same pictures.
-        gap_s: seconds between two photos of one burst at most.
+        gap_s: longest time between two photos of one burst, seconds.
     """
     parent = list(range(len(measured)))
 
@@ -64,20 +64,20 @@ def find_bursts(measured: Sequence[Measured], signatures: np.ndarray, gap_s: flo
 def split_bursts(
     bursts: Sequence[int], ids: Sequence[str], seed: int, val_share: float, test_share: float
 ) -> tuple[list[int], list[str]]:
-    """A side for each photo, whole bursts on one side, as near to the shares as that allows.
+    """The split of each photo, with bursts kept whole, as close to the shares as that allows.
 
-    Only where validation or test would stay empty (one long movie, say) the longest burst is cut into runs of
+    Only where validation or test would be empty (one long movie, for example), the longest burst is cut into runs of
     neighbours, each a tenth of all photos.
 
     Args:
         bursts: burst number of each photo.
-        ids: id of each photo; with the seed they decide the order, not the file names.
+        ids: id of each photo; the order is drawn from ids and seed, not from file names.
         seed: another seed gives another split.
-        val_share: share for validation, 0..1.
-        test_share: share for test, 0..1.
+        val_share: share of photos for validation, 0..1.
+        test_share: share of photos for the test, 0..1.
 
     Returns:
-        Burst number of each photo (pieces of a cut burst have their own), side of each photo.
+        The burst number of each photo (runs of a cut burst have their own), and the split of each photo.
     """
     groups: dict[int, list[int]] = {}
     for row, burst in enumerate(bursts):
@@ -87,17 +87,17 @@ def split_bursts(
     targets = [count * (1 - val_share - test_share), count * val_share, count * test_share]
     piece_size = max(1, math.ceil(count / 10))
     while True:
-        sides = _assign(pieces, ids, seed, targets)
-        is_short = any(target >= 1 and side not in sides for target, side in zip(targets, SIDES, strict=True))
+        splits = _assign(pieces, ids, seed, targets)
+        is_short = any(target >= 1 and name not in splits for target, name in zip(targets, SPLITS, strict=True))
         longest = max(pieces, key=len, default=[])
         if not is_short or len(longest) <= piece_size:
             break
         at = pieces.index(longest)
         pieces[at : at + 1] = [longest[start : start + piece_size] for start in range(0, len(longest), piece_size)]
     numbers, split = [0] * count, [""] * count
-    for number, (piece, side) in enumerate(zip(pieces, sides, strict=True)):
+    for number, (piece, name) in enumerate(zip(pieces, splits, strict=True)):
         for row in piece:
-            numbers[row], split[row] = number, side
+            numbers[row], split[row] = number, name
     return numbers, split
 
 
@@ -109,17 +109,17 @@ def _assign(pieces: Sequence[Sequence[int]], ids: Sequence[str], seed: int, targ
 
     def turn(number: int) -> tuple[int, bytes]:
         piece = pieces[number]
-        # Long ones first, while there is room for them; the order of the others is a matter of the seed alone.
+        # Long pieces first, while there is room for them; the order of the others depends on the seed alone.
         size = len(piece) if len(piece) > total / 20 else 0
         return -size, hashlib.blake2b(f"{seed} {min(ids[row] for row in piece)}".encode(), digest_size=8).digest()
 
     room = list(targets)
-    sides = [""] * len(pieces)
+    splits = [""] * len(pieces)
     for number in sorted(range(len(pieces)), key=turn):
-        side = max(range(len(SIDES)), key=lambda index: room[index])
-        room[side] -= len(pieces[number])
-        sides[number] = SIDES[side]
-    return sides
+        split = max(range(len(SPLITS)), key=lambda index: room[index])
+        room[split] -= len(pieces[number])
+        splits[number] = SPLITS[split]
+    return splits
 
 
 def _correlation(one: np.ndarray, other: np.ndarray) -> float:

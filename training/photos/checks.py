@@ -1,8 +1,8 @@
-"""Measures one picture and, from the measures of a whole folder, says which pictures are no use for training and why.
+"""Measures of one picture, and checks of a folder's measures for pictures that are no use for training.
 
-Blur is judged against the rest of the folder, and only where it would show at training sizes: a dump from a soft lens
-stays whole.
-The figures in here were set on handheld renders, film frames and their re-saved, shifted and blurred copies.
+Blur is judged relative to the rest of the folder, and only where it would show at training sizes, so that the photos of
+a soft lens are kept. The limits were set on handheld renders, film frames, and re-saved, shifted and blurred copies of
+them.
 """
 
 from collections.abc import Sequence
@@ -14,46 +14,45 @@ import numpy as np
 from relightgan.training.photos.files import fit_inside, to_float
 
 MEASURE_SIDE = 640
-"""Longest side, px, of the copy that is measured: blur that does not show here does not show in training either."""
-SIGNATURE_SIDE = (
-    24  # cells each way; coarse enough to forget JPEG quality and size, fine enough to see a shift of 1/300 frame
-)
-CHROMA_SIDE = 8
+"""Longest side, px, of the copy that is measured: blur that doesn't show in it doesn't show in training either."""
+SIGNATURE_SIDE = 24
+"""Cells each way of a luma signature: coarse enough to be the same for any JPEG quality and size, fine enough to show a
+shift by 1/300 of the frame."""
+CHROMA_SIDE = 8  # cells each way of a chroma signature
 LUMA_CELLS = SIGNATURE_SIDE**2
 SIGNATURE_BYTES = LUMA_CELLS + 2 * CHROMA_SIDE**2
-CLIPPED_LEVEL = 250 / 255  # all three channels above: nothing left but white
-DARK_LEVEL = 8 / 255  # all three channels below: nothing left but noise
+CLIPPED_LEVEL = 250 / 255  # a pixel with all three channels at or above this is blown out
+DARK_LEVEL = 8 / 255  # a pixel with all three channels at or below this is black
 EDGE_GRADIENTS = (0.02, 0.008)
-"""Encoded luma per px, after a Gaussian of 2 px, from which a place is an edge. The first is well above sensor noise;
-where it finds nothing, as in thick blur, the second is tried. Clouds stay below both."""
-SHARPEST = 95  # percentile
-EDGE_SHARE = 0.002  # of all pixels, in one direction, to judge that direction
-SIGMA_FINE, SIGMA_COARSE = 1.0, 2.0
-DIFFERENCE_VARIANCE = 1 / 3  # px^2; a central difference is the gradient averaged over two pixels
-FULL_CONTRAST = (
-    40.0  # standard deviation, 8-bit levels, of a signature from which on copies may differ by the full tolerance
-)
+"""Gradients of encoded luma per px, after a Gaussian of 2 px, above which a pixel is an edge. The first is well above
+sensor noise; where it finds too few edges, as in strong blur, the second is tried. Clouds stay below both."""
+SHARPEST_PERCENTILE = 95  # percentile of the sharpness of edges that is taken for the sharpness of a picture
+EDGE_SHARE = 0.002  # share of all pixels that must be edges in one direction to measure the blur across it
+SIGMA_FINE, SIGMA_COARSE = 1.0, 2.0  # px, standard deviations of the two Gaussians of the re-blur ratio
+DIFFERENCE_VARIANCE = 1 / 3  # px^2, blur that a central difference adds by averaging over two pixels
+FULL_CONTRAST = 40.0
+"""Standard deviation of a signature, 8-bit levels, above which copies may differ by the full tolerance."""
 SAME_MEAN, SAME_PEAK, SAME_CHROMA = 0.7, 4.0, 2.5  # 8-bit levels: mean and 99th percentile of luma, mean of chroma
 
 
 @dataclass(frozen=True)
 class Measures:
-    """What we know of one picture."""
+    """The measures of one picture."""
 
-    blur_px: float | None  # standard deviation of its blur, px of the measured copy; None: too few edges to tell
+    blur_px: float | None  # standard deviation of the blur, px of the measured copy; None with too few edges
     brightness: float  # mean luma, sRGB-encoded
-    clipped: float  # share of pixels that are blown out, 0..1; 0 for scene-linear files
-    dark: float  # share of pixels that are black, 0..1
-    spread: float  # 1st to 99th percentile of encoded luma
-    signature: bytes  # SIGNATURE_BYTES: 24x24 luma, 8x8 of two colour differences
+    clipped: float  # share of blown-out pixels, 0..1; 0 for scene-linear files
+    dark: float  # share of black pixels, 0..1
+    spread: float  # difference of the 99th and the 1st percentile of encoded luma
+    signature: bytes  # SIGNATURE_BYTES bytes: 24x24 luma, then 8x8 of two colour differences
 
 
 def measure_photo(rgb: np.ndarray, is_hdr: bool) -> Measures:
-    """Everything the checks need to know of a picture, in under 1 kB.
+    """The measures of a picture, in under 1 kB.
 
     Args:
         rgb: (H, W, 3) uint8 sRGB or float32 srgb_log, upright.
-        is_hdr: scene-linear file, where values above 1 are no loss.
+        is_hdr: True for a scene-linear file, whose values above 1 are not clipped.
     """
     small = to_float(fit_inside(rgb, MEASURE_SIDE))
     luma = encoded_luma(small)
@@ -75,18 +74,18 @@ def encoded_luma(rgb: np.ndarray) -> np.ndarray:
 
 
 def blur_of(luma: np.ndarray) -> float | None:
-    """How far edges are spread, as the standard deviation of a Gaussian in px; 0 is pixel-sharp, beyond 4 it saturates.
+    """The blur of a picture's edges: standard deviation of a Gaussian in px, 0 pixel-sharp, imprecise above 4.
 
-    At an edge blurred by b the gradient falls with 1/sqrt(b^2 + s^2) when blurred once more by s; two such s give b
-    (re-blur ratio: Zhuo and Sim, Defocus map estimation from a single image, 2011), whatever the contrast and content.
-    The sharpest twentieth of the edges counts, so a shallow focus is no fault; of four edge directions the worst
-    counts, so a smear along one of them is.
+    At an edge of blur b, the gradient falls with 1/sqrt(b^2 + s^2) when blurred once more by s. The ratio of two such
+    gradients gives b, whatever the contrast and content (re-blur ratio: Zhuo and Sim, "Defocus map estimation from a
+    single image", Pattern Recognition 44, 2011). The sharpest twentieth of the edges is taken, so that shallow focus is
+    no fault. Of four edge directions the most blurred one is taken, so that motion blur is found.
 
     Args:
         luma: (H, W) float32, encoded.
 
     Returns:
-        None where no direction has edges enough, as in a clear sky.
+        None where no direction has enough edges, as in a clear sky.
     """
     fine_x, fine_y = _gradient(luma, SIGMA_FINE)
     coarse_x, coarse_y = _gradient(luma, SIGMA_COARSE)
@@ -98,7 +97,9 @@ def blur_of(luma: np.ndarray) -> float | None:
         angle = np.arctan2(coarse_y[edges], coarse_x[edges])
         direction = np.floor((angle + np.pi / 8) / (np.pi / 4)).astype(int) % 4
         groups = [ratio[direction == turn] for turn in range(4)]
-        sharpest = [float(np.percentile(group, SHARPEST)) for group in groups if len(group) >= EDGE_SHARE * luma.size]
+        sharpest = [
+            float(np.percentile(group, SHARPEST_PERCENTILE)) for group in groups if len(group) >= EDGE_SHARE * luma.size
+        ]
         if sharpest:
             break
     else:
@@ -110,7 +111,7 @@ def blur_of(luma: np.ndarray) -> float | None:
 
 
 def signature_of(rgb: np.ndarray) -> bytes:
-    """A tiny, smooth copy of a picture that is alike for all sizes and qualities it was saved in.
+    """A tiny, smooth copy of a picture, nearly the same for every size and quality that it was saved in.
 
     Args:
         rgb: (H, W, 3) float32, encoded.
@@ -123,14 +124,14 @@ def signature_of(rgb: np.ndarray) -> bytes:
 
 
 def faults(measures: Measures, width: int, height: int, min_side_px: int, wasted_share: float) -> str:
-    """Why a picture is no use whatever the others are like; empty where it is.
+    """Why a picture is left out on its own account; empty where it passes.
 
     Args:
         measures: of the picture.
         width: px, of the file.
         height: px.
-        min_side_px: shortest side to keep.
-        wasted_share: share of black or blown-out pixels, 0..1, from which nothing is left to learn.
+        min_side_px: shortest side that passes.
+        wasted_share: share of black or of blown-out pixels, 0..1, from which a picture is left out.
     """
     if min(width, height) < min_side_px:
         return f"too small: {width}x{height}, at least {min_side_px} px are needed each way"
@@ -144,12 +145,12 @@ def faults(measures: Measures, width: int, height: int, min_side_px: int, wasted
 
 
 def blur_limit(blurs_px: Sequence[float | None], blur_px: float, blur_ratio: float) -> float:
-    """The blur, px of the measured copy, above which a picture of this folder is left out.
+    """The limit of blur for a folder's pictures, px of the measured copy.
 
     Args:
-        blurs_px: of every picture in the folder.
-        blur_px: blur that is harmless in any folder.
-        blur_ratio: how many times more blurred than the folder's sharper quarter a picture may be.
+        blurs_px: blur of every picture in the folder.
+        blur_px: blur that passes in any folder.
+        blur_ratio: limit as a multiple of the blur of the folder's sharper quarter.
     """
     known = [blur for blur in blurs_px if blur is not None]
     usual = float(np.percentile(known, 25)) if known else 0.0
@@ -157,12 +158,12 @@ def blur_limit(blurs_px: Sequence[float | None], blur_px: float, blur_ratio: flo
 
 
 def find_copies(signatures: np.ndarray, order: Sequence[int], tolerance: float) -> dict[int, int]:
-    """Which pictures hardly differ from one that is kept.
+    """The near-duplicates among pictures.
 
     Args:
         signatures: (N, SIGNATURE_BYTES) uint8.
-        order: rows by preference: of two alike the earlier in `order` is kept.
-        tolerance: 1 for re-saved pictures and bursts on a tripod; more takes more; 0 turns it off.
+        order: rows by preference: of two similar pictures, the earlier one in `order` is kept.
+        tolerance: 1 finds re-saved pictures and bursts on a tripod; higher values find more; 0 finds none.
 
     Returns:
         Row of the copy -> row of the picture kept instead.
@@ -171,7 +172,7 @@ def find_copies(signatures: np.ndarray, order: Sequence[int], tolerance: float) 
         return {}
     luma = signatures[:, :LUMA_CELLS].astype(np.int16)
     chroma = signatures[:, LUMA_CELLS:].astype(np.int16)
-    # In a low-contrast picture the same few levels are a larger part of the picture.
+    # A difference of a few levels matters more in a picture of low contrast.
     allowed = tolerance * np.clip(luma.std(1) / FULL_CONTRAST, 0.5, 1.0)
     mean = luma.mean(1)
     by_mean = np.argsort(mean, kind="stable")
@@ -179,7 +180,7 @@ def find_copies(signatures: np.ndarray, order: Sequence[int], tolerance: float) 
     kept = np.zeros(len(signatures), bool)
     copies: dict[int, int] = {}
     for row in order:
-        # Pictures alike have means alike (|mean a - mean b| <= mean |a - b|), so only a thin slice needs comparing.
+        # Similar pictures have similar means (|mean a - mean b| <= mean |a - b|), so only these need to be compared.
         reach = SAME_MEAN * allowed[row]
         near = by_mean[slice(*np.searchsorted(sorted_mean, (mean[row] - reach, mean[row] + reach + 1e-9)))]
         found = _first_alike(luma, chroma, row, near[kept[near]], float(allowed[row]))
@@ -202,7 +203,7 @@ def _gradient(luma: np.ndarray, sigma: float) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _smooth_cells(picture: np.ndarray, side: int) -> np.ndarray:
-    # By way of a copy four times as fine: the Gaussian over half a cell would cost most of the measuring at full size.
+    # By way of a copy four times as fine: at full size the Gaussian would take most of the time of measuring.
     fine = 4 * side
     how = cv2.INTER_AREA if min(picture.shape[:2]) >= fine else cv2.INTER_LINEAR
     finer = cv2.resize(picture, (fine, fine), interpolation=how)

@@ -1,8 +1,8 @@
-"""Finds the photo files of a folder and decodes any of them to upright, display-encoded sRGB.
+"""Photo files: finds those of a folder, and decodes them to upright, sRGB-encoded pictures.
 
-JPEGs go through Pillow, which can decode at a half, quarter or eighth of the size and refuses truncated files
-(OpenImageIO 3.2 hands out their grey remainder); every other format goes through OpenImageIO, which keeps 16 bits and
-floats.
+JPEGs are decoded by Pillow, which can decode at a half, quarter or eighth of the size and refuses truncated files
+(OpenImageIO 3.2 fills the missing part with grey). All other formats are decoded by OpenImageIO, which keeps 16 bits
+and floats.
 """
 
 import functools
@@ -53,13 +53,13 @@ MOVIE_SUFFIXES = frozenset({".mov", ".mp4", ".mkv", ".m4v", ".webm", ".avi"})
 PHOTO_SUFFIXES = JPEG_SUFFIXES | IMAGE_SUFFIXES | RAW_SUFFIXES | MOVIE_SUFFIXES
 
 MAX_PIXELS = 500_000_000
-"""Bigger pictures are refused from their header, before a damaged or hostile size fills the memory."""
-Image.MAX_IMAGE_PIXELS = None  # ours is checked instead: Pillow's lower limit would refuse honest panoramas
+"""Larger pictures are refused by their header, before a damaged or hostile size fills the memory."""
+Image.MAX_IMAGE_PIXELS = None  # replaced by our own limit: Pillow's is lower, and would refuse real panoramas
 
-# Pillow warns of every odd tag in thousands of files; what matters of it becomes a reason.
+# Pillow warns of every odd tag in thousands of files. What matters is reported as the reason why a photo is left out.
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
-# What decoders are known to raise on damaged files; each is turned into a PhotoError that names the file.
+# The exceptions that decoders raise on damaged files; each is turned into a PhotoError that names the file.
 BROKEN_FILE = (
     OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, AttributeError, EOFError, OverflowError,
     ZeroDivisionError, MemoryError, RuntimeError, NotImplementedError, struct.error, cv2.error,
@@ -68,30 +68,30 @@ BROKEN_FILE = (
 
 @dataclass(frozen=True)
 class Decoded:
-    """One picture out of a file."""
+    """A decoded picture, with its facts from the file."""
 
     rgb: np.ndarray  # (h, w, 3), upright, sRGB-encoded Rec.709; uint8, or float32 srgb_log where the file has more bits
-    is_hdr: bool  # scene-linear file: values above 1 are light, not clipped
+    is_hdr: bool  # True for a scene-linear file, whose values above 1 are not clipped
     width: int  # px, upright, of the file itself
     height: int  # px
-    profile: str  # which colours the file has, and whether it says so itself or we assumed it
+    profile: str  # colour space of the file, and whether it was embedded or assumed
     taken: str | None = None  # ISO 8601, camera time, from EXIF
     focal_35mm: float | None = None  # mm, 35 mm equivalent, from EXIF
 
 
 @dataclass(frozen=True)
 class FoundFiles:
-    """What lies in a folder."""
+    """The files of a folder."""
 
-    photos: tuple[Path, ...]  # sorted; everything whose suffix is a photo's or a movie's
-    others: Mapping[str, int]  # how many files of each other suffix were not looked at
+    photos: tuple[Path, ...]  # sorted; all files with the suffix of a photo or a movie
+    others: Mapping[str, int]  # suffix -> number of files with other suffixes, which are ignored
 
 
 def find_photo_files(folder: Path) -> FoundFiles:
-    """All photo and movie files of a folder and the folders in it; hidden ones (and Apple's `._` files) are passed by.
+    """The photo and movie files of a folder and its subfolders, without hidden ones and Apple's `._` files.
 
     Raises:
-        PhotoError: the folder isn't there or can't be listed.
+        PhotoError: the folder doesn't exist or can't be listed.
     """
     if not folder.is_dir():
         raise PhotoError(f"{folder} is not a folder.", "Give a folder with photos in it.")
@@ -106,7 +106,7 @@ def find_photo_files(folder: Path) -> FoundFiles:
 
     for root, folders, files in os.walk(folder, followlinks=True, onerror=refuse):
         real = os.path.realpath(root)
-        if real in seen:  # a link back up, or a second way to the same folder
+        if real in seen:  # a link to a folder above, or to one already listed
             folders.clear()
             continue
         seen.add(real)
@@ -128,16 +128,16 @@ def is_movie_file(path: Path) -> bool:
 
 
 def decode_photo(path: Path, max_side: int) -> Decoded:
-    """The picture in a still file, upright, in sRGB, no larger than asked.
+    """The picture in a still file, upright, sRGB-encoded, at most `max_side` px long.
 
-    Smaller copies are averaged (pixel area) in encoded values, so that a specular pixel stays small.
+    Pictures are reduced by area averaging of encoded values, so that a specular pixel doesn't spread.
 
     Args:
         path: any still format OpenImageIO or Pillow reads.
-        max_side: longest side wanted, px; smaller files keep their size.
+        max_side: longest side, px; smaller files keep their size.
 
     Raises:
-        PhotoError: not a picture, damaged, truncated, or of a kind nothing here reads.
+        PhotoError: no picture, damaged, truncated, or in a format that can't be read.
     """
     try:
         with path.open("rb") as file:
@@ -154,14 +154,14 @@ def decode_photo(path: Path, max_side: int) -> Decoded:
 
 
 def to_float(rgb: np.ndarray) -> np.ndarray:
-    """(H, W, 3) float32 srgb_log from what `Decoded.rgb` or a prepared file holds (uint8, float16 or float32)."""
+    """(H, W, 3) float32 srgb_log, from `Decoded.rgb` or a prepared file (uint8, float16 or float32)."""
     if rgb.dtype == np.uint8:
         return rgb.astype(np.float32) / np.float32(255)
     return rgb.astype(np.float32)
 
 
 def fit_inside(rgb: np.ndarray, max_side: int) -> np.ndarray:
-    """The picture made smaller by area averaging so that no side is longer than `max_side` px; the same dtype."""
+    """The picture reduced by area averaging so that its longest side is at most `max_side` px; same dtype."""
     height, width = rgb.shape[:2]
     longest = max(height, width)
     if longest <= max_side:
@@ -171,7 +171,7 @@ def fit_inside(rgb: np.ndarray, max_side: int) -> np.ndarray:
 
 
 def make_upright(rgb: np.ndarray, orientation: int) -> np.ndarray:
-    """The picture as the photographer saw it, from EXIF orientation 1 to 8 (other numbers change nothing)."""
+    """The picture turned upright by its EXIF orientation, 1 to 8; other numbers change nothing."""
     if orientation in (5, 6, 7, 8):
         rgb = rgb.swapaxes(0, 1)
     if orientation in (2, 3, 6, 7):
@@ -205,7 +205,7 @@ def _draft_size(width: int, height: int, max_side: int) -> tuple[int, int]:
 
 
 def _exif_of_jpeg(image: Image.Image) -> dict[str, Any]:
-    """What we use of the EXIF; a damaged block only loses these facts, never the photo."""
+    """The EXIF entries used here; {} where the EXIF block is damaged, which doesn't make the photo unusable."""
     try:
         exif = image.getexif()
         camera, interop = exif.get_ifd(0x8769), exif.get_ifd(0xA005)
@@ -223,7 +223,7 @@ def _exif_of_jpeg(image: Image.Image) -> dict[str, Any]:
 def _decode_oiio(path: Path, max_side: int) -> Decoded:
     _refuse_unreadable_kind(path)
     config = OpenImageIO.ImageSpec()
-    config.attribute("oiio:UnassociatedAlpha", 1)  # the colours as stored, not multiplied by alpha
+    config.attribute("oiio:UnassociatedAlpha", 1)  # colours as stored, without multiplying by alpha
     source = OpenImageIO.ImageInput.open(str(path), config)
     if source is None:
         raise PhotoError(
@@ -252,7 +252,7 @@ def _decode_oiio(path: Path, max_side: int) -> Decoded:
 def _refuse_unreadable_kind(path: Path) -> None:
     readers = _oiio_readers()
     suffix = path.suffix.lower()
-    # A DNG is a TIFF too: without the raw reader we would be given its thumbnail.
+    # A DNG is also a TIFF: without a raw reader, OpenImageIO would read its thumbnail.
     if suffix in RAW_SUFFIXES and "raw" not in readers:
         raise PhotoError(
             f"{path.name} is camera raw, and this OpenImageIO has no raw reader.", "Develop it to TIFF, EXR or JPEG."
@@ -269,7 +269,7 @@ def _oiio_readers() -> frozenset[str]:
 
 
 def _colour_channels(path: Path, spec: Any) -> tuple[int, list[int]]:
-    """(first channel to read, which of those read are R, G, B); one grey channel stands for all three."""
+    """(first channel to read, indices of R, G and B among the channels read); grey is used for all three."""
     if spec.deep:
         raise PhotoError(f"{path.name} is a deep image.", "Flatten it.")
     names = [name.upper() for name in spec.channelnames]
@@ -301,7 +301,7 @@ def _linear_to_display(pixels: np.ndarray, spec: Any, max_side: int) -> tuple[np
 
 
 def _without_nonfinite(pixels: np.ndarray) -> np.ndarray:
-    # One stray NaN would otherwise take a whole crop of the training set with it.
+    # A single NaN would otherwise make every training crop that contains it NaN.
     return np.nan_to_num(pixels.astype(np.float32, copy=False), nan=0.0, posinf=65504.0, neginf=0.0)
 
 
@@ -327,7 +327,7 @@ def _finish(rgb: np.ndarray, is_hdr: bool, width: int, height: int, profile: str
 
 
 def _iso_time(exif: dict[str, Any]) -> str | None:
-    """EXIF 2.3's `YYYY:MM:DD HH:MM:SS` and its fraction as ISO 8601; None for the blanks and zeros cameras write."""
+    """EXIF 2.3's `YYYY:MM:DD HH:MM:SS` and fraction as ISO 8601; None for the blanks and zeros of some cameras."""
     text = str(exif.get("taken") or "").strip("\0 ")
     date, _, time = text.partition(" ")
     if len(date) != 10 or len(time) < 8 or not (date[:4] + time[:2]).isdigit() or date.startswith("0000"):

@@ -1,8 +1,8 @@
-"""The index of a photo folder: every photo, which ones are kept and why the others are not, bursts, and the split.
+"""The index of a photo folder: its photos, those left out with a reason, bursts, and the train/validation/test split.
 
-    files -> measures (remembered) -> judged -> bursts -> train, validation and test
+    files -> measures (stored) -> kept or left out -> bursts -> split
 
-Only the first step opens files; the others take a second for 12,000 photos, so changed settings cost no new decoding.
+Only the first step opens files. The others take a second for 12,000 photos, so changed settings cause no new decoding.
 """
 
 import dataclasses
@@ -28,29 +28,28 @@ INDEX_FORMAT = 1
 
 @dataclass(frozen=True)
 class PhotoSettings:
-    """How photos are chosen.
+    """Which photos are kept, and how they are split.
 
     Raises:
         ConfigError: a value makes no sense.
     """
 
-    seed: int = 0  # of the split and of the frames taken from movies
-    movie_frames: int = 60  # frames taken from each movie, at random over its whole length
+    seed: int = 0  # random seed of the split and of the frames taken from movies
+    movie_frames: int = 60  # number of frames taken from each movie, at random over its whole length
     min_side_px: int = 64  # photos with a shorter side are left out
     wasted_share: float = 0.97  # share of black or of blown-out pixels from which a photo is left out, 0 to 1
-    blur_px: float = 1.1  # blur that is always accepted, px (standard deviation) in a copy of 640 px
-    blur_ratio: float = (
-        2.0  # how many times as blurred as the folder's sharper quarter a photo may be; 0 keeps any blur
-    )
-    near_duplicates: float = 1.0  # how readily look-alikes are left out: 0 never, 1 re-saved photos and still bursts
-    burst_gap_s: float = 1.5  # photos taken within so many seconds of each other are one burst
-    val_share: float = 0.1  # of the kept photos, for validation
-    test_share: float = 0.1  # of the kept photos, for the final measurement
+    blur_px: float = 1.1  # blur that is always accepted: standard deviation, px of a copy 640 px long
+    # A photo more than this many times as blurred as the folder's sharper quarter is left out; 0 keeps any blur.
+    blur_ratio: float = 2.0
+    near_duplicates: float = 1.0  # tolerance: 0 keeps near-duplicates, 1 drops re-saved photos and still bursts
+    burst_gap_s: float = 1.5  # photos taken within this many seconds of each other are one burst
+    val_share: float = 0.1  # share of the kept photos used for validation
+    test_share: float = 0.1  # share of the kept photos set aside for the final measurement
 
     def __post_init__(self) -> None:
-        for name, least in (("seed", 0), ("movie_frames", 1), ("min_side_px", 1)):
-            if getattr(self, name) < least:
-                raise ConfigError(f"{name} is {getattr(self, name)}.", f"Give at least {least}.")
+        for name, lowest in (("seed", 0), ("movie_frames", 1), ("min_side_px", 1)):
+            if getattr(self, name) < lowest:
+                raise ConfigError(f"{name} is {getattr(self, name)}.", f"Give at least {lowest}.")
         for name in ("blur_px", "blur_ratio", "near_duplicates", "burst_gap_s"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name} is {getattr(self, name)}.", "Give 0 or more.")
@@ -66,20 +65,20 @@ class PhotoSettings:
 class Photo:
     """One picture: a file, or a frame of a movie."""
 
-    id: str  # hash of the file's content, and the frame; the same for the same picture wherever it lies
+    id: str  # hash of the file's content, and the frame; independent of the path
     path: Path  # absolute
-    frame: int | None  # of a movie, from 0; None for a still
-    width: int  # px, upright; 0 where the file can't be read
+    frame: int | None  # number of the frame in its movie, from 0; None for a still
+    width: int  # px, upright; 0 for an unreadable file
     height: int  # px
     taken: str | None  # ISO 8601, camera time
-    focal_35mm: float | None  # mm
-    sharpness: float | None  # 1 is pixel-sharp in a copy of 640 px, 0.5 a blur of 1 px; None: too few edges to tell
-    brightness: float  # mean luma, sRGB-encoded, 0..1; above for scene-linear files
+    focal_35mm: float | None  # mm, 35 mm equivalent
+    sharpness: float | None  # 1 / (1 + blur in px of a copy 640 px long); None with too few edges
+    brightness: float  # mean luma, sRGB-encoded, 0..1; may be above 1 for scene-linear files
     status: str  # KEPT or LEFT_OUT
-    reason: str  # why it was left out
-    burst: int  # photos with one number stay on one side of the split; -1 where left out
+    reason: str  # why the photo was left out; empty where kept
+    burst: int  # number of the burst, which is kept whole in the split; -1 where left out
     split: str  # "train", "val" or "test"; empty where left out
-    profile: str  # its colours: what the file says, or what was assumed
+    profile: str  # colour space of the file, and whether it was embedded or assumed
 
     @property
     def name(self) -> str:
@@ -89,18 +88,18 @@ class Photo:
 
 @dataclass(frozen=True)
 class PhotoIndex:
-    """All photos of some folders."""
+    """The photos of one or more folders."""
 
     folders: tuple[Path, ...]
     photos: tuple[Photo, ...]  # in the order of path and frame
-    others: dict[str, int]  # files of other suffixes that were not looked at, by suffix
+    others: dict[str, int]  # suffix -> number of files with other suffixes, which are ignored
 
     def kept(self, split: str | None = None) -> list[Photo]:
-        """The photos to use, of one side of the split or of all."""
+        """The kept photos, of one split ("train", "val" or "test") or of all."""
         return [photo for photo in self.photos if photo.status == KEPT and split in (None, photo.split)]
 
     def left_out(self) -> list[Photo]:
-        """The photos not to use, each with its reason."""
+        """The photos that were left out, each with its reason."""
         return [photo for photo in self.photos if photo.status == LEFT_OUT]
 
 
@@ -112,20 +111,20 @@ def index_photos(
     check: Callable[[], None] = lambda: None,
     workers: int | None = None,
 ) -> PhotoIndex:
-    """The index of the photos in some folders, also written to `cache`/index.json.
+    """The index of the photos in some folders, which is also written to `cache`/index.json.
 
-    Files that are unchanged since the last time are not opened again. Damaged files are left out with a reason.
+    Files that haven't changed since the last time are not opened again. Damaged files are left out with a reason.
 
     Args:
-        folders: each is searched with the folders in it.
-        settings: how to choose.
-        cache: folder for index.json and measures.json; made if absent, and one for each index.
+        folders: searched with their subfolders.
+        settings: of the choice and the split.
+        cache: folder for index.json and measures.json; created if absent. Each index needs its own.
         progress: style, see `core.progress`.
-        check: called between files; may raise to stop, and what was measured is then remembered.
-        workers: files decoded at once; None for a good number.
+        check: called between files; may raise to stop. Measures taken until then are stored.
+        workers: number of threads that decode; None for `usual_workers()`.
 
     Raises:
-        PhotoError: a folder isn't there or holds no photo files, or the cache can't be written.
+        PhotoError: a folder doesn't exist or holds no photo files, or the cache can't be written.
     """
     roots = tuple(Path(os.path.abspath(folder)) for folder in folders)  # noqa: PTH100 - links in the path are kept
     paths, others = _find(roots)
@@ -146,9 +145,9 @@ def index_photos(
 
 
 def judge(measured: Sequence[Measured], settings: PhotoSettings) -> list[str]:
-    """Why each picture is left out; empty for those that are kept.
+    """The reason why each picture is left out; empty for kept ones.
 
-    Of pictures alike the one with most pixels is kept, then the sharper one, then the first by name.
+    Of near-duplicates, the one with the most pixels is kept, then the sharper one, then the first by name.
     """
     reasons = [one.problem for one in measured]
     for row, one in enumerate(measured):
@@ -175,28 +174,28 @@ def judge(measured: Sequence[Measured], settings: PhotoSettings) -> list[str]:
 
 
 def load_photo(photo: Photo, max_side: int) -> np.ndarray:
-    """The picture, upright, in sRGB.
+    """The picture of a photo, upright.
 
     Args:
         photo: from an index.
-        max_side: longest side wanted, px; smaller photos keep their size.
+        max_side: longest side, px; smaller photos keep their size.
 
     Returns:
-        (H, W, 3) float32, srgb_log in Rec.709 primaries: 0..1, and above for scene-linear files.
+        (H, W, 3) float32, srgb_log in Rec.709 primaries: 0..1, or above 1 from scene-linear files.
 
     Raises:
-        PhotoError: the file has gone or changed since it was indexed.
-        PlateError: a movie can't be read any more.
+        PhotoError: the file is missing or has changed since it was indexed.
+        PlateError: a movie can't be read.
     """
     return to_float(next(load_pixels([photo], max_side)))
 
 
 def load_pixels(photos: Sequence[Photo], max_side: int) -> Iterator[np.ndarray]:
-    """The pictures of one file as `load_photo` gives them, but uint8 where it has 8 bits; a movie is opened only once.
+    """The pictures of one file, as of `load_photo` but uint8 for files of 8 bits; a movie is opened only once.
 
     Args:
         photos: one still, or frames of one movie, ascending.
-        max_side: longest side wanted, px.
+        max_side: longest side, px.
     """
     path = photos[0].path
     if not is_movie_file(path):
@@ -208,7 +207,7 @@ def load_pixels(photos: Sequence[Photo], max_side: int) -> Iterator[np.ndarray]:
 
 
 def by_file(photos: Sequence[Photo]) -> list[list[Photo]]:
-    """The photos in groups that `load_pixels` takes: neighbours from one movie together, every still alone."""
+    """The photos in groups for `load_pixels`: consecutive frames of one movie together, each still alone."""
     groups: list[list[Photo]] = []
     for photo in photos:
         if photo.frame is not None and groups and groups[-1][0].path == photo.path:
@@ -219,7 +218,7 @@ def by_file(photos: Sequence[Photo]) -> list[list[Photo]]:
 
 
 def write_index(index: PhotoIndex, settings: PhotoSettings, path: Path) -> None:
-    """Writes an index as JSON, one photo a line."""
+    """Writes an index as JSON, one photo per line."""
     head = {
         "format": INDEX_FORMAT,
         "settings": dataclasses.asdict(settings),
@@ -234,10 +233,10 @@ def write_index(index: PhotoIndex, settings: PhotoSettings, path: Path) -> None:
 
 
 def read_index(path: Path) -> PhotoIndex:
-    """An index as it was written.
+    """The index in a file.
 
     Raises:
-        PhotoError: not there, damaged, or of another format.
+        PhotoError: missing, damaged, or of another format.
     """
     try:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
@@ -264,7 +263,7 @@ def _find(roots: tuple[Path, ...]) -> tuple[list[Path], dict[str, int]]:
             raise PhotoError(
                 f"{root} has no photos in it{f', only other files ({seen})' if seen else ''}.", "Give another folder."
             )
-        paths |= dict.fromkeys(found.photos)  # one folder may lie in another
+        paths |= dict.fromkeys(found.photos)  # one folder may contain another
         for suffix, count in found.others.items():
             others[suffix] = others.get(suffix, 0) + count
     return list(paths), others
@@ -272,21 +271,21 @@ def _find(roots: tuple[Path, ...]) -> tuple[list[Path], dict[str, int]]:
 
 def _photos(measured: Sequence[Measured], reasons: Sequence[str], settings: PhotoSettings) -> tuple[Photo, ...]:
     kept = [row for row, reason in enumerate(reasons) if not reason]
-    # Bursts are found among all readable pictures: one that is left out may be the link between two that are kept.
+    # Bursts are found among all readable pictures: one that is left out may connect two that are kept.
     readable = [row for row, one in enumerate(measured) if one.measures is not None]
     numbers = find_bursts(
         [measured[row] for row in readable], _signatures([measured[row] for row in readable]), settings.burst_gap_s
     )
     burst_of = dict(zip(readable, numbers, strict=True))
     ids = [_identity(one) for one in measured]
-    pieces, sides = split_bursts(
+    numbers, splits = split_bursts(
         [burst_of[row] for row in kept],
         [ids[row] for row in kept],
         settings.seed,
         settings.val_share,
         settings.test_share,
     )
-    placed = {row: (piece, side) for row, piece, side in zip(kept, pieces, sides, strict=True)}
+    placed = dict(zip(kept, zip(numbers, splits, strict=True), strict=True))
     photos = []
     for row, (one, reason) in enumerate(zip(measured, reasons, strict=True)):
         burst, split = placed.get(row, (-1, ""))

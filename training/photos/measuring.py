@@ -1,4 +1,4 @@
-"""Measures every photo file of a folder once: several at a time, remembered between runs, whatever their state."""
+"""Measures photo files in parallel, each once: measures are stored for later runs. Damaged files give a problem."""
 
 import base64
 import dataclasses
@@ -22,23 +22,23 @@ from relightgan.training.photos.checks import MEASURE_SIDE, Measures, measure_ph
 from relightgan.training.photos.files import decode_photo, is_movie_file
 
 MEASURES_FORMAT = 1
-"""Raised whenever decoding or measuring changes, so that remembered measures are taken again."""
+"""Version of the stored measures. Raise it when decoding or measuring changes; stored measures are then discarded."""
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
 class Measured:
-    """One picture of a file, or the reason there is none."""
+    """The measures of one picture of a file, or the problem with it."""
 
     path: Path
-    frame: int | None = None  # of a movie, from 0
-    digest: str = ""  # of the file's bytes; the same for the same picture wherever it lies
+    frame: int | None = None  # number of the frame in its movie, from 0; None for a still
+    digest: str = ""  # hash of the file's content, see `digest_of`
     width: int = 0  # px, upright
     height: int = 0
     profile: str = ""
     taken: str | None = None  # ISO 8601
-    focal_35mm: float | None = None  # mm
+    focal_35mm: float | None = None  # mm, 35 mm equivalent
     measures: Measures | None = None
     problem: str = ""  # why there are no measures
 
@@ -52,19 +52,19 @@ def measure_files(
     check: Callable[[], None],
     workers: int,
 ) -> list[Measured]:
-    """Measures of all files, in the order of the paths; only files that are new or changed are opened.
+    """The measures of all files, in the order of the paths; only new and changed files are opened.
 
-    A file is unchanged when its size and modification time are, and a movie when its sampling is too. When stopped
-    half-way, what was measured is remembered.
+    A file is unchanged if its size and modification time are; for a movie, seed and number of frames must be unchanged,
+    too. Measures taken before a stop are stored.
 
     Args:
         paths: photos and movies.
-        movie_frames: how many frames to take of a movie.
-        seed: of that choice.
-        store: JSON file to remember the measures in.
-        advance: called with the number of files done.
+        movie_frames: number of frames to take from a movie.
+        seed: of the choice of frames.
+        store: JSON file that stores the measures.
+        advance: called with 1 after each file.
         check: called between files; may raise to stop.
-        workers: how many files are decoded at once.
+        workers: number of threads that decode.
     """
     sampling = [movie_frames, seed]
     before = read_store(store)
@@ -86,14 +86,14 @@ def measure_files(
             check()
     finally:
         if fresh or set(done) != set(before):
-            # Stopped half-way, the files that were not reached keep what was known of them.
+            # After a stop, files that were not reached keep their stored measures.
             reached = done if len(done) == len(paths) else before | done
             write_store(store, reached)
     return [_from_json(path, picture) for path in paths for picture in done[str(path)]["pictures"]]
 
 
 def measure_file(path: Path, movie_frames: int, seed: int) -> list[Measured]:
-    """Measures of the picture in a file, or of some frames of a movie; a file that can't be used gives its problem."""
+    """The measures of the picture in a file, or of some frames of a movie; or the problem of an unusable file."""
     try:
         if is_movie_file(path):
             return _measure_movie(path, movie_frames, seed)
@@ -112,18 +112,18 @@ def measure_file(path: Path, movie_frames: int, seed: int) -> list[Measured]:
         ]
     except (PhotoError, PlateError) as error:
         return [Measured(path, problem=_without_name(error.problem, path))]
-    except OSError as error:  # gone or locked since it was listed
+    except OSError as error:  # deleted or locked since it was listed
         return [Measured(path, problem=f"can't be read: {error.strerror}")]
 
 
 def sample_frames(count: int, wanted: int, seed: int, name: str) -> list[int]:
-    """Unique random frames over the whole length of a movie: one from each of `wanted` equal parts, ascending.
+    """Random frames of a movie, ascending: one from each of `wanted` equal parts of its length.
 
     Args:
-        count: frames the movie has.
-        wanted: frames to take; all of them when the movie has fewer.
+        count: number of frames in the movie.
+        wanted: number of frames to take; a shorter movie gives all.
         seed: of the choice.
-        name: of the movie, so that two movies of one length give different frames.
+        name: file name of the movie; movies of one length but different names give different frames.
     """
     if wanted >= count:
         return list(range(count))
@@ -133,7 +133,7 @@ def sample_frames(count: int, wanted: int, seed: int, name: str) -> list[int]:
 
 
 def read_frames(path: Path, frames: Sequence[int]) -> Iterator[np.ndarray]:
-    """(H, W, 3) uint8 sRGB for each of these frames of a movie.
+    """These frames of a movie, each (H, W, 3) uint8 sRGB.
 
     Raises:
         PlateError: the movie or a frame can't be read.
@@ -144,7 +144,7 @@ def read_frames(path: Path, frames: Sequence[int]) -> Iterator[np.ndarray]:
 
 
 def digest_of(path: Path) -> str:
-    """16 hex digits of a file's content (BLAKE2b); of a movie its size, first and last MiB."""
+    """BLAKE2b of a file's content, 16 hex digits; for a movie, of its size, first MiB and last MiB."""
     with path.open("rb") as file:
         if not is_movie_file(path):
             return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=8)).hexdigest()
@@ -157,9 +157,9 @@ def digest_of(path: Path) -> str:
 def in_parallel(
     function: Callable[[Item], Result], items: Iterable[Item], workers: int
 ) -> Iterator[tuple[Item, Result]]:
-    """(item, its result) in the order of the items, computed by a few threads that never run far ahead.
+    """(item, result) in the order of the items, computed by threads that run at most 4 items per worker ahead.
 
-    Decoders let go of Python's lock, so threads are enough; and 12,000 results are never held at once.
+    Decoders release the GIL, so threads are enough. Few results are in memory at a time.
     """
     waiting: deque[tuple[Item, Future[Result]]] = deque()
     with ThreadPoolExecutor(workers, thread_name_prefix="photos") as pool:
@@ -178,15 +178,15 @@ def in_parallel(
 
 
 def usual_workers() -> int:
-    """How many files to decode at once: the cores we may use, eight at most, for each holds a whole picture."""
+    """The number of threads that decode: the usable cores, at most 8, because each thread holds a whole picture."""
     return min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a text file whole or not at all; its folder is made.
+    """Writes a text file, whole or not at all; its folder is created.
 
     Raises:
-        PhotoError: the disk or the folder doesn't allow it.
+        PhotoError: the file can't be written.
     """
 
     def explain(error: OSError) -> PhotoError:
@@ -198,7 +198,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def read_store(store: Path) -> dict[str, dict[str, Any]]:
-    """What was remembered, by absolute path; empty where there is nothing, or only of another format."""
+    """The stored entry of each file, by absolute path; {} where the store is missing, damaged or of another format."""
     try:
         content = json.loads(store.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -210,7 +210,7 @@ def read_store(store: Path) -> dict[str, dict[str, Any]]:
 
 
 def write_store(store: Path, files: dict[str, dict[str, Any]]) -> None:
-    """Remembers measures; see `write_text`."""
+    """Stores the entries of files; see `write_text`."""
     write_text(store, json.dumps({"format": MEASURES_FORMAT, "files": files}, separators=(",", ":")))
 
 
@@ -232,7 +232,7 @@ def _measure_movie(path: Path, wanted: int, seed: int) -> list[Measured]:
         for frame in sample_frames(movie.frame_count, wanted, seed, path.name):
             try:
                 rgb = _read_frame(movie, frame)
-            except PlateError as error:  # the rest of a damaged movie may be whole
+            except PlateError as error:  # the rest of a damaged movie may be readable
                 found.append(Measured(path, frame, digest, problem=_without_name(error.problem, path)))
                 continue
             height, width = rgb.shape[:2]

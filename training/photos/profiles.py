@@ -1,4 +1,4 @@
-"""Turns the colours of a photo file into sRGB, by its embedded profile or by an assumption that is written down."""
+"""Converts the colours of a photo file to sRGB, by its embedded profile or by an assumption that is reported."""
 
 import functools
 import io
@@ -13,13 +13,12 @@ REC709_XY = (0.64, 0.33, 0.30, 0.60, 0.15, 0.06, 0.3127, 0.3290)  # ITU-R BT.709
 ADOBE_RGB_XY = (0.64, 0.33, 0.21, 0.71, 0.15, 0.06, 0.3127, 0.3290)  # Adobe RGB (1998) Color Image Encoding, 4.3.1
 ADOBE_RGB_GAMMA = 563 / 256
 SPACE_OF_CHANNELS = {1: ("L", "GRAY"), 3: ("RGB", "RGB "), 4: ("CMYK", "CMYK")}
-BRADFORD = np.array(
-    [[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]]
-)  # ICC.1:2022 annex E
+# ICC.1:2022 annex E
+BRADFORD = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]])
 
 
 def to_srgb(pixels: np.ndarray, icc: bytes | None, space: str | None) -> tuple[np.ndarray, str]:
-    """Integer pixels of any profile as sRGB, and one phrase that says what was known of their colours.
+    """Integer pixels of any profile as sRGB, and a phrase that names the profile.
 
     Colours outside sRGB's gamut are clipped. A profile other than sRGB is applied at 8 bits.
 
@@ -29,7 +28,8 @@ def to_srgb(pixels: np.ndarray, icc: bytes | None, space: str | None) -> tuple[n
         space: ADOBE_RGB where the file's EXIF says so without embedding the profile (DCF 2.0 option file), else None.
 
     Returns:
-        (H, W, 3) sRGB-encoded, uint8, or float32 0..1 where 16 bits were kept; the phrase.
+        (H, W, 3) sRGB-encoded, uint8, or float32 0..1 from 16 bits without a profile to apply; and the phrase, such as
+        "sRGB (assumed)".
     """
     mode, signature = SPACE_OF_CHANNELS[pixels.shape[-1]]
     if icc:
@@ -52,7 +52,7 @@ def to_srgb(pixels: np.ndarray, icc: bytes | None, space: str | None) -> tuple[n
 
 
 def to_rec709(linear: np.ndarray, chromaticities: tuple[float, ...] | None) -> tuple[np.ndarray, str]:
-    """Scene-linear pixels in Rec.709 primaries, and one phrase that says what was known of their colours.
+    """Scene-linear pixels in Rec.709 primaries, and a phrase that names the original primaries.
 
     Args:
         linear: (H, W, 3) float32.
@@ -67,9 +67,9 @@ def to_rec709(linear: np.ndarray, chromaticities: tuple[float, ...] | None) -> t
 
 @functools.cache
 def primaries_matrix(xy: tuple[float, ...]) -> np.ndarray:
-    """(3, 3) float32: linear RGB of these primaries to linear Rec.709, white to white.
+    """(3, 3) float32 matrix from linear RGB of these primaries to linear Rec.709; white stays white.
 
-    SMPTE RP 177 for RGB to XYZ, Bradford (ICC.1:2022 annex E) where the whites differ.
+    RGB to XYZ by SMPTE RP 177; chromatic adaptation by Bradford (ICC.1:2022 annex E).
 
     Args:
         xy: CIE x, y of red, green, blue, white.
@@ -81,11 +81,10 @@ def primaries_matrix(xy: tuple[float, ...]) -> np.ndarray:
 # Private implementation
 
 
-@functools.lru_cache(
-    maxsize=64
-)  # a dump holds a handful of profiles, and building a transform costs more than using it
+# A folder holds a handful of profiles, and building a transform takes longer than applying it.
+@functools.lru_cache(maxsize=64)
 def _transform(icc: bytes, mode: str, signature: str) -> tuple[str, ImageCms.ImageCmsTransform | None] | str:
-    """(name, transform to sRGB or None where it is sRGB already); or words that say why the profile can't be used."""
+    """(name, transform to sRGB, or None for sRGB itself); or the reason why the profile can't be used."""
     try:
         profile = ImageCms.ImageCmsProfile(io.BytesIO(icc))
         name = " ".join(ImageCms.getProfileDescription(profile).split()) or "unnamed profile"

@@ -11,13 +11,13 @@ from PIL import Image, ImageDraw, ImageFont
 from relightgan.core.errors import PhotoError
 
 Cell = tuple[np.ndarray, str]
-"""(H, W, 3) picture, float 0..1 or uint8, display-encoded; and its caption."""
+"""A picture (H, W, 3), display-encoded, float 0..1 or uint8; and its caption."""
 
 BACKGROUND, CAPTION, HEADING, TITLE = (36, 36, 36), (168, 168, 168), (224, 224, 224), (240, 240, 240)
 MARGIN_PX, GAP_PX = 20, 8
 CAPTION_SIZE, HEADING_SIZE, TITLE_SIZE = 12, 15, 21
-SMALLEST_CELL_PX, LARGEST_CELL_PX = 120, 480
-JPEG_LIMIT_PX = 65_500
+MIN_CELL_PX, MAX_CELL_PX = 120, 480
+JPEG_LIMIT_PX = 65_500  # longest side that a JPEG can have, less a little
 
 
 def contact_sheet(
@@ -31,16 +31,16 @@ def contact_sheet(
 ) -> Path:
     """Writes a contact sheet, whole or not at all.
 
-    Pictures of any size and aspect are made to fit their cell, never enlarged or cropped, and sit in its middle.
-    Captions too long for the cell end in an ellipsis.
+    Pictures are reduced to fit their cell, never enlarged or cropped, and centred in it. Captions that are too long end
+    in an ellipsis.
 
     Args:
-        rows: of pictures with captions; rows may differ in length, and an empty caption takes no less room.
+        rows: rows of pictures with captions; rows may differ in length. An empty caption takes as much room as any.
         path: .jpg or .png; its folder is made.
-        title: large, above everything.
-        subtitle: a smaller line below it.
-        headings: row number -> words above that row.
-        cell_px: width of a cell; the widest picture's, between 120 and 480, when None.
+        title: large line at the top.
+        subtitle: smaller line below the title.
+        headings: row number -> text above that row.
+        cell_px: width of a cell; None takes the widest picture's, between 120 and 480.
 
     Returns:
         `path`.
@@ -51,7 +51,7 @@ def contact_sheet(
     if not any(rows):
         raise PhotoError(f"There are no pictures for {path.name}.", "Check that photos were kept.")
     widest = max(picture.shape[1] for row in rows for picture, _ in row)
-    cell = cell_px or min(max(widest, SMALLEST_CELL_PX), LARGEST_CELL_PX)
+    cell = cell_px or min(max(widest, MIN_CELL_PX), MAX_CELL_PX)
     tiles = [[(_to_fit(picture, cell), caption) for picture, caption in row] for row in rows]
     heights = [max((tile.shape[0] for tile, _ in row), default=0) for row in tiles]
     columns = max(len(row) for row in tiles)
@@ -96,7 +96,7 @@ def contact_sheet(
 
 
 def in_rows(cells: Sequence[Cell], columns: int) -> list[list[Cell]]:
-    """A long list of pictures as rows of `columns`."""
+    """A list of pictures, split into rows of `columns` pictures."""
     return [list(cells[start : start + columns]) for start in range(0, len(cells), columns)]
 
 
@@ -108,7 +108,7 @@ def _to_fit(picture: np.ndarray, cell: int) -> np.ndarray:
         picture if picture.dtype == np.uint8 else np.round(np.clip(np.nan_to_num(picture), 0, 1) * 255).astype(np.uint8)
     )
     height, width = pixels.shape[:2]
-    # Upright pictures may be as tall as a cell is wide, so that one of them doesn't stretch its whole row.
+    # Upright pictures are limited to the cell's width in height, so that one of them doesn't stretch its whole row.
     scale = min(1.0, cell / max(width, height))
     if scale < 1:
         size = (max(1, round(width * scale)), max(1, round(height * scale)))

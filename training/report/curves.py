@@ -7,20 +7,20 @@ from collections.abc import Sequence
 
 import numpy as np
 
-WIDTH, HEIGHT = 360, 190
-LEFT, RIGHT, TOP, BOTTOM = 52, 10, 28, 26
-MOST_POINTS = 240  # per line; more are averaged, a chart has no room to show them
+WIDTH, HEIGHT = 360, 190  # px, of a chart
+LEFT, RIGHT, TOP, BOTTOM = 52, 10, 28, 26  # px, margins of the plotted area
+MAX_POINTS = 240  # points of one line; more are averaged, as a chart has no room for them
 
 
 @dataclasses.dataclass(frozen=True)
 class Curve:
-    """One quantity over another."""
+    """A quantity y over a quantity x."""
 
     title: str
     x: Sequence[float]  # rising
     y: Sequence[float]  # same length; values that aren't finite are left out
     x_label: str = ""
-    smooth: bool = False  # also draw the trend, and the values themselves pale
+    smooth: bool = False  # True also draws a moving average, over pale values
 
 
 def curve_svg(curve: Curve) -> str:
@@ -73,14 +73,14 @@ def curve_svg(curve: Curve) -> str:
 def _thinned(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     good = np.isfinite(x) & np.isfinite(y)
     x, y = x[good], y[good]
-    if len(x) <= MOST_POINTS:
+    if len(x) <= MAX_POINTS:
         return x, y
-    parts = np.array_split(np.arange(len(x)), MOST_POINTS)
+    parts = np.array_split(np.arange(len(x)), MAX_POINTS)
     return np.array([x[part].mean() for part in parts]), np.array([y[part].mean() for part in parts])
 
 
 def _trend(y: np.ndarray) -> np.ndarray:
-    # A centred average over a tenth of the width; shorter at the ends, so that it starts and stops with the values.
+    # A centred moving average over a tenth of the width; its window shrinks at the ends, so it spans all values.
     half = max(1, len(y) // 20)
     total = np.concatenate([[0.0], np.cumsum(y)])
     low = np.maximum(np.arange(len(y)) - half, 0)

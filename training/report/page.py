@@ -1,7 +1,7 @@
-"""Reports: one HTML file that holds its pictures, curves and style, and needs no network to be read.
+"""Reports: one HTML file with its pictures, curves and style inside, readable without any network.
 
 A report is data: `Section`s of blocks (text, facts, tables, pictures, before/after, curves, commands), rendered by
-`write_report`. What a training run reports is put together in `run_report`; others add their own sections.
+`write_report`.
 """
 
 import base64
@@ -19,31 +19,31 @@ from relightgan.training.report.curves import Curve, curve_svg
 from relightgan.training.report.style import STYLE
 from relightgan.training.stage_cache import placing
 
-PICTURE_WIDTH_PX = 1600  # wider pictures are made smaller before they go in
+PICTURE_WIDTH_PX = 1600  # wider pictures are reduced to this width
 
 
 @dataclasses.dataclass(frozen=True)
 class Text:
-    """Paragraphs, with an empty line between; words between backticks are set as code."""
+    """Paragraphs, separated by empty lines; text between backticks is set as code."""
 
     text: str
 
 
 @dataclasses.dataclass(frozen=True)
 class Facts:
-    """Names and values in two columns."""
+    """Rows of (name, value), in two columns."""
 
     rows: Sequence[tuple[str, str]]
 
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """Rows under headings. Columns whose cells are numbers are set to the right."""
+    """Rows under headings. Columns of numbers are right-aligned."""
 
     headings: Sequence[str]
     rows: Sequence[Sequence[str]]
     note: str = ""
-    strong_rows: Sequence[int] = ()  # indices of rows to set off, such as our own among baselines
+    strong_rows: Sequence[int] = ()  # indices of highlighted rows, such as our own among baselines
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,14 +56,14 @@ class Picture:
 
 @dataclasses.dataclass(frozen=True)
 class Gallery:
-    """Several image files side by side, as many as fit."""
+    """Several image files, side by side as far as the page is wide."""
 
     pictures: Sequence[Picture]
 
 
 @dataclasses.dataclass(frozen=True)
 class BeforeAfter:
-    """Two pictures of one size on top of each other, with a handle that wipes between them."""
+    """Two pictures of one size with a wipe between them."""
 
     before: Path
     after: Path
@@ -81,7 +81,7 @@ class Curves:
 
 @dataclasses.dataclass(frozen=True)
 class Code:
-    """Lines to copy: a command or a file."""
+    """Text to copy: a command, or the content of a file."""
 
     text: str
     caption: str = ""
@@ -89,14 +89,14 @@ class Code:
 
 @dataclasses.dataclass(frozen=True)
 class Html:
-    """HTML as it is, made by us and not from what users typed; a drawing with its script, for one."""
+    """HTML that is inserted unescaped, such as a drawing with its script; never made from user input."""
 
     html: str
 
 
 @dataclasses.dataclass(frozen=True)
 class Folded:
-    """Blocks behind a line that opens them."""
+    """Blocks that are folded away behind a title."""
 
     title: str
     blocks: Sequence["Block"]
@@ -117,10 +117,10 @@ def write_report(path: Path, title: str, lead: str, sections: Sequence[Section])
     """The path of one self-contained HTML file.
 
     Args:
-        path: .html to write, whole or not at all; its folder is made.
+        path: .html file to write, whole or not at all; its folder is made.
         title: of the page.
-        lead: the sentence or two under the title: the result, for somebody who reads no further.
-        sections: in order; those without blocks are left out.
+        lead: one or two sentences under the title, with the result.
+        sections: in order; sections without blocks are left out.
 
     Raises:
         TrainingError: a picture can't be read, or the file can't be written.

@@ -1,4 +1,4 @@
-"""How a report looks: one plain light style sheet, inside the page so that the page stays one file."""
+"""The style sheet of a report, written into the page so that a report is one file."""
 
 STYLE = """
 :root { --ink: #22262b; --soft: #69727d; --line: #e2e5e9; --ground: #f6f7f8; --accent: #b4581c; }

@@ -15,7 +15,7 @@ from relightgan.training.days import DAY_NAMES, DIRECTIONS, Direction, along, op
 from relightgan.training.fit.batches import TrainingData
 from relightgan.training.fit.preview import PreviewPhotos
 from relightgan.training.guidance.back_translation import with_back_translation
-from relightgan.training.guidance.making import LEAST_COVERAGE, LEAST_JOINED, Guidance, joined_enough
+from relightgan.training.guidance.making import MIN_COVERAGE, MIN_JOINED_SHARE, Guidance, joined_enough
 from relightgan.training.pairs.pairing import Pairs, centred, pair_photos
 from relightgan.training.pairs.patch_gains import GainSamples
 from relightgan.training.run.day_photos import DayPhotos, make_day, warn_of_shared
@@ -29,11 +29,11 @@ NOT_REGISTERED = (
     "light. The fit goes on with gains of look-alike patches."
 )
 TOO_FEW_REGISTERED = (
-    f"Less than {LEAST_JOINED:.0%} of the photos of a day were registered, too few to guide the fit. It goes on with "
-    "gains of look-alike patches."
+    f"Less than {MIN_JOINED_SHARE:.0%} of the photos of a day were registered, too few to guide the fit. It goes on "
+    "with gains of look-alike patches."
 )
 TOO_LITTLE_SEEN = (
-    f"That is less than {LEAST_COVERAGE:.0%}, too little to guide the fit. It goes on with gains of look-alike patches."
+    f"That is less than {MIN_COVERAGE:.0%}, too little to guide the fit. It goes on with gains of look-alike patches."
 )
 PREVIEW_PX = 384  # longest side of photos in previews
 

@@ -13,7 +13,7 @@ from relightgan.core.colour import linear_to_srgb, working_space
 from relightgan.core.guidance import Guidance
 from relightgan.core.pipeline import Settings, model_light
 from relightgan.core.plate import Plate, window_size
-from relightgan.training.days import TARGET, Direction, from_day
+from relightgan.training.days import Direction, from_day
 from relightgan.training.guidance.observations import badly_placed
 from relightgan.training.guidance.plates import PlateViews
 from relightgan.training.relight.gain_grid import anchor_of
@@ -49,7 +49,6 @@ class PlateFinder:
         self, photos: RegisteredPhotos, direction: Direction, settings: Settings, focal_35mm: float | None
     ) -> None:
         day, config = from_day(direction), photos.run.config
-        target = day == TARGET
         self.locator = Locator(
             photos.registration,
             photos.banks,
@@ -57,7 +56,7 @@ class PlateFinder:
             photos.run.backbone,
             config.matching,
             config.registration.max_points,
-            target,
+            day,
             ~badly_placed(photos.errors),
         )
         guide = config.guidance
@@ -66,12 +65,12 @@ class PlateFinder:
             photos.views,
             photos.depths,
             photos.errors,
-            target,
+            day,
             guide.planes,
             guide.neighbours,
             guide.looks,
         )
-        own = torch.from_numpy(np.nonzero(photos.views.of_target == target)[0]).to(photos.views.device)
+        own = torch.from_numpy(np.nonzero(photos.views.day == day)[0]).to(photos.views.device)
         self.usual_stops = float(anchor_of(photos.views.colour[own]).mean())
         self.settings, self.focal_35mm = settings, focal_35mm
         self.space = working_space(settings.working_space, COLOUR_SPACE)
@@ -102,16 +101,16 @@ class PlateFinder:
         raster = cv2.resize(small, (columns, rows), interpolation=cv2.INTER_AREA)
         words = "not found among the photos of its day; no guidance."
         for camera in self.locator.locate(picture, centre, None if focal is None else focal * share):
-            judged = self.views.guide(raster, camera)
+            judged = self.views.plate_guidance(raster, camera)
             if judged.agrees:
                 words = (
-                    f"placed by {camera.inliers} points, {judged.off:.2f} stops off its day's photos; "
+                    f"placed by {camera.inliers} points, {judged.error_stops:.2f} stops off its day's photos; "
                     f"{np.mean(judged.guidance.confidence > 0):.0%} of it was seen on the other day."
                 )
                 return Found(judged.guidance, True, words)
             words = "placed, but too little of it was photographed on its day; no guidance."
-            if judged.off is not None:
-                words = f"placed, but {judged.off:.2f} stops off what its day's photos predict; no guidance."
+            if judged.error_stops is not None:
+                words = f"placed, but {judged.error_stops:.2f} stops off what its day's photos predict; no guidance."
         return Found(nothing, False, words)
 
 

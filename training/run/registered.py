@@ -10,7 +10,7 @@ from relightgan.core.errors import TrainingError
 from relightgan.core.guidance_files import photos_digest
 from relightgan.core.progress import Cancellation
 from relightgan.training.days import DAY_NAMES
-from relightgan.training.guidance.making import photos_to_ask
+from relightgan.training.guidance.making import load_observers
 from relightgan.training.photos.bank import PhotoBank
 from relightgan.training.run.config import RunConfig, read_yaml
 from relightgan.training.run.day_photos import content_ids, read_day
@@ -20,7 +20,7 @@ from relightgan.training.run_log import RunLog
 from relightgan.training.settings import from_dict
 from relightgan.training.world.depth import DepthMaps
 from relightgan.training.world.registration import Registration
-from relightgan.training.world.views import Views
+from relightgan.training.world.views import RegisteredViews
 
 FIX = "Give --run the run folder of a `relight` look whose photos were registered; the fit's log says so."
 
@@ -44,7 +44,7 @@ class RegisteredPhotos:
     banks: tuple[PhotoBank, PhotoBank]
     embeddings: tuple[np.ndarray, np.ndarray]
     registration: Registration
-    views: Views
+    views: RegisteredViews
     depths: DepthMaps
     errors: np.ndarray
     digest: str
@@ -79,7 +79,7 @@ def load_run(run_dir: Path, device: torch.device, style: str, stop: Cancellation
         raise TrainingError(f"The photos of {run_dir} couldn't be put into one world.", FIX)
     banks = (source.training_bank, target.training_bank)
     ids = [name for bank in banks for name in content_ids(bank, config.photo_px)]
-    views, depths, errors = photos_to_ask(
+    views, depths, errors = load_observers(
         registration, banks, ids, config.guidance, run_dir / "guidance", device, style, stop
     )
     named = {day.name: {"training_photos": [photo.id for photo in day.training_photos]} for day in (source, target)}

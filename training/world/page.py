@@ -1,4 +1,4 @@
-"""The registered set to look at: its points and cameras in a page, to be turned with the mouse; no network needed."""
+"""The registered set as an HTML page: its points and cameras in 3D, turned with the mouse, without any network."""
 
 import json
 from collections.abc import Sequence
@@ -10,12 +10,12 @@ from relightgan.core.colour import linear_to_srgb
 from relightgan.training.photos.bank import Images
 from relightgan.training.report.page import Block, Facts, Html, Section, Text, write_report
 from relightgan.training.stops import from_stops, to_stops
-from relightgan.training.world.point_colours import recognised, robust_colours
+from relightgan.training.world.point_colours import point_observations, robust_colours
 from relightgan.training.world.registration import Registration
 
-MOST_POINTS = 20_000  # drawn; a larger set is thinned
-SHOWN_STOPS = 2.0  # gains up to this many stops have different colours
-STEPS = 10_000  # places are told in whole steps across the set, which keeps the page small
+MAX_POINTS = 20_000  # points drawn at most; of a larger set, an even selection
+SHOWN_STOPS = 2.0  # gain at the ends of the colour scale, stops
+STEPS = 10_000  # whole steps from the middle of the set to its outer cameras; whole numbers keep the page small
 
 
 def write_view(
@@ -30,9 +30,9 @@ def write_view(
     Args:
         registration: of both days.
         banks: the photos of each day, as they were registered.
-        names: of the days.
-        path: .html to write.
-        more: sections for its end.
+        names: of the days, (source, target).
+        path: .html file to write.
+        more: sections to add at the end.
 
     Raises:
         TrainingError: it can't be written.
@@ -47,9 +47,9 @@ def write_view(
 
 
 def figures(registration: Registration, names: tuple[str, str]) -> list[tuple[str, str]]:
-    """What can be said of a registration in numbers, as names and values."""
+    """The figures of a registration, as (name, value) rows."""
     solve = registration.solve
-    looks = np.bincount(solve.seen_point, minlength=len(solve.points))
+    observations = np.bincount(solve.seen_point, minlength=len(solve.points))
     lenses = np.unique(np.round(np.column_stack([solve.lenses[:, 0] / registration.sizes.max(axis=1)]), 4))
     rows = [
         (f"photos of {name} that joined", f"{joined:,} of {count:,}")
@@ -60,7 +60,7 @@ def figures(registration: Registration, names: tuple[str, str]) -> list[tuple[st
         *rows,
         ("the days were solved", "alone, then put together" if registration.apart else "together"),
         ("pairs of photos with one geometry", f"{a:,} in {names[0]}, {b:,} in {names[1]}, {across:,} across"),
-        ("points", f"{len(solve.points):,}, each in {looks.mean():.1f} photos"),
+        ("points", f"{len(solve.points):,}, each in {observations.mean():.1f} photos"),
         ("points seen on both days", f"{int(registration.on_both_days.sum()):,}"),
         ("reprojection error", f"{solve.errors.mean():.2f} px at {int(registration.sizes.max())} px long side"),
         ("focal lengths", ", ".join(f"{lens:.3f}" for lens in lenses[:8]) + " of the long side"),
@@ -68,7 +68,7 @@ def figures(registration: Registration, names: tuple[str, str]) -> list[tuple[st
 
 
 def scene_html(registration: Registration, banks: tuple[Images, Images], names: tuple[str, str]) -> str:
-    """A canvas with the set in it, its data and its script."""
+    """A canvas with its data and its script, as HTML."""
     data = json.dumps(scene(registration, banks), separators=(",", ":"))
     options = "".join(
         f'<label><input type="radio" name="colour" value="{value}"{checked}> {label}</label>'
@@ -91,16 +91,17 @@ def scene_html(registration: Registration, banks: tuple[Images, Images], names: 
 
 
 def scene(registration: Registration, banks: tuple[Images, Images]) -> dict[str, object]:
-    """Points and cameras as whole numbers, turned so that most photos are upright."""
+    """The data of the page: points and cameras as whole numbers, rotated so that the photos' mean up is +z."""
     solve, number = registration.solve, len(registration.solve.points)
-    shown = np.unique(np.linspace(0, number - 1, min(number, MOST_POINTS)).round().astype(int))
+    shown = np.unique(np.linspace(0, number - 1, min(number, MAX_POINTS)).round().astype(int))
     colours = []
-    for target, bank in ((False, banks[0]), (True, banks[1])):
-        stops, _, count = robust_colours(bank, recognised(registration, target), number)
+    for day, bank in enumerate(banks):
+        stops, _, count = robust_colours(bank, point_observations(registration, day), number)
         linear = np.where(count[:, None] > 0, from_stops(stops), np.nan)
         colours.append(linear)
     both = np.isfinite(colours[0]) & np.isfinite(colours[1])
     gain = np.where(both, to_stops(np.nan_to_num(colours[1])) - to_stops(np.nan_to_num(colours[0])), 0)
+    days = registration.numbering.day(solve.photos)
     turn = upright(solve.poses)
     middle = np.median(solve.points, axis=0)
     extent = np.percentile(np.linalg.norm(solve.centres - middle, axis=1), 95)
@@ -116,8 +117,8 @@ def scene(registration: Registration, banks: tuple[Images, Images]) -> dict[str,
         "gain": [round(float(v), 2) for v in gain[shown].mean(axis=1).clip(-SHOWN_STOPS, SHOWN_STOPS)],
         "both": [int(v) for v in both[shown].all(axis=1)],
         "cameras": [
-            {"b": int(photo >= registration.counts[0]), "at": steps(corners)}
-            for photo, corners in zip(solve.photos, pyramids(registration, 0.05 * float(extent)), strict=True)
+            {"b": int(day), "at": steps(corners)}
+            for day, corners in zip(days, pyramids(registration, 0.05 * float(extent)), strict=True)
         ],
         "stops": SHOWN_STOPS,
         "size": STEPS,
@@ -125,16 +126,16 @@ def scene(registration: Registration, banks: tuple[Images, Images]) -> dict[str,
 
 
 def upright(poses: np.ndarray) -> np.ndarray:
-    """(3, 3) rotation that turns the mean upward direction of photos, (n, 3, 4) poses, to +z."""
+    """(3, 3) rotation of the photos' mean up direction to +z, from their poses (n, 3, 4)."""
     up = -poses[:, 1, :3].mean(axis=0)
     up = up / max(float(np.linalg.norm(up)), 1e-9)
-    side = np.cross(up, np.eye(3)[np.abs(up).argmin()])
-    side = side / np.linalg.norm(side)
-    return np.stack([side, np.cross(up, side), up])
+    across = np.cross(up, np.eye(3)[np.abs(up).argmin()])
+    across = across / np.linalg.norm(across)
+    return np.stack([across, np.cross(up, across), up])
 
 
 def pyramids(registration: Registration, length: float) -> np.ndarray:
-    """(n, 5, 3) the tip and the four corners of each photo's field of view, `length` deep."""
+    """(n, 5, 3) tip and four corners of each camera's pyramid, `length` deep in the solve's unit."""
     solve = registration.solve
     half = registration.sizes / 2 / solve.lenses[:, :1] * length
     corners = np.array([[0, 0, 0], [-1, -1, 1], [1, -1, 1], [1, 1, 1], [-1, 1, 1]], float)
@@ -146,7 +147,7 @@ def pyramids(registration: Registration, length: float) -> np.ndarray:
 
 
 def _bytes(linear: np.ndarray) -> list[int]:
-    """Display colours as 0xRRGGBB; -1 where unknown."""
+    """Linear colours (n, 3) as sRGB 0xRRGGBB; -1 for NaN."""
     known = np.isfinite(linear).all(axis=1)
     encoded = (linear_to_srgb(np.clip(np.nan_to_num(linear), 0, 1)) * 255).round().astype(int)
     packed = encoded @ np.array([65536, 256, 1])

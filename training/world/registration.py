@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from relightgan.core.progress import Cancellation, progress
+from relightgan.training.days import Numbering
 from relightgan.training.pairs.pairing import centred, nearest
 from relightgan.training.stage_cache import digest, read_arrays, write_arrays
 from relightgan.training.world.matching import MatchingSettings, Points, find_points, match_points
@@ -66,6 +67,11 @@ class Registration:
     pairs: np.ndarray
     verified: tuple[int, int, int]
     apart: bool
+
+    @property
+    def numbering(self) -> Numbering:
+        """The one numbering for the photos of both days."""
+        return Numbering(self.counts)
 
     @property
     def joined(self) -> tuple[int, int]:

@@ -24,7 +24,7 @@ from relightgan.core.pipeline import Settings
 from relightgan.core.plate import Plate
 from relightgan.core.progress import Cancellation
 from relightgan.core.session import LookSession
-from relightgan.training.guidance.plates import LEAST_TESTED, exposure_of, sky_taken_for_surface
+from relightgan.training.guidance.plates import MIN_CHECKED_PIXELS, exposure_of, sky_taken_for_surface
 from relightgan.training.run.plate_finder import PlateFinder, lens_axis
 from relightgan.training.run.registered import load_run
 from relightgan.training.stops import DARK_FLOOR
@@ -187,7 +187,7 @@ def test_the_lens_looks_along_the_middle_of_the_display_window():
 
 def test_exposure_is_found_and_a_wrong_place_is_off():
     rng = np.random.default_rng(0)
-    linear = rng.uniform(0.02, 0.8, (LEAST_TESTED, 3))
+    linear = rng.uniform(0.02, 0.8, (MIN_CHECKED_PIXELS, 3))
     exposure, off = exposure_of(linear / 8, np.log2(linear + DARK_FLOOR))
     assert exposure == pytest.approx(3.0, abs=0.01)
     assert off < 0.01

@@ -106,7 +106,7 @@ def test_the_fit_is_guided_by_registered_photos_in_both_directions(folders, run_
     said = []
     dataset = make_dataset(folders[:1], folders[1:], run_in(run_folder, config, said.append), ["ab", "ba"])
     assert any(line.startswith("Registered 5 of 5 source and 5 of 5 target photos: ") for line in said)
-    assert any(re.search(r"photos predict for others of their day is off by 0\.\d\d stops", line) for line in said)
+    assert any(re.search(r"photos predict for others of their day are off by 0\.\d\d stops", line) for line in said)
     assert any(re.match(r"Guidance: target photos saw \d\d% of what 5 source photos show\.$", line) for line in said)
     assert not any("Measured gains" in line for line in said)
     assert dataset.gains == {}
@@ -124,7 +124,7 @@ def test_the_fit_is_guided_by_registered_photos_in_both_directions(folders, run_
         assert (np.concatenate(off) < 0.3).mean() > 0.8
 
 
-def test_target_photos_are_carried_back_unless_that_is_switched_off(folders, run_folder):
+def test_target_photos_are_back_translated_unless_that_is_switched_off(folders, run_folder):
     for wanted in (True, False):
         config = resolve({
             "photos": {"near_duplicates": 0, "blur_ratio": 0, "val_share": 0, "test_share": 0},
@@ -138,7 +138,7 @@ def test_target_photos_are_carried_back_unless_that_is_switched_off(folders, run
 
 @pytest.mark.parametrize(
     ("limit", "value", "reason"),
-    [("LEAST_COVERAGE", 1.1, TOO_LITTLE_SEEN), ("LEAST_JOINED", 1.1, TOO_FEW_REGISTERED)],
+    [("MIN_COVERAGE", 1.1, TOO_LITTLE_SEEN), ("MIN_JOINED_SHARE", 1.1, TOO_FEW_REGISTERED)],
 )
 def test_where_guidance_speaks_for_too_little_the_fit_says_so_and_measures_gains(
     folders, run_folder, monkeypatch, limit, value, reason

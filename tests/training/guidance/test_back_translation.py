@@ -2,7 +2,12 @@ import numpy as np
 import pytest
 
 from relightgan.core.colour import linear_to_srgb, srgb_to_linear
-from relightgan.training.guidance.back_translation import TRUSTED, WEIGHT, carried_back, with_back_translation
+from relightgan.training.guidance.back_translation import (
+    PAIR_WEIGHT,
+    TRUSTED_WEIGHT,
+    back_translated,
+    with_back_translation,
+)
 from relightgan.training.guidance.maps import GuidanceMaps
 from relightgan.training.stops import DARK_FLOOR, to_stops
 
@@ -33,7 +38,7 @@ def maps(photo, linear, weight):
 
 def test_what_is_trusted_stands_as_the_other_day_saw_it():
     own, theirs = to_stops(texture(0)), to_stops(texture(1))
-    picture = carried_back(own, theirs, np.full((H, W), TRUSTED, np.float32))
+    picture = back_translated(own, theirs, np.full((H, W), TRUSTED_WEIGHT, np.float32))
     np.testing.assert_allclose(srgb_to_linear(picture), texture(1), atol=2e-3)
 
 
@@ -44,14 +49,14 @@ def test_holes_keep_their_own_detail_under_the_gains_around_them():
     weight = np.ones((H, W), np.float32)
     weight[8:16, 10:20] = 0
     colour = np.where(weight[..., None] > 0, own + gain, 0)
-    picture = carried_back(own, colour, weight)
+    picture = back_translated(own, colour, weight)
     expected = np.exp2(own + gain) - DARK_FLOOR
     np.testing.assert_allclose(srgb_to_linear(picture), expected.clip(0, 1), atol=0.01)
 
 
 def test_a_photo_that_nobody_saw_stays_as_it_is():
     own = to_stops(texture(0))
-    picture = carried_back(own, np.zeros_like(own), np.zeros((H, W), np.float32))
+    picture = back_translated(own, np.zeros_like(own), np.zeros((H, W), np.float32))
     np.testing.assert_allclose(srgb_to_linear(picture), texture(0), atol=2e-3)
 
 
@@ -68,7 +73,7 @@ def test_target_photos_follow_the_source_photos_and_are_guided_by_themselves():
     for index, (seen, photo) in enumerate([(30, 1), (31, 3)]):
         np.testing.assert_allclose(srgb_to_linear(bank[3 + index]), texture(seen), atol=3e-3)
         np.testing.assert_allclose(joined.colour[2 + index], to_stops(b.linear[photo]), atol=5e-3)
-    assert np.all(joined.weight[2:] == np.float16(WEIGHT))
+    assert np.all(joined.weight[2:] == np.float16(PAIR_WEIGHT))
 
 
 def test_a_portrait_photo_stays_one():
@@ -80,7 +85,7 @@ def test_a_portrait_photo_stays_one():
     assert joined.colour.shape == (1, H, W, 3)
 
 
-def test_without_anything_to_carry_back_all_stays():
+def test_without_anything_to_back_translate_all_stays():
     guidance = maps([0], texture(0)[None], np.ones((1, H, W), np.float32))
     nothing = maps([], np.zeros((0, H, W, 3)), np.zeros((0, H, W)))
     bank, joined = with_back_translation(Photos([texture(0)]), Photos([texture(1)]), guidance, nothing)
@@ -91,6 +96,8 @@ def test_without_anything_to_carry_back_all_stays():
 @pytest.mark.parametrize("value", [0.0, 1.0])
 def test_black_and_white_make_no_numbers_that_are_none(value):
     flat = np.full((H, W, 3), value, np.float32)
-    picture = carried_back(to_stops(flat), to_stops(1 - flat), np.linspace(0, 1, H * W, dtype=np.float32).reshape(H, W))
+    picture = back_translated(
+        to_stops(flat), to_stops(1 - flat), np.linspace(0, 1, H * W, dtype=np.float32).reshape(H, W)
+    )
     assert np.isfinite(picture).all()
     assert 0 <= picture.min() <= picture.max() <= 1

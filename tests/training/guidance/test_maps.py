@@ -10,23 +10,24 @@ import torch
 
 from relightgan.core.errors import Cancelled, ConfigError
 from relightgan.core.progress import Cancellation
+from relightgan.training.days import TARGET
 from relightgan.training.guidance import making as guiding
 from relightgan.training.guidance.making import Guidance, joined_enough, make_guidance
 from relightgan.training.guidance.maps import GuidanceMaps, GuidanceSettings
 from relightgan.training.guidance.observations import (
-    Looks,
-    agreed,
+    Observations,
     badly_placed,
-    best_looks,
-    guide,
+    best_observers,
+    consensus,
     own_day_errors,
+    photo_guidance,
     weighted_median,
 )
 from relightgan.training.stops import DARK_FLOOR
 from relightgan.training.world import depth, views
-from relightgan.training.world.depth import batches, box, depth_maps, neighbours
-from relightgan.training.world.semi_global import best_plane, smoothed
-from relightgan.training.world.views import load_views, straightened
+from relightgan.training.world.depth import batches, box_mean, depth_maps, neighbours
+from relightgan.training.world.semi_global import aggregate_costs, best_plane
+from relightgan.training.world.views import load_views, undistort
 
 CPU = torch.device("cpu")
 SETTINGS = GuidanceSettings(raster_px=96, planes=48, neighbours=4, looks=6)
@@ -39,10 +40,12 @@ def scene():
 
 @pytest.fixture(scope="module")
 def found(scene, tmp_path_factory):
-    """Views, depths and who may be asked."""
+    """Views, depths and which views may observe."""
     seen = load_views(scene.registration, scene.banks, SETTINGS.raster_px, CPU)
-    near_by = neighbours(scene.registration, SETTINGS.neighbours)
-    depths = depth_maps(seen, near_by, SETTINGS.neighbours, SETTINGS.planes, tmp_path_factory.mktemp("depth"), "key")
+    neighbour_rows = neighbours(scene.registration, SETTINGS.neighbours)
+    depths = depth_maps(
+        seen, neighbour_rows, SETTINGS.neighbours, SETTINGS.planes, tmp_path_factory.mktemp("depth"), "key"
+    )
     return seen, depths, np.ones(len(seen), bool)
 
 
@@ -89,7 +92,7 @@ def test_neighbours_are_of_the_same_day_and_stand_near(scene):
 def test_guidance_is_what_the_other_day_shows_there(scene, found):
     seen, depths, usable = found
     for row, sign in ((2, 1), (len(seen) - 2, -1)):
-        colour, weight = (part.numpy() for part in guide(seen, depths, row, usable, SETTINGS.looks))
+        colour, weight = (part.numpy() for part in photo_guidance(seen, depths, row, usable, SETTINGS.looks))
         truth = truth_of(scene, row, seen)
         height, width = seen.sizes[row]
         own = seen.colour[row, :, :height, :width].permute(1, 2, 0).numpy()
@@ -101,16 +104,16 @@ def test_guidance_is_what_the_other_day_shows_there(scene, found):
         assert 0 <= weight.min() <= weight.max() <= 1
 
 
-def test_sky_is_looked_up_far_away(scene, found):
+def test_sky_is_observed_at_infinity(scene, found):
     seen, depths, usable = found
     off, share = [], []
     for row in range(len(seen)):
-        colour, weight = (part.numpy() for part in guide(seen, depths, row, usable, SETTINGS.looks))
+        colour, weight = (part.numpy() for part in photo_guidance(seen, depths, row, usable, SETTINGS.looks))
         truth = truth_of(scene, row, seen)
         sky = truth.face < 0
         if sky.mean() < 0.1:
             continue
-        other = scene.sky_stops[0 if seen.of_target[row] else 1]
+        other = scene.sky_stops[0 if seen.day[row] else 1]
         off.append(np.abs(colour - other).mean(axis=2)[sky & (weight > 0)])
         share.append((weight > 0)[sky].mean())
     assert np.mean(share) > 0.4
@@ -119,17 +122,17 @@ def test_sky_is_looked_up_far_away(scene, found):
 
 def test_places_hidden_from_the_other_day_get_no_guidance(scene, found):
     seen, depths, _ = found
-    # Nobody of the other day may be asked but one photo: what it doesn't see has no weight.
+    # Only one photo of the other day may observe: what it doesn't see has no weight.
     row, asked = 0, len(seen) - 1
-    alone = np.where(seen.of_target, np.arange(len(seen)) == asked, True)
-    _, weight = guide(seen, depths, row, alone, SETTINGS.looks)
+    alone = np.where(seen.day == TARGET, np.arange(len(seen)) == asked, True)
+    _, weight = photo_guidance(seen, depths, row, alone, SETTINGS.looks)
     visible = scene.sees(asked, truth_of(scene, row, seen))
     surface = truth_of(scene, row, seen).face >= 0
     hidden = surface & ~visible
     assert hidden.mean() > 0.02
     assert (weight.numpy()[hidden] > 0).mean() < 0.1
     assert (weight.numpy()[surface & visible] > 0).mean() > 0.4
-    assert weight.max() < 0.3  # one look alone is worth less
+    assert weight.max() < 0.3  # a single observation counts less
 
 
 def test_a_badly_placed_photo_is_found_by_its_own_day(scene, found, tmp_path):
@@ -183,13 +186,13 @@ def test_bent_lenses_are_taken_into_account(tmp_path):
     assert np.median(np.concatenate(off)) < 0.02
 
 
-def test_straightening_undoes_bending():
+def test_undistorting_undoes_distortion():
     rng = np.random.default_rng(0)
     flat = rng.uniform(-0.6, 0.6, (2, 50))
     for bend in (-0.2, 0.0, 0.3):
         bent = flat * (1 + bend * (flat**2).sum(axis=0))
-        np.testing.assert_allclose(straightened(bent, bend), flat, atol=1e-6)
-    assert np.isfinite(straightened(np.array([[5.0], [5.0]]), -0.3)).all()
+        np.testing.assert_allclose(undistort(bent, bend), flat, atol=1e-6)
+    assert np.isfinite(undistort(np.array([[5.0], [5.0]]), -0.3)).all()
 
 
 def test_threads_and_batches_change_nothing(scene, found, tmp_path, monkeypatch):
@@ -198,13 +201,13 @@ def test_threads_and_batches_change_nothing(scene, found, tmp_path, monkeypatch)
     monkeypatch.setitem(depth.PIXELS_AT_ONCE, "cpu", 1)
     try:
         torch.set_num_threads(1 if before > 1 else 2)
-        near_by = neighbours(scene.registration, SETTINGS.neighbours)
-        again = depth_maps(seen, near_by, SETTINGS.neighbours, SETTINGS.planes, tmp_path, "key")
-        maps = guide(seen, again, 1, usable, SETTINGS.looks)
+        neighbour_rows = neighbours(scene.registration, SETTINGS.neighbours)
+        again = depth_maps(seen, neighbour_rows, SETTINGS.neighbours, SETTINGS.planes, tmp_path, "key")
+        maps = photo_guidance(seen, again, 1, usable, SETTINGS.looks)
     finally:
         torch.set_num_threads(before)
     assert torch.equal(again.inverse, depths.inverse)
-    for one, two in zip(maps, guide(seen, depths, 1, usable, SETTINGS.looks), strict=True):
+    for one, two in zip(maps, photo_guidance(seen, depths, 1, usable, SETTINGS.looks), strict=True):
         assert torch.equal(one, two)
 
 
@@ -253,16 +256,16 @@ def test_stopped_while_looking_for_depth_it_goes_on_with_the_same_result(scene, 
 
 def test_a_photo_without_neighbours_has_no_depth(scene, tmp_path):
     seen = load_views(scene.registration, scene.banks, 48, CPU)
-    near_by = neighbours(scene.registration, 4)
-    near_by[2] = near_by[2][:0]
-    depths = depth_maps(seen, near_by, 4, 16, tmp_path, "key")
+    neighbour_rows = neighbours(scene.registration, 4)
+    neighbour_rows[2] = neighbour_rows[2][:0]
+    depths = depth_maps(seen, neighbour_rows, 4, 16, tmp_path, "key")
     assert not depths.known[2].any()
     assert (depths.inverse[2] == 0).all()
     assert depths.known[1].any()
-    # Nobody to ask is no reason to stop.
+    # A photo without observers has no guidance.
     nobody = np.arange(len(seen)) == 2
-    assert len(best_looks(seen, depths, 2, True, nobody, 4)) == 0
-    assert guide(seen, depths, 2, nobody, 4)[1].max() == 0
+    assert len(best_observers(seen, depths, 2, TARGET, nobody, 4)) == 0
+    assert photo_guidance(seen, depths, 2, nobody, 4)[1].max() == 0
 
 
 def test_small_photos_keep_their_size(scene):
@@ -275,7 +278,7 @@ def test_smoothing_lets_a_clear_neighbour_decide_for_a_flat_pixel():
     cost[0, 2, 2] = 0.5
     cost[0, 2, 2, 7] = 0.49
     assert cost[0, 2, 2].argmin() == 7
-    assert best_plane(smoothed(cost, torch.full((1, 5, 5), 0.5))) == pytest.approx(4, abs=0.01)
+    assert best_plane(aggregate_costs(cost, torch.full((1, 5, 5), 0.5))) == pytest.approx(4, abs=0.01)
 
 
 def test_between_planes_the_parabola_decides():
@@ -290,7 +293,7 @@ def test_window_means_are_those_of_plain_sums():
     half = depth.WINDOW // 2
     for y, x in ((0, 0), (3, 4), (6, 8), (1, 7)):
         part = values[0, max(0, y - half) : y + half + 1, max(0, x - half) : x + half + 1]
-        torch.testing.assert_close(box(values)[0, y, x], part.mean(dim=(0, 1)))
+        torch.testing.assert_close(box_mean(values)[0, y, x], part.mean(dim=(0, 1)))
 
 
 def test_a_weighted_median_is_where_half_the_weight_lies():
@@ -299,13 +302,13 @@ def test_a_weighted_median_is_where_half_the_weight_lies():
     assert weighted_median(values, torch.tensor([[1.0], [1.0], [5.0]])).item() == pytest.approx(9, abs=0.02)
 
 
-def test_one_odd_look_is_outvoted():
+def test_one_odd_observation_is_outvoted():
     stops = torch.tensor([-2.0, -2.1, -1.9, 0.0]).view(4, 1, 1).expand(4, 3, 1)
-    colour, spread, count = agreed(Looks(stops, torch.ones(4, 1)))
+    colour, spread, count = consensus(Observations(stops, torch.ones(4, 1)))
     assert colour.flatten().tolist() == pytest.approx([-2.0] * 3, abs=0.05)
     assert spread.item() < 0.2
     assert count.item() == 4
-    assert agreed(Looks(stops[:0], torch.ones(0, 1)))[2].item() == 0
+    assert consensus(Observations(stops[:0], torch.ones(0, 1)))[2].item() == 0
 
 
 def test_batches_hold_photos_of_one_size():

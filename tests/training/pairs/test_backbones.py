@@ -81,10 +81,10 @@ def test_resnet34_takes_a_local_file_in_torchvisions_layout(tmp_path, published_
     pictures = torch.rand(2, 3, 64, 96, generator=torch.Generator().manual_seed(1))
     mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])  # as torchvision trained it
     by_hand = resnet34_by_hand(published_weights, (pictures - mean[:, None, None]) / std[:, None, None])
-    for stage, expected in zip(backbone.features(pictures), by_hand, strict=True):
+    for stage, expected in zip(backbone.feature_maps(pictures), by_hand, strict=True):
         torch.testing.assert_close(stage, expected, rtol=1e-4, atol=1e-4)
     assert backbone.embed(pictures).shape == (2, 512)
-    assert backbone.patches(pictures).shape == (2, 256 + 512, 4, 6)
+    assert backbone.embed_patches(pictures).shape == (2, 256 + 512, 4, 6)
 
 
 def test_weights_that_are_not_there_or_no_weights_are_refused_by_name(tmp_path, published_weights):
@@ -122,11 +122,11 @@ def test_an_unknown_backbone_is_answered_with_the_known_ones():
 def test_the_backbone_in_the_package_is_trained_and_frozen(lite, measured_days):
     assert not any(parameter.requires_grad for parameter in lite.parameters())
     assert not any(module.training for module in lite.modules())
-    stages = lite.features(torch.zeros(1, 3, 96, 160))
+    stages = lite.feature_maps(torch.zeros(1, 3, 96, 160))
     assert [tuple(stage.shape[1:]) for stage in stages] == [(40, 12, 20), (112, 6, 10), (1280, 3, 5)]
     # A trained network knows a view again in another light; a random one sees the light first.
-    features = [embed_photos(lite, bank.photos) for bank in (measured_days.first, measured_days.second)]
-    a, b = (f - f.mean(axis=0) for f in features)
+    embeddings = [embed_photos(lite, bank.photos) for bank in (measured_days.first, measured_days.second)]
+    a, b = (f - f.mean(axis=0) for f in embeddings)
     similarity = (a / np.linalg.norm(a, axis=1, keepdims=True)) @ (b / np.linalg.norm(b, axis=1, keepdims=True)).T
     assert similarity.argmax(axis=1).tolist() == list(range(6))
     assert similarity.argmax(axis=0).tolist() == list(range(6))
@@ -138,16 +138,16 @@ def test_patches_lie_where_the_picture_shows_what_they_describe(lite, place):
     grey = torch.full((1, 3, 192, 320), 0.5)
     marked = grey.clone()
     marked[:, :, 16 * row : 16 * row + 16, 16 * column : 16 * column + 16] = torch.tensor([1.0, 0, 0])[:, None, None]
-    change = (lite.patches(marked) - lite.patches(grey)).norm(dim=1)[0]
+    change = (lite.embed_patches(marked) - lite.embed_patches(grey)).norm(dim=1)[0]
     assert change.shape == (12, 20)
     assert divmod(int(change.argmax()), 20) == place
     # The finer stage's change is centred there too: no shift by padding.
-    change = (lite.features(marked)[1] - lite.features(grey)[1]).norm(dim=1)[0]
+    change = (lite.feature_maps(marked)[1] - lite.feature_maps(grey)[1]).norm(dim=1)[0]
     middle = [float((change.sum(1 - axis) * torch.arange(change.shape[axis])).sum() / change.sum()) for axis in (0, 1)]
     assert middle == pytest.approx(place, abs=0.75)
 
 
-def test_photos_get_their_own_features_in_their_order_whatever_shares_their_batch(lite):
+def test_photos_get_their_own_embeddings_in_their_order_whatever_shares_their_batch(lite):
     rng = np.random.default_rng(0)
     sizes = [(90, 120), (90, 120), (120, 90), (90, 120), (33, 200), (90, 120)]
     photos = [rng.random((*size, 3), dtype=np.float32) for size in sizes]

@@ -6,7 +6,7 @@ import torch
 from relightgan.core.colour import srgb_to_linear
 from relightgan.training.pairs.backbones import load_backbone
 from relightgan.training.pairs.pairing import Pairs
-from relightgan.training.pairs.patch_gains import MOST_STOPS, PatchTable, partners_of, patch_samples, patch_table
+from relightgan.training.pairs.patch_gains import MAX_GAIN_STOPS, PatchTable, partners_of, patch_samples, patch_table
 
 
 def in_sky(samples, skies):
@@ -58,12 +58,12 @@ def test_progress_counts_the_photos_of_both_days(measured_days):
 
 
 def unit(*rows):
-    features = np.float32(rows)
-    return torch.from_numpy(features / np.linalg.norm(features, axis=1, keepdims=True)).half()
+    embeddings = np.float32(rows)
+    return torch.from_numpy(embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)).half()
 
 
-def table(features, colours, raster):
-    return PatchTable([features], [np.float32(colours)], [raster])
+def table(embeddings, colours, raster):
+    return PatchTable([embeddings], [np.float32(colours)], [raster])
 
 
 def gains_of(first, second, partners=(0,)):
@@ -108,8 +108,8 @@ def test_a_photo_without_partners_gets_no_patch_gains():
 
 def test_an_impossible_patch_gain_is_held():
     bright, black = table(unit([1, 0]), [[1.0] * 3], (1, 1)), table(unit([1, 0]), [[0.0] * 3], (1, 1))
-    assert gains_of(bright, black).gain.min() == -MOST_STOPS
-    assert gains_of(black, bright).gain.max() == MOST_STOPS
+    assert gains_of(bright, black).gain.min() == -MAX_GAIN_STOPS
+    assert gains_of(black, bright).gain.max() == MAX_GAIN_STOPS
 
 
 def test_noise_in_the_dark_says_nothing_loud():
@@ -133,25 +133,25 @@ def test_every_gain_belongs_to_its_own_photo():
     assert (samples.gain[samples.of(2)] < -0.8).all()
 
 
-def test_patch_features_are_centred_over_the_folder_and_lie_with_their_colours(measured_days):
+def test_patch_embeddings_are_centred_over_the_folder_and_lie_with_their_colours(measured_days):
     steps = []
     bank = measured_days.first
     found = patch_table(load_backbone(), bank, "cpu", steps.append)
     assert steps == [1] * 6
-    features = torch.cat(found.features).float()
-    torch.testing.assert_close(features.norm(dim=1), torch.ones(len(features)), rtol=0, atol=5e-3)
-    assert features.mean(dim=0).norm() < 0.3  # of patches that all show the same it would be 1; uncentred it is 0.7
+    embeddings = torch.cat(found.embeddings).float()
+    torch.testing.assert_close(embeddings.norm(dim=1), torch.ones(len(embeddings)), rtol=0, atol=5e-3)
+    assert embeddings.mean(dim=0).norm() < 0.3  # of patches that all show the same it would be 1; uncentred it is 0.7
     for photo in range(6):
         rows, columns = found.raster[photo]
         assert (rows, columns) == (14, 18)
-        assert found.features[photo].shape[0] == rows * columns == len(found.colours[photo])
+        assert found.embeddings[photo].shape[0] == rows * columns == len(found.colours[photo])
         left_top = srgb_to_linear(bank[photo])[:12, :13].mean(axis=(0, 1))  # about one patch of 180 x 240
         np.testing.assert_allclose(found.colours[photo][0], left_top, rtol=0.05)
 
 
 def test_partners_are_listed_for_every_source_photo():
     pairs = Pairs(np.array([0, 0, 2]), np.array([3, 1, 1]), np.float32([0.2, 0.7, 0.5]), np.full(3, 1 / 3))
-    assert [found.tolist() for found in partners_of(pairs, 3, most=12)] == [[1, 3], [], [1]]
+    assert [found.tolist() for found in partners_of(pairs, 3, max_count=12)] == [[1, 3], [], [1]]
     assert [found.tolist() for found in partners_of(pairs, 3, most=1)] == [[1], [], [1]]
 
 

@@ -11,7 +11,7 @@ from relightgan.core.errors import Cancelled, ConfigError
 from relightgan.core.progress import Cancellation
 from relightgan.training.world import registration as register
 from relightgan.training.world.matching import MatchingSettings
-from relightgan.training.world.point_colours import group_median, recognised, robust_colours
+from relightgan.training.world.point_colours import group_median, point_observations, robust_colours
 from relightgan.training.world.registration import Day, register_days
 from relightgan.training.world.settings import RegisterSettings
 from relightgan.training.world.sfm import (
@@ -104,9 +104,9 @@ def test_colours_of_points_differ_by_what_the_second_day_did(
     days,
 ):
     colours, counts = [], []
-    for target, (photos, _) in zip((False, True), days, strict=True):
-        sightings = recognised(found, target)
-        colour, _, count = robust_colours(painted_set.PaintedBank(photos), sightings, len(found.solve.points))
+    for day, (photos, _) in enumerate(days):
+        observations = point_observations(found, day)
+        colour, _, count = robust_colours(painted_set.PaintedBank(photos), observations, len(found.solve.points))
         colours.append(colour)
         counts.append(count)
     both = (counts[0] > 0) & (counts[1] > 0)
