@@ -133,7 +133,7 @@ def convert(
 
 
 def without_traces(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The model without the exporter's notes on its nodes. They name files of this machine, and no runtime reads them."""
+    """The model without the exporter's notes on its nodes, which no runtime reads: they name files of this machine."""
     graph = model.graph
     for part in (graph, *graph.node, *graph.value_info, *graph.input, *graph.output, *graph.initializer):
         del part.metadata_props[:]
