@@ -24,8 +24,8 @@ import numpy as np
 
 from relightgan.core.colour import luminance
 from relightgan.core.errors import LookError
-from relightgan.core.look import GUIDE
-from relightgan.core.session import LookSession, Operator
+from relightgan.core.look import GUIDE, Operator
+from relightgan.core.session import LookSession
 
 # Operators that are read, and `look.GUIDE`; only the grid is changed.
 GRID, ANCHOR, DOUBT, WHITE, ROLLOFF = "grid", "anchor", "doubt", "white", "rolloff"

@@ -12,6 +12,7 @@ import numpy as np
 from relightgan.core.aovs import CHANNELS, aovs_of, channel_names, lacks_aovs, wanted_aovs
 from relightgan.core.clips import DEFAULT_FPS, Sink, Source, open_sink, open_source
 from relightgan.core.colour import DEFAULT_WORKING_SPACE, working_space
+from relightgan.core.devices import DEVICES
 from relightgan.core.errors import EXIT_DONE, SequenceError, UsageError
 from relightgan.core.frames import read_mask
 from relightgan.core.guidance import check_grid
@@ -22,7 +23,7 @@ from relightgan.core.plate import Plate
 from relightgan.core.progress import STYLES, cancellation, clock_text, progress
 from relightgan.core.sequence import Sequence as FileSequence
 from relightgan.core.sequence import format_frames, parse_frames
-from relightgan.core.session import DEVICES, LookSession
+from relightgan.core.session import LookSession
 from relightgan.core.shot import relight_shot, window_union
 
 EXAMPLES = """examples:

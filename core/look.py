@@ -27,6 +27,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 
 from relightgan.core.errors import LookError
@@ -49,6 +50,7 @@ GAIN = "gain"
 CONFIDENCE = "confidence"
 GUIDANCE = "guidance"
 GUIDE = "guide"
+Operator = dict[str, np.ndarray]  # operators of a frame by name, each (C, h, w) float32 over the frame's area
 AOV_CHANNELS = {GAIN: 3, CONFIDENCE: 1}  # AOVs that looks may give, with their channels
 RUNTIME_AOVS = {GUIDANCE: 3}  # and those that only the runtime knows
 

@@ -16,9 +16,9 @@ from relightgan.core.colour import DEFAULT_WORKING_SPACE, WorkingSpace, working_
 from relightgan.core.errors import LookError, PlateError, UsageError
 from relightgan.core.flow import flow_picture
 from relightgan.core.guidance import Guidance, corrected, upsampled
-from relightgan.core.look import GAIN, GUIDANCE
+from relightgan.core.look import GAIN, GUIDANCE, Operator
 from relightgan.core.plate import Plate, window_size
-from relightgan.core.session import LookSession, Operator
+from relightgan.core.session import LookSession
 from relightgan.core.window import Observation, WindowCache, blend_window
 
 __all__ = ["RelitFrame", "Settings", "WindowCache", "relight_frame"]

@@ -1,4 +1,4 @@
-"""Temporal blend: a frame's corrections averaged with those of its neighbours, carried along the motion.
+"""Temporal blend: a frame's corrections averaged with those of its neighbours, warped along the motion.
 
 A finite, symmetric window of frames relit on their own; nothing is remembered from frame to frame, so any frame can be
 computed alone. Corrections (*operators*: smooth arrays of log2 gains) are averaged, not pixels: detail always comes
@@ -12,8 +12,7 @@ from math import exp
 import cv2
 import numpy as np
 
-from relightgan.core.look import GUIDE
-from relightgan.core.session import Operator
+from relightgan.core.look import GUIDE, Operator
 
 Box = tuple[int, int, int, int]  # x0, y0, x1, y1 in pixels of the frame, ends exclusive
 

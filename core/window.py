@@ -11,8 +11,8 @@ import numpy as np
 
 from relightgan.core.errors import PlateError, SequenceError
 from relightgan.core.flow import flow_confidence, measure_flow
+from relightgan.core.look import Operator
 from relightgan.core.sequence import format_frames
-from relightgan.core.session import Operator
 from relightgan.core.temporal import Box, Motion, Neighbour, blend_operators, resample, union, window_frames
 
 

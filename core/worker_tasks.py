@@ -24,7 +24,8 @@ from relightgan.core.pipeline import Settings, WindowCache
 from relightgan.core.plate import Plate, rgb_only
 from relightgan.core.progress import Cancellation
 from relightgan.core.protocol import Message, encode
-from relightgan.core.session import LookSession, OutOfMemoryError
+from relightgan.core.runtime import OutOfMemoryError
+from relightgan.core.session import LookSession
 from relightgan.core.shot import relight_shot, window_union
 
 LOOKS_KEPT = 2
