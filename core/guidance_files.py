@@ -22,7 +22,7 @@ import OpenImageIO
 from relightgan.core.errors import PlateError
 from relightgan.core.exr_write import write_plain_exr
 from relightgan.core.files import replacing
-from relightgan.core.guidance import Guidance
+from relightgan.core.guidance import FrameGuidance
 from relightgan.core.look import Look
 from relightgan.core.sequence import Sequence
 
@@ -54,7 +54,7 @@ class GuidanceFiles:
         """
         self.sequence.require(frames)
 
-    def read(self, frame: int) -> Guidance:
+    def read(self, frame: int) -> FrameGuidance:
         """A frame's guidance.
 
         Raises:
@@ -82,7 +82,7 @@ def photos_digest(dataset: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(ids).encode()).hexdigest()[:32]
 
 
-def write_guidance(path: Path, guidance: Guidance, notes: Mapping[str, str]) -> None:
+def write_guidance(path: Path, guidance: FrameGuidance, notes: Mapping[str, str]) -> None:
     """Writes a frame's guidance, whole or not at all; folders are made.
 
     Args:
@@ -105,7 +105,7 @@ def write_guidance(path: Path, guidance: Guidance, notes: Mapping[str, str]) -> 
         write_plain_exr(temporary, spec, pixels)
 
 
-def read_guidance(path: Path) -> tuple[Guidance, dict[str, str]]:
+def read_guidance(path: Path) -> tuple[FrameGuidance, dict[str, str]]:
     """A frame's guidance and its metadata.
 
     Raises:
@@ -129,7 +129,7 @@ def read_guidance(path: Path) -> tuple[Guidance, dict[str, str]]:
     if not np.isfinite(pixels).all():
         raise PlateError(f"{path} holds NaN or infinity.", "Locate it again.")
     confidence = np.ascontiguousarray(np.clip(pixels[..., 3], 0, 1))
-    return Guidance(np.ascontiguousarray(pixels[..., :3]), pixels[..., 4:] > 0.5, confidence), notes
+    return FrameGuidance(np.ascontiguousarray(pixels[..., :3]), pixels[..., 4:] > 0.5, confidence), notes
 
 
 # Private implementation

@@ -1,7 +1,8 @@
 """Operator looks: the look predicts operators from the whole frame, and applies them to each pixel.
 
 The graph is cut in two. The first half predicts all operators, as guidance needs the look's own doubt. The second half
-applies those that the relit frame and the requested AOVs depend on, strip by strip: exact at any size, in little memory.
+applies those that the relit frame and the requested AOVs depend on, strip by strip: exact at any size, with little
+memory.
 """
 
 import functools

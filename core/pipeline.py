@@ -15,7 +15,7 @@ from relightgan.core.aovs import working_gain
 from relightgan.core.colour import DEFAULT_WORKING_SPACE, WorkingSpace, working_space
 from relightgan.core.errors import LookError, PlateError, UsageError
 from relightgan.core.flow import flow_picture
-from relightgan.core.guidance import Guidance, corrected, upsampled
+from relightgan.core.guidance import FrameGuidance, corrected, upsampled
 from relightgan.core.look import GAIN, GUIDANCE, Operator
 from relightgan.core.plate import Plate, window_size
 from relightgan.core.session import LookSession
@@ -86,7 +86,7 @@ def relight_frame(
     settings: Settings,
     mask: np.ndarray | None = None,
     cache: WindowCache | None = None,
-    guidance: Callable[[int], Guidance] | None = None,
+    guidance: Callable[[int], FrameGuidance] | None = None,
 ) -> RelitFrame:
     """One frame of a clip, relit.
 
@@ -257,7 +257,7 @@ def window_operator(
     settings: Settings,
     space: WorkingSpace,
     cache: WindowCache | None,
-    guidance: Callable[[int], Guidance] | None = None,
+    guidance: Callable[[int], FrameGuidance] | None = None,
 ) -> Operator:
     """The correction of a frame, blended over its window where that is asked for."""
     if settings.radius == 0:
@@ -276,7 +276,7 @@ def window_operator(
 
 
 def predict(
-    light: np.ndarray, session: LookSession, frame: int, guidance: Callable[[int], Guidance] | None = None
+    light: np.ndarray, session: LookSession, frame: int, guidance: Callable[[int], FrameGuidance] | None = None
 ) -> Operator:
     """A frame's own correction, guided where there is guidance; of an operator look, what is needed to apply it.
 
@@ -287,7 +287,7 @@ def predict(
     if not all(bool(np.isfinite(array).all()) for array in operator.values()):
         raise LookError(f"{session.look.path} gives NaN or infinity for frame {frame}.", "Train or export it again.")
     if guidance:
-        operator = corrected(operator, light, guidance(frame))
+        operator = corrected(session, operator, light, guidance(frame))
     # The rest needn't be blended over time.
     return {name: operator[name] for name in session.applied} if session.applied else operator
 

@@ -8,7 +8,7 @@ import numpy as np
 from relightgan.core.ahead import ReadAhead, WriteBehind, request_order
 from relightgan.core.aovs import check_room, with_aovs
 from relightgan.core.clips import Sink, Source
-from relightgan.core.guidance import Guidance
+from relightgan.core.guidance import FrameGuidance
 from relightgan.core.pipeline import Settings, WindowCache, relight_frame
 from relightgan.core.plate import Plate
 from relightgan.core.progress import Cancellation
@@ -45,7 +45,7 @@ def relight_shot(
     cache: WindowCache | None = None,
     ends: tuple[int, int] | None = None,
     aov_type: str = "half",
-    guidance: Callable[[int], Guidance] | None = None,
+    guidance: Callable[[int], FrameGuidance] | None = None,
 ) -> None:
     """Relights frames from a source into a sink.
 

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import torch
 
-from relightgan.core.guidance import Guidance
+from relightgan.core.guidance import FrameGuidance
 from relightgan.training.guidance.observations import OWN_LOOKS, agreed, badly_placed, best_looks, guide, surface_looks
 from relightgan.training.stops import CLIPPED_STOPS, to_stops
 from relightgan.training.world.depth import TESTED_BY, DepthMaps, known_depths, sweep
@@ -42,7 +42,7 @@ class Judged:
         agrees: the photos of its own day confirm its place.
     """
 
-    guidance: Guidance
+    guidance: FrameGuidance
     exposure: float
     off: float | None
     agrees: bool
@@ -126,7 +126,7 @@ class PlateViews:
         exposure, off = exposure_of(linear.reshape(-1, 3)[tested], predicted)
         if off is None or off > self.most_off:
             empty = np.zeros((h, w, 3), np.float32)
-            return Judged(Guidance(empty, empty > 0, empty[..., 0]), exposure, off, False)
+            return Judged(FrameGuidance(empty, empty > 0, empty[..., 0]), exposure, off, False)
         exposed = linear * np.float32(2.0**exposure)
         self._paint(exposed)
         colour, weight = self._ask()
@@ -139,7 +139,7 @@ class PlateViews:
         # The plate's own colours, not what photos predict for them: theirs were clipped where the plate's may not be.
         gain = np.where(says, colour - to_stops(exposed), 0).astype(np.float32)
         least = (colour >= CLIPPED_STOPS) & says
-        return Judged(Guidance(gain, least, weight), exposure, off, True)
+        return Judged(FrameGuidance(gain, least, weight), exposure, off, True)
 
     # Private implementation
 
