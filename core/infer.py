@@ -18,7 +18,7 @@ from relightgan.core.frames import read_mask
 from relightgan.core.guidance import check_grid
 from relightgan.core.guidance_files import GuidanceFiles
 from relightgan.core.look import AOV_CHANNELS, Look, load_look
-from relightgan.core.pipeline import Settings
+from relightgan.core.pipeline import Relighting, Settings
 from relightgan.core.plate import Plate
 from relightgan.core.progress import STYLES, cancellation, clock_text, progress
 from relightgan.core.sequence import Sequence as FileSequence
@@ -90,12 +90,10 @@ def main(argv: Sequence[str]) -> int:
                 check_grid(session)
                 log(f"Guidance: {options.guidance}.")
             started = time.monotonic()
+            relighting = Relighting(session, settings, mask_of, guidance.read if guidance else None)
+            aov_type = "float" if options.aov_float else "half"
             with progress(len(frames), "frames", options.progress) as shown, sink:
-                aov_type = "float" if options.aov_float else "half"
-                read = guidance.read if guidance else None
-                relight_shot(
-                    frames, source, sink, session, settings, mask_of, shown, cancelled, aov_type=aov_type, guidance=read
-                )
+                relight_shot(frames, source, sink, relighting, shown, cancelled, aov_type=aov_type)
         seconds = time.monotonic() - started
     count = "1 frame" if len(frames) == 1 else f"{len(frames)} frames"
     log(f"Relit {count} in {clock_text(seconds)} ({len(frames) / seconds:.2f} frames/s).")

@@ -20,7 +20,7 @@ from relightgan.core.colour import working_space
 from relightgan.core.errors import LookError, ProtocolError, UsageError
 from relightgan.core.frames import read_plate, write_plate
 from relightgan.core.look import Look, load_look
-from relightgan.core.pipeline import Settings, WindowCache
+from relightgan.core.pipeline import Relighting, Settings, WindowCache
 from relightgan.core.plate import Plate, rgb_only
 from relightgan.core.progress import Cancellation
 from relightgan.core.protocol import Message, encode
@@ -99,8 +99,8 @@ class Tasks:
         self.emit({"type": "started", "id": request["id"], "device": session.device_line})
         shown = EventLines(request["id"], self.emit)
         sink = StoreSink(outputs, request["precision"], request["notes"], finished)
-        cache = self.cache_for(source)
-        relight_shot(frames, source, sink, session, settings, None, shown, cancelled, cache, ends)
+        relighting = Relighting(session, settings, cache=self.cache_for(source))
+        relight_shot(frames, source, sink, relighting, shown, cancelled, ends)
         seconds = time.monotonic() - started
         return {
             "type": "done", "id": request["id"], "frames": frames, "seconds": seconds, "device": session.device_line

@@ -15,8 +15,9 @@ from relightgan.core.aovs import MOST_STOPS, wanted_aovs, working_gain
 from relightgan.core.errors import LookError, PlateError, UsageError
 from relightgan.core.frames import read_plate
 from relightgan.core.look import load_look
-from relightgan.core.pipeline import Settings, predict, relight_frame
-from relightgan.core.session import LookSession, cut
+from relightgan.core.operator_look import cut
+from relightgan.core.pipeline import Relighting, Settings, predict, relight_frame
+from relightgan.core.session import LookSession
 
 AOVS = ("gain", "confidence")
 LAYERS = {"gain.R", "gain.G", "gain.B", "confidence.R"}
@@ -64,12 +65,12 @@ def hard_rgb(height=70, width=90) -> np.ndarray:
 def frame_of(tmp_path, session, rgb, settings, **others):
     """One frame through the pipeline: the plate and its result."""
     plate = read_plate(tiny_plates.write_exr(tmp_path / "p.exr", tiny_plates.rgb_channels(rgb, **others), "float"))
-    return plate, relight_frame(1, lambda _: plate, [1], session, settings)
+    return plate, relight_frame(1, lambda _: plate, [1], Relighting(session, settings))
 
 
 def relight_clip(session, clip, frame, **settings):
     plates = {number: read_plate(clip % number) for number in FRAMES}
-    return relight_frame(frame, plates.__getitem__, list(FRAMES), session, Settings(**settings))
+    return relight_frame(frame, plates.__getitem__, list(FRAMES), Relighting(session, Settings(**settings)))
 
 
 @pytest.mark.parametrize("changes", [{}, {"exposure": 1.5}, {"premultiplied": False}])
@@ -137,7 +138,7 @@ def test_a_session_without_aovs_makes_no_pictures_for_them(look, session, darken
     plain, rgb = LookSession(load_look(look), "cpu"), hard_rgb()
     assert (plain.applied, session.applied) == (("grid",), ("grid", "doubt"))
     assert list(plain.predict(rgb)) == list(session.predict(rgb)) == ["grid", "doubt"]
-    assert [list(predict(rgb, each, 1)) for each in (plain, session)] == [["grid"], ["grid", "doubt"]]
+    assert [list(predict(rgb, 1, Relighting(each))) for each in (plain, session)] == [["grid"], ["grid", "doubt"]]
     relit, aovs = plain.apply_with_aovs(rgb, plain.predict(rgb))
     assert aovs == {}
     np.testing.assert_array_equal(relit, session.apply(rgb, session.predict(rgb)))
@@ -153,7 +154,12 @@ def test_strength_mask_and_what_they_leave_out_do_not_alter_aovs(clip, session):
     mask = np.zeros(full.rgb.shape[:2], np.float32)
     mask[:, :10] = 0.5
     for strength, cover in ((0.3, None), (0.0, None), (1.0, mask), (1.0, mask * 0)):
-        frame = relight_frame(3, plates.__getitem__, list(FRAMES), session, Settings(strength=strength, **blend), cover)
+        frame = relight_frame(
+            3,
+            plates.__getitem__,
+            list(FRAMES),
+            Relighting(session, Settings(strength=strength, **blend), lambda *_, cover=cover: cover),
+        )
         for name in AOVS:
             np.testing.assert_array_equal(frame.aovs[name], full.aovs[name])
         if strength == 0.0:

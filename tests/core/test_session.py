@@ -9,12 +9,13 @@ import pytest
 import tiny_looks
 from onnx import helper
 
-from relightgan.core import session as session_module
+from relightgan.core import runtime
 from relightgan.core.colour import linear_to_model, model_to_linear
-from relightgan.core.devices import start_trouble
+from relightgan.core.devices import choose_providers, start_trouble
 from relightgan.core.errors import Cancelled, DeviceError, LookError, UsageError
+from relightgan.core.image_look import GAIN_FLOOR, apply_gain
 from relightgan.core.look import facts_to_metadata, load_look
-from relightgan.core.session import GAIN_FLOOR, LookSession, apply_gain, choose_providers
+from relightgan.core.session import LookSession
 
 ROOT = Path(__file__).resolve().parents[2]
 HAS_CUDA = start_trouble("CUDAExecutionProvider") is None
@@ -225,7 +226,7 @@ def test_cancelling_stops_between_strips_and_tiles(darken_grid_look, conv_look):
 
 
 def test_cancelling_ends_a_run_of_an_image_look_that_is_under_way(conv_look, monkeypatch):
-    monkeypatch.setattr(session_module, "CHECK_EVERY_S", 0.001)
+    monkeypatch.setattr(runtime, "CHECK_EVERY_S", 0.001)
     asked = []
 
     def stop():

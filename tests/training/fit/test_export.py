@@ -13,7 +13,8 @@ from torch import nn
 from relightgan.core.colour import linear_to_srgb, srgb_to_linear
 from relightgan.core.errors import LookError
 from relightgan.core.look import load_look
-from relightgan.core.session import LookSession, cut
+from relightgan.core.operator_look import cut
+from relightgan.core.session import LookSession
 from relightgan.core.version import VERSION
 from relightgan.training.fit.batches import TrainingData
 from relightgan.training.fit.export import PROOF_TOLERANCE, export_look, prove, relative_difference
