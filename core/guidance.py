@@ -52,12 +52,12 @@ class FrameGuidance:
 
     Attributes:
         gain: (h, w, 3) float32 stops from the plate's day to the other, in the look's primaries.
-        least: (h, w, 3) bool, where `gain` is a minimum: the other day's photos were clipped there.
+        clipped: (h, w, 3) bool, where the other day's photos were clipped, so that `gain` is a minimum.
         confidence: (h, w) float32, 0..1; 0 where nothing is known.
     """
 
     gain: np.ndarray
-    least: np.ndarray
+    clipped: np.ndarray
     confidence: np.ndarray
 
 
@@ -86,7 +86,7 @@ def corrected(session: LookSession, operator: Operator, light: np.ndarray, guida
     small = cv2.resize(np.minimum(light, brightest), (columns, rows), interpolation=cv2.INTER_AREA)
     gain, steps = read_grid(session, operator, small)
     residual = guidance.gain - gain
-    residual = np.where(guidance.least, np.maximum(residual, 0), residual)
+    residual = np.where(guidance.clipped, np.maximum(residual, 0), residual)
     if weighted_median(np.abs(residual).mean(axis=-1), trust) > MAX_DISAGREEMENT:
         return operator
     residual = np.clip(residual, -MAX_STOPS, MAX_STOPS)

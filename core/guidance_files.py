@@ -2,7 +2,7 @@
 
     guidance.R guidance.G guidance.B   stops from the plate's day to the other, in the look's primaries
     guidance.A                         confidence, 0..1
-    least.R least.G least.B            1 where the gain is at least so much, else 0
+    least.R least.G least.B            1 where the gain is a minimum (the other day's photos were clipped), else 0
 
 The raster lies over the plate's data window. Metadata say among which photos the plate was located, and for which
 direction, so that a look of others can refuse it.
@@ -30,7 +30,7 @@ GUIDANCE_FORMAT = "1"
 FORMAT_NOTE = "relightgan/guidance"
 PHOTOS_NOTE = "relightgan/photos"
 DIRECTION_NOTE = "relightgan/direction"
-FOUND_NOTE = "relightgan/located"  # for people
+FOUND_NOTE = "relightgan/located"  # metadata for people: how the plate was located
 LAYERS = tuple(f"guidance.{letter}" for letter in "RGBA") + tuple(f"least.{letter}" for letter in "RGB")
 
 
@@ -100,7 +100,7 @@ def write_guidance(path: Path, guidance: FrameGuidance, notes: Mapping[str, str]
     spec.attribute("DateTime", "")  # else OpenImageIO adds the time: the same plate gives the same file
     for name, text in {FORMAT_NOTE: GUIDANCE_FORMAT, **notes}.items():
         spec.attribute(name, text)
-    pixels = np.dstack([guidance.gain, guidance.confidence, guidance.least]).astype(np.float32)
+    pixels = np.dstack([guidance.gain, guidance.confidence, guidance.clipped]).astype(np.float32)
     with replacing(path, functools.partial(_not_written, path)) as temporary:
         write_plain_exr(temporary, spec, pixels)
 

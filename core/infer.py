@@ -190,7 +190,7 @@ def aovs_asked_for(options: argparse.Namespace, look: Look) -> tuple[str, ...]:
 
 
 def frames_to_do(options: argparse.Namespace, source: Source, sink: Sink, aovs: Sequence[str] = ()) -> list[int]:
-    """The frames to relight, after looking at what is there on either side.
+    """The frames to relight, in view of the files that exist on either side.
 
     Raises:
         SequenceError: frames are missing, or are there already and neither --overwrite nor --skip-existing is given, or

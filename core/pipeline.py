@@ -3,7 +3,7 @@
     unpremultiply → model primaries → exposure → predict (this frame and its neighbours) → guidance → blend → apply
     → exposure back → working space → premultiply → AOVs → strength and mask → NaN and infinity as they came in
 
-A result depends on the look, the settings and the plates of the window, and on nothing else.
+A result depends on the look, the settings and the plates of the temporal window, and on nothing else.
 """
 
 from collections.abc import Callable, Collection, Mapping
@@ -127,8 +127,8 @@ def relight_frame(
         the relit frame; where strength or mask is 0, it has the plate's own bits.
 
     Raises:
-        SequenceError: the clip has a gap inside the window.
-        PlateError: the window's frames differ in size, or the mask does.
+        SequenceError: the clip has a gap inside the temporal window.
+        PlateError: frames of the temporal window, or the mask, differ in size.
         LookError: the look gives NaN, in its corrections or its result.
         DeviceError: the device ran out of memory.
     """

@@ -13,10 +13,10 @@ from relightgan.core.plate import Plate
 from relightgan.core.progress import Cancellation
 from relightgan.core.temporal import window_frames
 
-PLATES_KEPT_BYTES = 768 << 20  # four UHD plates of RGBA; with it a temporal window reads every frame once
+PLATES_KEPT_BYTES = 768 << 20  # room for four UHD plates of RGBA: a temporal window then reads every frame once
 
 
-class Shown(Protocol):
+class ShotProgress(Protocol):
     """Who hears how a shot goes, such as a `Progress`."""
 
     def say(self, text: str) -> None:
@@ -36,7 +36,7 @@ def relight_shot(
     source: Source,
     sink: Sink,
     relighting: Relighting,
-    shown: Shown,
+    shown: ShotProgress,
     cancelled: Cancellation,
     ends: tuple[int, int] | None = None,
     aov_type: str = "half",

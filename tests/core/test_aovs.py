@@ -11,7 +11,7 @@ import tiny_looks
 import tiny_plates
 
 from relightgan.core import cli
-from relightgan.core.aovs import MOST_STOPS, wanted_aovs, working_gain
+from relightgan.core.aovs import MAX_STOPS, wanted_aovs, working_gain
 from relightgan.core.errors import LookError, PlateError, UsageError
 from relightgan.core.frames import read_plate
 from relightgan.core.look import load_look
@@ -96,7 +96,7 @@ def test_the_product_holds_in_the_comps_space_for_any_look_wherever_there_is_suc
     gain = frame.aovs["gain"]
     assert np.isfinite(gain).all()
     factor = np.divide(frame.rgb, plate.rgb, out=np.zeros_like(rgb), where=plate.rgb != 0)
-    there = (factor > 2.0**-MOST_STOPS) & (factor < 2.0**MOST_STOPS)
+    there = (factor > 2.0**-MAX_STOPS) & (factor < 2.0**MAX_STOPS)
     assert there.mean() > 0.97
     np.testing.assert_allclose((plate.rgb * np.exp2(gain))[there], frame.rgb[there], rtol=1e-5)
 
@@ -105,7 +105,7 @@ def test_the_looks_own_gain_stands_where_no_factor_leads_from_the_plate_to_the_r
     plate = np.float32([[[0.0, 1.0, -2.0], [0.5, np.inf, np.nan], [1e-38, -1e-38, 4.0]]])
     relit = np.float32([[[0.0, 4.0, 1.0], [0.0, np.inf, np.nan], [3e38, -1.0, 1e-38]]])
     own = np.arange(9, dtype=np.float32).reshape(1, 3, 3)
-    expected = np.float32([[[0, 2, 2], [3, 4, 5], [MOST_STOPS, MOST_STOPS, -MOST_STOPS]]])
+    expected = np.float32([[[0, 2, 2], [3, 4, 5], [MAX_STOPS, MAX_STOPS, -MAX_STOPS]]])
     np.testing.assert_array_equal(working_gain(plate, relit, own), expected)
     assert own[0, 0, 1] == 1.0  # left as it was
     np.testing.assert_array_equal(working_gain(plate, relit, None), np.where(expected == own, 0, expected))

@@ -382,7 +382,7 @@ def test_guidance_comes_back_as_it_was_written(tmp_path, rng):
     gain, least, confidence = written(tmp_path / "new" / "g.exr", rng)
     found, notes = read_guidance(tmp_path / "new" / "g.exr")
     np.testing.assert_array_equal(found.gain, gain)
-    np.testing.assert_array_equal(found.least, least)
+    np.testing.assert_array_equal(found.clipped, least)
     np.testing.assert_array_equal(found.confidence, confidence)
     assert notes[PHOTOS_NOTE] == "abc"
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["g.exr"]
