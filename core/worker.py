@@ -84,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         with Path(options.log).open("ab") as log_file:
             os.dup2(log_file.fileno(), 2)
     requests, events = take_over_pipes()
-    worker = WorkerProcess(requests, events, [Path(folder).resolve() for folder in options.allow], options.idle_s)
+    worker = RequestServer(requests, events, [Path(folder).resolve() for folder in options.allow], options.idle_s)
     # Ctrl-C in the terminal that Nuke runs in reaches us too; Nuke decides what it means, and tells us.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # A signal may come in the middle of anything, so another thread does what it asks for.
@@ -128,7 +128,7 @@ def take_over_pipes() -> tuple[BinaryIO, BinaryIO]:
     return os.fdopen(requests, "rb"), os.fdopen(events, "wb", buffering=0)
 
 
-class WorkerProcess:
+class RequestServer:
     """Takes requests in and does them.
 
     Args:
