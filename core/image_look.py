@@ -6,6 +6,7 @@
 Both operators act on the unbounded plate: highlights above 1 and negatives survive.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 import numpy as np
@@ -16,7 +17,6 @@ from relightgan.core.look import GAIN, Operator
 from relightgan.core.runtime import OutOfMemoryError, Runtime
 from relightgan.core.tiling import run_tiled
 
-OFFSET = "offset"
 # The largest whole frame, DCI 2K; larger frames are divided into tiles. It is fixed: two machines that chose by free
 # memory could make (slightly) different pictures.
 WHOLE_FRAME_PX = 2048 * 1152
@@ -28,8 +28,8 @@ GAIN_FLOOR = 2.0**-8  # linear; below it a gain means little and becomes an offs
 LN_2 = float(np.log(2.0))
 
 
-class ImageLook:
-    """The network of an image look: pictures in its encoding, tile by tile.
+class ImageLook(ABC):
+    """An image look, ready to run tile by tile. Its operator is one array (3, H, W).
 
     Args:
         runtime: the device of the look.
@@ -40,6 +40,7 @@ class ImageLook:
         LookError: onnxruntime can't load the look.
     """
 
+    name: str  # name of the operator
     applied: tuple[str, ...] = ()  # an image look has no operators of its own
     aovs: tuple[str, ...] = ()
 
@@ -49,6 +50,28 @@ class ImageLook:
         self.encoding = runtime.look.facts.encoding
         self.tile_px = tile_px
         self.network = runtime.open_for_frames(self.look.model)
+
+    @abstractmethod
+    def change_of(self, plate: np.ndarray) -> np.ndarray:
+        """The operator (3, h, w) of a linear (3, h, w) plate or tile."""
+
+    @abstractmethod
+    def changed(self, plate: np.ndarray, change: np.ndarray) -> np.ndarray:
+        """Rows of a linear plate (h, w, 3) with their rows of the operator, (h, w, 3), applied."""
+
+    def predict(self, rgb_linear: np.ndarray) -> Operator:
+        """The operator by its name; see `LookSession.predict`."""
+        return {self.name: self.in_tiles(self.change_of, rgb_linear)}
+
+    def apply(self, rgb_linear: np.ndarray, operator: Operator) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """The relit frame, and no AOVs; see `LookSession.apply_with_aovs`."""
+        result = np.empty(rgb_linear.shape, np.float32)
+
+        def fill(y0: int, y1: int) -> None:
+            result[y0:y1] = self.changed(rgb_linear[y0:y1], operator[self.name][:, y0:y1].transpose(1, 2, 0))
+
+        self.runtime.in_strips(fill, len(result))
+        return result, {}
 
     def gain(self, rgb_linear: np.ndarray, operator: Operator) -> np.ndarray:
         """Refuses: an image look has no gains to be read; see `LookSession.gain`."""
@@ -98,28 +121,20 @@ class ImageLook:
 
 
 class GainLook(ImageLook):
-    """An image look of pictures in 0..1, or in -1..1 (value range `signed`)."""
+    """An image look of pictures in 0..1, or in -1..1 (value range `signed`). Its operator is log2 gains."""
 
-    def predict(self, rgb_linear: np.ndarray) -> Operator:
-        """{"gain": (3, H, W)} log2 gains in linear light; see `LookSession.predict`."""
-        return {GAIN: self.in_tiles(self.gain_of, rgb_linear)}
+    name = GAIN
 
-    def apply(self, rgb_linear: np.ndarray, operator: Operator) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        """The relit frame, and no AOVs; see `LookSession.apply_with_aovs`."""
-        result = np.empty(rgb_linear.shape, np.float32)
-
-        def fill(y0: int, y1: int) -> None:
-            result[y0:y1] = apply_gain(rgb_linear[y0:y1], operator[GAIN][:, y0:y1].transpose(1, 2, 0))
-
-        self.runtime.in_strips(fill, len(result))
-        return result, {}
-
-    def gain_of(self, plate: np.ndarray) -> np.ndarray:
-        """log2 gains (3, h, w) in linear light for a linear (3, h, w) plate."""
+    def change_of(self, plate: np.ndarray) -> np.ndarray:
+        """log2 gains in linear light."""
         clipped = np.clip(plate, 0.0, 1.0)
         relit = np.maximum(self.relight(clipped), 0.0)
         gain: np.ndarray = np.log2((relit + np.float32(GAIN_FLOOR)) / (clipped + np.float32(GAIN_FLOOR)))
         return gain
+
+    def changed(self, plate: np.ndarray, change: np.ndarray) -> np.ndarray:
+        """The plate with gains; see `apply_gain`."""
+        return apply_gain(plate, change)
 
     def relight(self, plate: np.ndarray) -> np.ndarray:
         """The look's own picture, linear (3, h, w), of a linear plate in 0..1."""
@@ -130,28 +145,18 @@ class GainLook(ImageLook):
 
 
 class OffsetLook(ImageLook):
-    """An image look of unbounded pictures."""
+    """An image look of unbounded pictures. Its operator is differences in its encoding."""
 
-    def predict(self, rgb_linear: np.ndarray) -> Operator:
-        """{"offset": (3, H, W)} differences in the look's encoding; see `LookSession.predict`."""
-        return {OFFSET: self.in_tiles(self.offset_of, rgb_linear)}
+    name = "offset"
 
-    def apply(self, rgb_linear: np.ndarray, operator: Operator) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        """The relit frame, and no AOVs; see `LookSession.apply_with_aovs`."""
-        result = np.empty(rgb_linear.shape, np.float32)
-
-        def fill(y0: int, y1: int) -> None:
-            offset = operator[OFFSET][:, y0:y1].transpose(1, 2, 0)
-            encoded = linear_to_model(rgb_linear[y0:y1], self.encoding)
-            result[y0:y1] = model_to_linear(encoded + offset, self.encoding)
-
-        self.runtime.in_strips(fill, len(result))
-        return result, {}
-
-    def offset_of(self, plate: np.ndarray) -> np.ndarray:
-        """The difference that the look makes to a linear (3, h, w) plate, in its encoding."""
+    def change_of(self, plate: np.ndarray) -> np.ndarray:
+        """The difference that the look makes, in its encoding."""
         encoded = linear_to_model(plate, self.encoding)
         return self.run_image(encoded) - encoded
+
+    def changed(self, plate: np.ndarray, change: np.ndarray) -> np.ndarray:
+        """The plate with differences added in the look's encoding."""
+        return model_to_linear(linear_to_model(plate, self.encoding) + change, self.encoding)
 
 
 def apply_gain(plate: np.ndarray, gain: np.ndarray) -> np.ndarray:

@@ -132,7 +132,7 @@ def relight_frame(
         LookError: the look gives NaN, in its corrections or its result.
         DeviceError: the device ran out of memory.
     """
-    settings, space = relighting.settings, relighting.space
+    settings = relighting.settings
     plate = plates(frame)
     mask = relighting.mask_of(frame, plate) if relighting.mask_of else None
     amount = mix_amount(plate, settings.strength, mask)
@@ -140,6 +140,7 @@ def relight_frame(
     nonfinite = int(finite.size - np.count_nonzero(finite))
     if not np.any(amount) and not settings.aovs:
         return RelitFrame(plate.rgb, nonfinite, 0)
+    space = relighting.space
     light = model_light(plate, settings, space)
     operator = window_operator(frame, plate, light, plates, frames_available, relighting)
     relit, seen = relighting.session.apply_with_aovs(light, operator)
