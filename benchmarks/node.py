@@ -197,7 +197,7 @@ def pure_once(look: Path, plates: Path, device: str) -> float:
     """Seconds to relight one frame that is in memory, the look being loaded and warm."""
     from relightgan.core.frames import read_plate
     from relightgan.core.look import load_look
-    from relightgan.core.pipeline import Settings, relight_frame
+    from relightgan.core.pipeline import Relighting, Settings, relight_frame
     from relightgan.core.session import LookSession
 
     session = LookSession(load_look(look), device)
@@ -205,7 +205,7 @@ def pure_once(look: Path, plates: Path, device: str) -> float:
     seconds = []
     for _ in range(4):
         started = time.perf_counter()
-        relight_frame(2, lambda _: plate, [2], session, Settings())
+        relight_frame(2, lambda _: plate, [2], Relighting(session, Settings()))
         seconds.append(time.perf_counter() - started)
     return statistics.median(seconds[1:])  # the first one warms up
 

@@ -119,7 +119,7 @@ def request_order(
         radius: frames to either side.
         first: first frame of the clip.
         last: last frame of the clip.
-        known: frames looked at before, which a window doesn't ask for again.
+        known: frames read before; a temporal window doesn't request them again.
     """
     seen: set[int] = set(known)
     for frame in frames:

@@ -5,7 +5,7 @@
 
     guidance     stops that photos of the other day ask for at this place, see `guidance`; 0 where they say nothing
 
-The first two tell of the look as it is at full strength and without a mask, after the temporal blend. In a file each is
+The first two are those of the look at full strength and without a mask, after the temporal blend. In a file each is
 a layer of its own, named as OpenEXR names layers: gain.R, gain.G, gain.B, and the lone confidence.R, which every host
 can show. Nuke's reader makes them gain.red, gain.green, gain.blue and confidence.red (ExrChannelNameToNuke.cpp among
 the Nuke Developer Kit's examples: the last word is the channel, R becomes red, what stands before it is the layer).
@@ -27,9 +27,9 @@ from relightgan.core.look import AOV_CHANNELS, GAIN, GUIDANCE, RUNTIME_AOVS, Loo
 from relightgan.core.plate import Plate, plain_part, with_extra_channels
 
 LETTERS = "RGB"
-CHANNELS = {**AOV_CHANNELS, **RUNTIME_AOVS}  # of every AOV, in the order they are written
-MOST_STOPS = 16.0  # a measured gain is held here; it only is as large where next to no light becomes some
-ROWS = 128  # of a frame at a time
+CHANNELS = {**AOV_CHANNELS, **RUNTIME_AOVS}  # channels of every AOV, in their order in the file
+MAX_STOPS = 16.0  # measured gains are clamped to this; they are as large only where next to no light becomes some
+STRIP_ROWS = 128  # rows that are measured at a time
 
 
 def aovs_of(look: Look, guided: bool = False) -> tuple[str, ...]:
@@ -72,15 +72,15 @@ def working_gain(plate_rgb: np.ndarray, relit_rgb: np.ndarray, own: np.ndarray |
             the other: where the plate is 0 or not finite, or changes its sign. 0 there when None.
 
     Returns:
-        (H, W, 3) float32 stops, finite, within MOST_STOPS either way where measured.
+        (H, W, 3) float32 stops, finite, within MAX_STOPS either way where measured.
     """
     gain = np.zeros(plate_rgb.shape, np.float32) if own is None else np.array(own, np.float32)
-    for top in range(0, len(gain), ROWS):
-        rows = slice(top, top + ROWS)
+    for top in range(0, len(gain), STRIP_ROWS):
+        rows = slice(top, top + STRIP_ROWS)
         plate = plate_rgb[rows]
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             factor = relit_rgb[rows] / plate
-            stops = np.clip(np.log2(factor), -MOST_STOPS, MOST_STOPS)
+            stops = np.clip(np.log2(factor), -MAX_STOPS, MAX_STOPS)
         np.copyto(gain[rows], stops, where=(factor > 0) & (plate != 0))
     return gain
 
@@ -112,7 +112,7 @@ def check_room(plate: Plate, aovs: Sequence[str]) -> None:
     """Makes sure that a plate has no layers of the names that AOVs will have.
 
     Raises:
-        PlateError: it has; nothing that a plate holds is ever replaced or doubled.
+        PlateError: it has; no layer of a plate is ever replaced or doubled.
     """
     if not aovs:
         return

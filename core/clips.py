@@ -2,7 +2,7 @@
 
 Plates are handed on in the comp's scene-linear working space. EXR and float TIFF hold that already and pass unchanged.
 Movies, PNG, JPEG and integer TIFF are display-referred: they are taken as sRGB (IEC 61966-2-1), made linear when read,
-and encoded again, held in 0..1, when written.
+and encoded again, clamped to 0..1, when written.
 """
 
 from collections.abc import Iterable, Mapping
@@ -25,7 +25,7 @@ from relightgan.core.sequence import Sequence, format_frames, is_movie
 DISPLAY_SUFFIXES = (".png", ".jpg", ".jpeg")
 EITHER_SUFFIXES = (".tif", ".tiff")  # linear in floats, display-referred in integers
 PLATE_SUFFIXES = (".exr", *EITHER_SUFFIXES, *DISPLAY_SUFFIXES)
-FIRST_MOVIE_FRAME = 1  # as Nuke counts
+FIRST_MOVIE_FRAME = 1  # number of a movie's first frame, as in Nuke
 DEFAULT_FPS = 24.0
 
 
@@ -33,7 +33,7 @@ class Source(Protocol):
     """Frames to be read."""
 
     frames: list[int]  # those there are, ascending
-    fps: Fraction | float | None  # of a movie
+    fps: Fraction | float | None  # frames a second of a movie
     about: str  # for the log: what is read, and what is assumed about it
 
     def read(self, frame: int) -> Plate:
@@ -56,7 +56,7 @@ class Sink(Protocol):
     holds_many: bool  # False for a still
 
     def write(self, frame: int, plate: Plate, rgb: np.ndarray, notes: Mapping[str, str]) -> int:
-        """Writes a frame and tells how many values had to be held at the ends of what the file can hold."""
+        """Writes a frame; returns the number of values clamped to the range of the file."""
 
     def files(self, frames: Iterable[int]) -> dict[int, Path]:
         """The file of each frame."""
@@ -161,7 +161,7 @@ class FileSink:
         self.holds_many = not self.sequence.is_still
 
     def write(self, frame: int, plate: Plate, rgb: np.ndarray, notes: Mapping[str, str]) -> int:
-        """Writes a frame and tells how many values had to be held at the ends of what the file can hold."""
+        """Writes a frame; returns the number of values clamped to the range of the file."""
         path = self.sequence.path(frame)
         if is_display_referred(path, plate):
             rgb = working_to_display(plate, rgb, self.space)
@@ -264,7 +264,7 @@ def working_to_display(plate: Plate, rgb: np.ndarray, space: str) -> np.ndarray:
 
 
 def on_display(plate: Plate, rgb: np.ndarray) -> np.ndarray:
-    """(h, w, 3): what of a plate's pixels lies in the display window; 0 where there are none."""
+    """(h, w, 3): the plate's pixels over the display window; 0 where there are none."""
     if plate.data_window == plate.display_window:
         return rgb
     (x0, y0, x1, y1), (left, top, right, bottom) = plate.display_window, plate.data_window

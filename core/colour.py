@@ -27,9 +27,9 @@ _LINEAR_SLOPE = 12.92
 _ENCODED_END = _LINEAR_SLOPE * _LINEAR_END
 _GAMMA = 2.4
 _OFFSET = 0.055
-_TOP_SLOPE = (1.0 + _OFFSET) / _GAMMA  # of the sRGB curve at 1, where the logarithm takes over
+_TOP_SLOPE = (1.0 + _OFFSET) / _GAMMA  # slope of the sRGB curve at 1, where the logarithm begins
 
-# Small enough that the intermediate steps stay in a core's cache: about six times faster than whole frames.
+# Values converted at a time. The intermediate steps stay in the CPU core's cache: six times faster than whole frames.
 _BLOCK = 1 << 15
 
 _REC709_LUMA = np.array([0.2126, 0.7152, 0.0722], dtype=np.float32)
@@ -138,9 +138,10 @@ class WorkingSpace:
 def working_space(name: str, primaries: str = "lin_rec709") -> WorkingSpace:
     """The way between a working space and a look's primaries, through OpenColorIO's built-in studio config.
 
-    Scene-linear spaces differ by a 3x3 matrix; its inverse is computed, not looked up, so there and back loses nothing
-    but float32 rounding. Encoded spaces (camera logs, sRGB textures) run through OpenColorIO's own processor without
-    its fast approximations; nothing is clipped beyond what the space's own definition clips (ACEScc ends at 65504).
+    Scene-linear spaces differ by a 3x3 matrix; its inverse is computed, not taken from a table, so there and back
+    loses nothing but float32 rounding. Encoded spaces (camera logs, sRGB textures) run through OpenColorIO's own
+    processor without its fast approximations; nothing is clipped beyond the space's own definition (ACEScc ends at
+    65504).
 
     Args:
         name: a colour space, alias or role of the config, in any case: "ACEScg", "lin_rec709", "sRGB - Texture"; or

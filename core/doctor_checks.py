@@ -25,7 +25,7 @@ from relightgan.core.version import VERSION
 
 OK, NOTE, PROBLEM = "ok", "note", "problem"
 ROOT = Path(__file__).resolve().parents[1]
-# Distribution, module, least version; as in setup.py.
+# Distribution, module, minimum version; as in setup.py.
 PACKAGES = (
     ("numpy", "numpy", "1.26"),
     ("onnx", "onnx", "1.17"),
@@ -41,8 +41,8 @@ PACKAGES = (
 PIP = f"{sys.executable} -m pip"
 GB = 1e9
 PROBE_TIMEOUT_S = 120
-FREE_DISK_GB = 5.0  # below it a note: a UHD half-float EXR takes 30 to 50 MB
-FREE_MEMORY_GB = 3.0  # a UHD frame's peak on the CPU
+MIN_FREE_DISK_GB = 5.0  # less free disk is worth a note: a UHD half-float EXR takes 30 to 50 MB
+MIN_FREE_MEMORY_GB = 3.0  # the peak of a UHD frame on the CPU; less free memory is worth a note
 
 
 @dataclass(frozen=True)
@@ -65,20 +65,20 @@ def check_python() -> Iterator[Finding]:
 
 def check_packages() -> Iterator[Finding]:
     """The packages that core needs, each present and new enough."""
-    for name, module, least in PACKAGES:
-        yield check_package(name, module, least)
+    for name, module, minimum in PACKAGES:
+        yield check_package(name, module, minimum)
 
 
-def check_package(name: str, module: str, least: str) -> Finding:
+def check_package(name: str, module: str, minimum: str) -> Finding:
     """One package; it may come from another distribution (conda, a studio's own build), which we then can't date."""
-    install = f"{PIP} install '{name}>={least}'"
+    install = f"{PIP} install '{name}>={minimum}'"
     if importlib.util.find_spec(module) is None:
         return Finding(name, PROBLEM, "isn't installed", install)
     version = version_of(name)
     if version is None:
         return Finding(name, OK, f"of unknown version ({module} is there, under another package name)")
-    if numbers(version) < numbers(least):
-        return Finding(name, PROBLEM, f"{version} is too old; needs {least}", install)
+    if numbers(version) < numbers(minimum):
+        return Finding(name, PROBLEM, f"{version} is too old; needs {minimum}", install)
     return Finding(name, OK, version)
 
 
@@ -301,7 +301,7 @@ def check_disk() -> Iterator[Finding]:
     """Free space where frames (this folder) and temporary files go, and whether they can be written."""
     for topic, folder in (("disk", Path.cwd()), ("temporary files", Path(tempfile.gettempdir()))):
         free = shutil.disk_usage(folder).free / GB
-        low = free < FREE_DISK_GB
+        low = free < MIN_FREE_DISK_GB
         fix = "Make room, or write frames to another disk." if low else ""
         yield Finding(topic, NOTE if low else OK, f"{free:.0f} GB free in {folder}", fix)
 
@@ -314,8 +314,8 @@ def check_memory() -> Iterator[Finding]:
     except (OSError, KeyError, ValueError):
         yield Finding("memory", NOTE, "unknown: this system has no /proc/meminfo")
         return
-    low = free < FREE_MEMORY_GB
-    fix = f"A UHD frame needs up to {FREE_MEMORY_GB:.0f} GB on the CPU: close other programs." if low else ""
+    low = free < MIN_FREE_MEMORY_GB
+    fix = f"A UHD frame needs up to {MIN_FREE_MEMORY_GB:.0f} GB on the CPU: close other programs." if low else ""
     yield Finding("memory", NOTE if low else OK, f"{free:.1f} of {total:.1f} GB free, {os.cpu_count()} CPUs", fix)
 
 

@@ -2,7 +2,7 @@
 
 OpenImageIO translates attributes to its own names and types and back; on the way empty strings, float vectors, the map
 type of panoramas and unknown types are lost or changed, and a date is added. A plate's metadata must come through
-untouched, so we carry the bytes ourselves. The layout is in "OpenEXR File Layout" (openexr.com); only the header is
+untouched, so we copy the bytes ourselves. The layout is in "OpenEXR File Layout" (openexr.com); only the header is
 touched here, never the pixels.
 """
 
@@ -32,7 +32,7 @@ class Attribute:
     value: bytes
 
 
-Header = Mapping[str, Attribute]  # of one part
+Header = Mapping[str, Attribute]  # attributes of one part, by name
 
 
 @dataclass(frozen=True)

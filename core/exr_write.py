@@ -1,6 +1,6 @@
 """Writing OpenEXR so that only rgb changes: OpenImageIO stores the pixels, the header is put in as bytes.
 
-The header's place is made by OpenImageIO: a first, empty file tells how many bytes its own header takes, the real one
+The header's place is made by OpenImageIO: a first, empty file shows how many bytes its own header takes, the real one
 gets a dummy attribute that makes up the difference, and ours is then written over it. So no pixel has to move.
 """
 
@@ -15,7 +15,7 @@ from relightgan.core.errors import PlateError
 from relightgan.core.exr_header import Attribute, Header
 from relightgan.core.plate import RGB, Part, window_size
 
-HALF_MAX = 65504.0  # the largest number a 16-bit float holds
+HALF_MAX = 65504.0  # the largest finite 16-bit float
 # Rows written at once: a multiple of every compression's block (up to 256, DWAB), and small beside a frame.
 STRIP_ROWS = 256
 
@@ -31,7 +31,7 @@ _ROOM = "room"
 
 
 def write_exr_file(path: Path, parts: Sequence[Part], rgb_part: int, rgb: np.ndarray, notes: Mapping[str, str]) -> int:
-    """Writes all parts into a new file, and tells how many values of rgb had to be held at +-65504.
+    """Writes all parts into a new file, and returns the number of rgb values clamped to +-65504.
 
     Args:
         path: the file to write, in a folder that exists; of any suffix. What an error leaves of it is no picture.
@@ -58,20 +58,20 @@ def write_exr_file(path: Path, parts: Sequence[Part], rgb_part: int, rgb: np.nda
     specs[0].attribute(_ROOM, "x" * (1 + room))
 
     output = _open(path, specs)
-    held = 0
+    clamped = 0
     for index, part in enumerate(parts):
         if index > 0 and not output.open(str(path), specs[index], "AppendSubimage"):
             raise _failed(output)
-        held += _write_pixels(output, specs[index], part, rgb if index == rgb_part else None)
+        clamped += _write_pixels(output, specs[index], part, rgb if index == rgb_part else None)
     if not output.close():
         raise _failed(output)
     exr_header.replace_headers(path, headers)
     _check_ends(path, len(parts))
-    return held
+    return clamped
 
 
-def hold(values: np.ndarray, low: float, high: float) -> tuple[np.ndarray, int]:
-    """The values with finite ones held between two limits, and how many were outside.
+def clamp(values: np.ndarray, low: float, high: float) -> tuple[np.ndarray, int]:
+    """The values with finite ones clamped to two limits, and the number of those outside.
 
     Args:
         values: float32, any shape.
@@ -118,7 +118,7 @@ def create_output(kind: str) -> OpenImageIO.ImageOutput:
 
 def _spec(part: Part, name: str) -> OpenImageIO.ImageSpec:
     names = sorted((c.name for c in part.channels), key=str.encode)
-    # Unsigned integers are carried as bits: stored as floats here, declared as what they are in the header.
+    # Unsigned integers are kept as bits: stored as floats here, declared as what they are in the header.
     stored = {c.name: "half" if c.pixel_type == "half" else "float" for c in part.channels}
     formats = [OpenImageIO.TypeDesc(stored[name]) for name in names]
     width, height = window_size(part.data_window)
@@ -179,7 +179,7 @@ def _write_pixels(
     names = list(spec.channelnames)
     columns = {name: names.index(name) for name in names}
     half = {c.name for c in part.channels if c.pixel_type == "half"}
-    held = 0
+    clamped = 0
     for top in range(0, spec.height, STRIP_ROWS):
         rows = slice(top, min(top + STRIP_ROWS, spec.height))
         pixels = np.empty((rows.stop - rows.start, spec.width, len(names)), dtype=np.float32)
@@ -187,12 +187,12 @@ def _write_pixels(
             pixels[..., columns[name]] = part.rest[rows, :, k]
         if rgb is not None:
             for k, name in enumerate(RGB):
-                channel, count = hold(rgb[rows, :, k], -HALF_MAX, HALF_MAX) if name in half else (rgb[rows, :, k], 0)
+                channel, count = clamp(rgb[rows, :, k], -HALF_MAX, HALF_MAX) if name in half else (rgb[rows, :, k], 0)
                 pixels[..., columns[name]] = channel
-                held += count
+                clamped += count
         if not output.write_scanlines(spec.y + rows.start, spec.y + rows.stop, 0, pixels):
             raise _failed(output)
-    return held
+    return clamped
 
 
 def _check_ends(path: Path, part_count: int) -> None:

@@ -1,7 +1,8 @@
 """Where each point of a plate is seen in another frame, and how far to trust that.
 
 Flow is measured on the source plates, never on relit frames, so a look's flicker can't bend it. It is measured on small
-pictures of the plates (*flow pictures*): the corrections it carries are smooth, and a small picture has less grain.
+pictures of the plates (*flow pictures*): the corrections that are warped along it are smooth, and a small picture has
+less grain.
 """
 
 import cv2
@@ -9,11 +10,11 @@ import numpy as np
 
 from relightgan.core.colour import luminance
 
-FLOW_SIDE_PX = 960
-# DIS crashes the process on frames narrower than its coarsest patch, so smaller pictures are padded.
-SMALLEST_SIDE_PX = 64
-DARK = 2.0**-6  # linear; grain below this is no texture to follow
-NOISE_STOPS = 0.25  # two sightings of one point that differ by this much are trusted to 1/e
+FLOW_SIDE_PX = 960  # longest side of a flow picture
+# Smaller pictures are padded to this side: DIS crashes the process on frames narrower than its coarsest patch.
+MIN_SIDE_PX = 64
+DARK = 2.0**-6  # linear; grain of darker pixels is no texture to follow
+NOISE_STOPS = 0.25  # difference of one point between two frames, in stops, that lowers the trust to 1/e
 
 
 def flow_picture(linear_rgb: np.ndarray, max_side_px: int = FLOW_SIDE_PX) -> np.ndarray:
@@ -51,7 +52,7 @@ def measure_flow(here: np.ndarray, there: np.ndarray) -> np.ndarray:
     # One range for both, the pair's own: dark scenes and bright ones use all of the eight bits DIS takes.
     low, high = np.percentile(np.stack([here, there]), [0.5, 99.5])
     scale = 255.0 / max(float(high - low), 1.0)
-    below, right = max(0, SMALLEST_SIDE_PX - height), max(0, SMALLEST_SIDE_PX - width)
+    below, right = max(0, MIN_SIDE_PX - height), max(0, MIN_SIDE_PX - width)
     eight_bit = [
         cv2.copyMakeBorder(
             np.clip((picture - low) * scale + 0.5, 0, 255).astype(np.uint8), 0, below, 0, right, cv2.BORDER_REPLICATE
@@ -65,7 +66,7 @@ def measure_flow(here: np.ndarray, there: np.ndarray) -> np.ndarray:
 
 
 def follow(image: np.ndarray, flow: np.ndarray) -> np.ndarray:
-    """The image fetched along a flow: what `there` looks like from `here`.
+    """The image warped along a flow: the picture `there`, on the raster of `here`.
 
     Args:
         image: (h, w) or (h, w, C) float32 on the raster of `there`.
@@ -85,7 +86,7 @@ def flow_confidence(here: np.ndarray, there: np.ndarray, forward: np.ndarray, ba
     """How far the flow from `here` to `there` can be trusted at each point.
 
     Zero where the point is hidden or a motion edge runs (Ruder, Dosovitskiy, Brox 2016, eq. 5 and 6), where it leaves
-    the frame, and falling to zero where the two sightings differ in brightness.
+    the frame, and falling to zero where the point differs in brightness.
 
     Args:
         here: (h, w) float32 flow picture, stops.

@@ -1,6 +1,6 @@
 """Frames on disk: a plate with everything in its file, and the way to write it back with only rgb changed.
 
-OpenImageIO reads and writes the pixels; OpenEXR headers are carried as bytes (`exr_header`), so that what we don't
+OpenImageIO reads and writes the pixels; OpenEXR headers are copied as bytes (`exr_header`), so that what we don't
 understand comes through as it was.
 """
 
@@ -18,7 +18,7 @@ import OpenImageIO
 from relightgan.core import exr_header
 from relightgan.core.errors import PlateError
 from relightgan.core.exr_header import ExrChannel, Header
-from relightgan.core.exr_write import STRIP_ROWS, create_output, hold, write_exr_file
+from relightgan.core.exr_write import STRIP_ROWS, clamp, create_output, write_exr_file
 from relightgan.core.files import replacing
 from relightgan.core.plate import (
     ALPHA,
@@ -120,7 +120,7 @@ def write_plate(
     extra_channels: Mapping[str, np.ndarray] | None = None,
     notes: Mapping[str, str] | None = None,
 ) -> int:
-    """Writes a plate with new rgb, whole or not at all, and tells how many values had to be held.
+    """Writes a plate with new rgb, whole or not at all, and returns the number of clamped values.
 
     In OpenEXR all else is bit-identical to what was read: alpha, other channels and parts, channel types, windows,
     pixel aspect, metadata. Three things about the storage may differ: tiles and other line orders become scanlines from
@@ -137,7 +137,7 @@ def write_plate(
         notes: metadata to add as strings (OpenEXR only), beside the one that names our version.
 
     Returns:
-        How many values of rgb lay outside what the file can hold and were set to the nearest it can: beyond +-65504
+        The number of rgb values outside the range of the file, which were clamped to it: beyond +-65504
         where the channel is 16-bit float, outside 0..1 where it is an integer (NaN then becomes 0 and counts). Floats
         keep NaN and infinity, uncounted.
 
@@ -358,15 +358,15 @@ def _write_other(path: Path, temporary: Path, parts: list[Part], rgb: np.ndarray
     if not spec.get_string_attribute("Compression"):
         spec.attribute("Compression", "jpeg:95" if suffix in (".jpg", ".jpeg") else "zip")
     pixels = np.concatenate([rgb, part.rest], axis=-1)
-    held = 0
+    clamped = 0
     if str(spec.format) != "float":
         lost = np.isnan(rgb) | np.isinf(rgb)
-        pixels[..., :3], held = hold(np.nan_to_num(rgb, nan=0.0, posinf=1.0, neginf=0.0), 0.0, 1.0)
-        held += int(np.count_nonzero(lost))
+        pixels[..., :3], clamped = clamp(np.nan_to_num(rgb, nan=0.0, posinf=1.0, neginf=0.0), 0.0, 1.0)
+        clamped += int(np.count_nonzero(lost))
     with _place_to_write(temporary) as place:
         if not (output.open(place, spec) and output.write_image(pixels) and output.close()):
             raise OSError(_first_line(output.geterror()))
-    return held
+    return clamped
 
 
 @contextlib.contextmanager

@@ -1,19 +1,19 @@
-"""Guidance: what photos of the other day saw where a plate was taken corrects a look's gains for that frame.
+"""Guidance: the gains that photos of the other day show at the place of a plate correct a look's gains for that frame.
 
-A look guesses from what it sees; guidance, made beforehand by `relightgan locate`, knows for many pixels what the light
-did at that very place. Its difference from the look's own gains is gathered in the cells of the look's grid (as in the
-bilateral grid of Chen, Paris and Durand, SIGGRAPH 2007), smoothed a little, and divided by the trust in it plus some
-trust in the look. So a cell that guidance says much about follows it. One that it says nothing about follows what is
-said of the same brightness around it, the less the farther that is; far from everything it stays as it was.
+A look guesses from the plate. Guidance, made beforehand by `relightgan locate`, knows for many pixels the change of
+light at that very place. Its difference from the look's own gains is gathered in the cells of the look's grid (as in
+the bilateral grid of Chen, Paris and Durand, SIGGRAPH 2007), smoothed a little, and divided by the trust in it plus
+some trust in the look. A cell with much guidance follows it. A cell without follows the guidance of the same brightness
+around it, less with distance. Far from all guidance it stays as it was.
 
-Guidance can be wrong as well: at edges of depth it takes a thing for what lies behind it. A look tells by how much its
-own gains are likely to be off, and guidance that differs by many times that is believed the less the more it does (the
-weight of a Cauchy distribution; Holland and Welsch 1977). So where the light is plain to see it needs no correction.
+Guidance can be wrong as well: at edges of depth it takes a thing for the one behind it. A look predicts the error of
+its own gains. Guidance that differs by many times that error is believed less (the weight of a Cauchy distribution;
+Holland and Welsch 1977). So where the light is plain to see it needs no correction.
 
-A grid holds stops for cells across and down the frame and for steps of brightness around the frame's own mean, which
-the frame's guide tells of each pixel. It ends at white, as photos do; what a plate has above, its cells' roll-off takes
-away or leaves. This is the reading of both, in numpy, that `training.gain_grid` writes down for networks (but for the
-contrast of texture, which is none of light); `check_grid` proves it on each look.
+A grid holds stops for cells across and down the frame and for steps of brightness. How a pixel finds its gain in it is
+written down once, in `training.gain_grid`, and exported into the look. So the look itself is asked, on the small raster
+of the guidance, for its gains and for the steps of brightness; see `read_grid`. `check_grid` proves on each look that
+its answers are those of a grid.
 """
 
 from collections.abc import Iterator
@@ -22,76 +22,74 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from relightgan.core.colour import luminance
 from relightgan.core.errors import LookError
-from relightgan.core.look import GUIDE
-from relightgan.core.session import LookSession, Operator
+from relightgan.core.look import GAIN, GUIDE, Operator, known_aovs
+from relightgan.core.session import LookSession
 
-# Operators that are read, and `look.GUIDE`; only the grid is changed.
+# Operators that guidance reads, besides `look.GUIDE`; it changes the grid only.
 GRID, ANCHOR, DOUBT, WHITE, ROLLOFF = "grid", "anchor", "doubt", "white", "rolloff"
 READ = (GRID, ANCHOR, DOUBT, GUIDE, WHITE, ROLLOFF)
-FAINTEST = 2.0**-100  # linear; no logarithm sees less
-DARKEST_STOPS = -10.0  # around the frame's mean; what is darker counts as so dark
-GUIDE_STOPS = (-6.0, 4.0)  # ends of the brightness axis, around the frame's mean
-ROLLED_STOPS = 2.0  # above white; what a plate has beyond them stays on top: suns and lamps stand out of any sky
+ROLLED_STOPS = 2.0  # stops above white that a roll-off takes from; suns and lamps stay above any sky by the rest
 
-# A grid is made finer before it is corrected. Odd, as the old cells' middles are then among the new ones': linear
-# interpolation between the new cells gives just what it gave between the old ones.
+# Before a grid is corrected, each cell is divided into so many, across and down. The number is odd, so that the middles
+# of the old cells are middles of new ones: linear interpolation between the new cells gives the gains of the old ones.
 FINER = 3
-LEAST_CONFIDENCE = 0.4  # of pixels that are listened to: those below do more harm than good
-MOST_STOPS = 3.0  # of a correction: more is a mistake
-MOST_DISAGREEMENT = 1.5  # stops between guidance and look in the median; more, and they speak of different things
-# Trust is counted in pixels of full confidence, as a share of those that lie over a cell.
-LOOK_TRUST = 0.03  # in the look, or in what is said around a cell
-AROUND_TRUST = 0.05  # in the look against what is said around a cell
-DOUBTS = 4.0  # times the error that a look expects of itself: guidance that differs so much is half believed
+MIN_CONFIDENCE = 0.4  # the least confidence of a pixel that is used: those below do more harm than good
+MAX_STOPS = 3.0  # the largest correction: more is a mistake
+MAX_DISAGREEMENT = 1.5  # the largest median difference from the look, in stops: beyond it one of them is mistaken
+# Trust is counted in pixels of full confidence, as a share of the pixels over a cell.
+LOOK_TRUST = 0.03  # trust in the look, or in the guidance around a cell, against the guidance within it
+AROUND_TRUST = 0.05  # trust in the look against the guidance around a cell
+DOUBTS = 4.0  # guidance that differs by so many times the look's expected error is half believed
 NEAR = (0.3, 0.6)  # sigma of the smoothing, in steps of brightness and in cells of the finer grid
-AROUND = (0.5, 8.0)  # sigma of what counts as around
-CHECKED_STOPS = 1e-3  # by which our reading of a look's grid may differ from the look's own
+AROUND = (0.5, 8.0)  # sigma of the surroundings of a cell, in the same units
+CHECKED_STOPS = 1e-3  # the largest difference between a look's gains and those of a grid
 
 
 @dataclass(frozen=True, eq=False)
-class Guidance:
+class FrameGuidance:
     """What photos say of a frame, on a raster that lies over its data window from edge to edge.
 
     Attributes:
         gain: (h, w, 3) float32 stops from the plate's day to the other, in the look's primaries.
-        least: (h, w, 3) bool, where the gain is at least so much: the other day's photos were clipped there.
+        clipped: (h, w, 3) bool, where the other day's photos were clipped, so that `gain` is a minimum.
         confidence: (h, w) float32, 0..1; 0 where nothing is known.
     """
 
     gain: np.ndarray
-    least: np.ndarray
+    clipped: np.ndarray
     confidence: np.ndarray
 
 
-def corrected(operator: Operator, light: np.ndarray, guidance: Guidance) -> Operator:
+def corrected(session: LookSession, operator: Operator, light: np.ndarray, guidance: FrameGuidance) -> Operator:
     """A frame's operator, corrected by guidance.
 
     Args:
-        operator: with a `grid` (3 * depth, gh, gw) of stops, an `anchor` (1, 1, 1) in stops and a `white` (1, 1, 1) in
-            stops above it, a `doubt` (1, h, w) in stops, a `guide` (2, h, w) and a `rolloff` (1, gh, gw).
-        light: (H, W, 3) float32 the frame, as it was predicted from.
+        session: a look that passes `check_grid`.
+        operator: all operators of the frame: a `grid` (3 * depth, gh, gw) of stops, an `anchor` (1, 1, 1) in stops, a
+            `white` (1, 1, 1) in stops above it, a `doubt` (1, h, w) in stops, a `guide` (2, h, w) and a `rolloff`
+            (1, gh, gw).
+        light: (H, W, 3) float32 the frame, as the operator was predicted from it.
         guidance: of the frame.
 
     Returns:
-        The same with a finer grid; `operator` itself where guidance says nothing, or contradicts the look throughout.
+        The same with a finer grid; `operator` itself where guidance is empty, or contradicts the look throughout.
     """
-    trust = np.where(guidance.confidence >= LEAST_CONFIDENCE, guidance.confidence, 0).astype(np.float64)
+    trust = np.where(guidance.confidence >= MIN_CONFIDENCE, guidance.confidence, 0).astype(np.float64)
     if not trust.any():
         return operator
     grid = operator[GRID]
     depth = len(grid) // 3
     rows, columns = trust.shape
-    # Held where the roll-off ends: a lamp of a few pixels shouldn't speak for all around it.
+    # Clamped at the end of the roll-off: a lamp of a few pixels shouldn't speak for its surroundings.
     brightest = np.float32(2.0 ** (stops_of(operator, ANCHOR) + stops_of(operator, WHITE) + ROLLED_STOPS))
     small = cv2.resize(np.minimum(light, brightest), (columns, rows), interpolation=cv2.INTER_AREA)
-    steps = brightness_steps(small, operator)
-    residual = guidance.gain - sliced(grid, steps) + rolled_off(small, operator)
-    residual = np.where(guidance.least, np.maximum(residual, 0), residual)
-    if weighted_median(np.abs(residual).mean(axis=-1), trust) > MOST_DISAGREEMENT:
+    gain, steps = read_grid(session, operator, small)
+    residual = guidance.gain - gain
+    residual = np.where(guidance.clipped, np.maximum(residual, 0), residual)
+    if weighted_median(np.abs(residual).mean(axis=-1), trust) > MAX_DISAGREEMENT:
         return operator
-    residual = np.clip(residual, -MOST_STOPS, MOST_STOPS)
+    residual = np.clip(residual, -MAX_STOPS, MAX_STOPS)
     doubt = cv2.resize(operator[DOUBT][0], (columns, rows), interpolation=cv2.INTER_LINEAR)
     trust /= 1 + (np.abs(residual).mean(axis=-1) / (DOUBTS * doubt)) ** 2
     fine = finer(grid)
@@ -104,21 +102,49 @@ def corrected(operator: Operator, light: np.ndarray, guidance: Guidance) -> Oper
     return {**operator, GRID: (fine + change.transpose(3, 0, 1, 2).reshape(fine.shape)).astype(np.float32)}
 
 
+def read_grid(session: LookSession, operator: Operator, small: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The gains of a small plate and the places of its pixels on the brightness axis of the grid, asked of the look.
+
+    A look also gives texture its share of contrast, which is no light. It is the same in every channel, and what is
+    left when grid and roll-off are empty; so it can be subtracted. A grid that holds the number of each step in red,
+    and nothing in the other channels, shows the place of each pixel in red and the contrast of texture in green.
+
+    Args:
+        session: a look that passes `check_grid`.
+        operator: all operators of the frame.
+        small: (h, w, 3) float32 the frame, averaged down.
+
+    Returns:
+        (h, w, 3) stops without the contrast of texture; (h, w) places from 0 to depth - 1.
+    """
+    grid, (height, width) = operator[GRID], small.shape[:2]
+    depth = len(grid) // 3
+    guide = operator[GUIDE].transpose(1, 2, 0)
+    if guide.shape[0] >= height and guide.shape[1] >= width:  # averaged, as the plate is
+        guide = cv2.resize(guide, (width, height), interpolation=cv2.INTER_AREA)
+    operator = {**operator, GUIDE: guide.transpose(2, 0, 1)}
+    numbers = np.zeros_like(grid)
+    numbers[:depth] = np.arange(depth)[:, None, None]
+    counted = session.gain(small, {**operator, GRID: numbers, ROLLOFF: np.zeros_like(operator[ROLLOFF])})
+    texture = counted[..., 1]
+    steps = np.clip(counted[..., 0] - texture, 0, depth - 1)
+    return session.gain(small, operator) - texture[..., None], steps
+
+
 def check_grid(session: LookSession) -> None:
-    """Makes sure that a look has a grid and reads it as this module does, by comparing both on made-up values.
+    """Makes sure that a look has a grid, and that its gains are those of one: linear between cells and steps.
 
     Raises:
-        LookError: it doesn't.
+        LookError: it hasn't, or they aren't.
     """
     path, operators = session.look.path, session.look.facts.operators
     fix = "Guidance is for `relight` looks; fit one, or leave --guidance out."
     again = "Fit it again with this version, or leave --guidance out."
     if not {GRID, ANCHOR} <= set(operators):
         raise LookError(f"{path} has no grid of gains that guidance could correct.", fix)
-    for name in READ:
-        if name not in operators:
-            problem = f"{path} was fitted by an older version and tells no {name}."
-            raise LookError(problem, again)
+    for name in (*READ, GAIN):
+        if name not in (*operators, *known_aovs(session.look.facts)):
+            raise LookError(f"{path} was fitted by an older version and tells no {name}.", again)
     rng = np.random.default_rng(0)
     light = np.exp2(rng.uniform(-7, 4, (32, 48, 3))).astype(np.float32)
     operator = session.predict(light)
@@ -132,20 +158,17 @@ def check_grid(session: LookSession) -> None:
     made_up = {
         **operator,
         GRID: rng.uniform(-1, 1, grid.shape).astype(np.float32),
-        # Each pixel's own brightness leaves no texture to be given more contrast than the grid says.
-        GUIDE: np.stack([np.ones_like(operator[GUIDE][0]), np.zeros_like(operator[GUIDE][0])]),
         WHITE: np.full((1, 1, 1), 2.0, np.float32),
-        ROLLOFF: rng.uniform(0, 1, operator[ROLLOFF].shape).astype(np.float32),
+        ROLLOFF: np.zeros_like(operator[ROLLOFF]),
     }
-    own = np.log2(session.apply(light, made_up) / light)
-    read = sliced(made_up[GRID], brightness_steps(light, made_up)) - rolled_off(light, made_up)
-    off = float(np.abs(own - read).max())
+    gain, steps = read_grid(session, made_up, light)
+    off = float(np.abs(gain - interpolated(made_up[GRID], steps)).max())
     if not off <= CHECKED_STOPS:
         raise LookError(f"{path} reads its grid in another way than this version, by {off:.2g} stops.", again)
 
 
-def upsampled(guidance: Guidance, height: int, width: int) -> np.ndarray:
-    """(height, width, 3) the gains that guidance asks for, smoothly; 0 where it says nothing."""
+def upsampled(guidance: FrameGuidance, height: int, width: int) -> np.ndarray:
+    """(height, width, 3) the gains of guidance, smoothly; 0 where nothing is known."""
     known = (guidance.confidence > 0).astype(np.float32)
     layers = np.dstack([guidance.gain * known[..., None], known]).astype(np.float32)
     large = cv2.resize(layers, (width, height), interpolation=cv2.INTER_LINEAR)
@@ -154,25 +177,13 @@ def upsampled(guidance: Guidance, height: int, width: int) -> np.ndarray:
     return found
 
 
-def brightness_steps(light: np.ndarray, operator: Operator) -> np.ndarray:
-    """(H, W) place of pixels (H, W, 3) on the brightness axis of their frame's grid, 0..depth - 1."""
-    depth, (low, high) = len(operator[GRID]) // 3, GUIDE_STOPS
-    above = np.minimum(guide_stops(light, operator), stops_of(operator, WHITE))
-    steps: np.ndarray = np.clip((above - low) * ((depth - 1) / (high - low)), 0, depth - 1)
-    return steps
+def interpolated(grid: np.ndarray, steps: np.ndarray) -> np.ndarray:
+    """(H, W, 3) gains of pixels that lie evenly over a grid (3 * depth, gh, gw); the inverse way of `gathered`.
 
-
-def rolled_off(light: np.ndarray, operator: Operator) -> np.ndarray:
-    """(H, W, 3) stops by which channels of pixels (H, W, 3) above white get less than their grid says."""
-    colour = np.log2(np.maximum(light, np.float32(FAINTEST))) - own_stops(light, operator)[..., None]
-    above = guide_stops(light, operator)[..., None] + colour - stops_of(operator, WHITE)
-    share = cv2.resize(operator[ROLLOFF][0], (light.shape[1], light.shape[0]), interpolation=cv2.INTER_LINEAR)
-    taken: np.ndarray = np.clip(above, 0, ROLLED_STOPS) * share[..., None]
-    return taken
-
-
-def sliced(grid: np.ndarray, steps: np.ndarray) -> np.ndarray:
-    """(H, W, 3) gains of pixels that lie evenly over a grid (3 * depth, gh, gw); `steps` from `brightness_steps`."""
+    Args:
+        grid: stops, red's steps of brightness first.
+        steps: (H, W) places on the brightness axis, from `read_grid`.
+    """
     cells = (len(grid) // 3, *grid.shape[1:])
     table = grid.reshape(3, -1).T.astype(np.float64)
     found = np.zeros((*steps.shape, 3))
@@ -216,23 +227,6 @@ def weighted_median(values: np.ndarray, weight: np.ndarray) -> float:
 def stops_of(operator: Operator, name: str) -> float:
     """An operator that is one number."""
     return float(operator[name].item())
-
-
-def guide_stops(light: np.ndarray, operator: Operator) -> np.ndarray:
-    """(H, W) the guide of pixels (H, W, 3), in stops above the frame's mean."""
-    size = (light.shape[1], light.shape[0])
-    finer = operator[GUIDE].shape[1] >= size[1] and operator[GUIDE].shape[2] >= size[0]
-    how = cv2.INTER_AREA if finer else cv2.INTER_LINEAR
-    slope, offset = (cv2.resize(plane, size, interpolation=how) for plane in operator[GUIDE])
-    above: np.ndarray = slope * own_stops(light, operator) + offset - stops_of(operator, ANCHOR)
-    return above
-
-
-def own_stops(light: np.ndarray, operator: Operator) -> np.ndarray:
-    """(H, W) log2 luminance of pixels (H, W, 3), held at `DARKEST_STOPS` around the frame's mean."""
-    darkest = np.float32(2.0 ** (stops_of(operator, ANCHOR) + DARKEST_STOPS))
-    stops: np.ndarray = np.log2(np.maximum(luminance(light), darkest))
-    return stops
 
 
 def corners(steps: np.ndarray, cells: tuple[int, ...]) -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -2,7 +2,7 @@
 
     guidance.R guidance.G guidance.B   stops from the plate's day to the other, in the look's primaries
     guidance.A                         confidence, 0..1
-    least.R least.G least.B            1 where the gain is at least so much, else 0
+    least.R least.G least.B            1 where the gain is a minimum (the other day's photos were clipped), else 0
 
 The raster lies over the plate's data window. Metadata say among which photos the plate was located, and for which
 direction, so that a look of others can refuse it.
@@ -22,7 +22,7 @@ import OpenImageIO
 from relightgan.core.errors import PlateError
 from relightgan.core.exr_write import write_plain_exr
 from relightgan.core.files import replacing
-from relightgan.core.guidance import Guidance
+from relightgan.core.guidance import FrameGuidance
 from relightgan.core.look import Look
 from relightgan.core.sequence import Sequence
 
@@ -30,7 +30,7 @@ GUIDANCE_FORMAT = "1"
 FORMAT_NOTE = "relightgan/guidance"
 PHOTOS_NOTE = "relightgan/photos"
 DIRECTION_NOTE = "relightgan/direction"
-FOUND_NOTE = "relightgan/located"  # for people
+FOUND_NOTE = "relightgan/located"  # metadata for people: how the plate was located
 LAYERS = tuple(f"guidance.{letter}" for letter in "RGBA") + tuple(f"least.{letter}" for letter in "RGB")
 
 
@@ -54,7 +54,7 @@ class GuidanceFiles:
         """
         self.sequence.require(frames)
 
-    def read(self, frame: int) -> Guidance:
+    def read(self, frame: int) -> FrameGuidance:
         """A frame's guidance.
 
         Raises:
@@ -82,7 +82,7 @@ def photos_digest(dataset: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(ids).encode()).hexdigest()[:32]
 
 
-def write_guidance(path: Path, guidance: Guidance, notes: Mapping[str, str]) -> None:
+def write_guidance(path: Path, guidance: FrameGuidance, notes: Mapping[str, str]) -> None:
     """Writes a frame's guidance, whole or not at all; folders are made.
 
     Args:
@@ -100,12 +100,12 @@ def write_guidance(path: Path, guidance: Guidance, notes: Mapping[str, str]) -> 
     spec.attribute("DateTime", "")  # else OpenImageIO adds the time: the same plate gives the same file
     for name, text in {FORMAT_NOTE: GUIDANCE_FORMAT, **notes}.items():
         spec.attribute(name, text)
-    pixels = np.dstack([guidance.gain, guidance.confidence, guidance.least]).astype(np.float32)
+    pixels = np.dstack([guidance.gain, guidance.confidence, guidance.clipped]).astype(np.float32)
     with replacing(path, functools.partial(_not_written, path)) as temporary:
         write_plain_exr(temporary, spec, pixels)
 
 
-def read_guidance(path: Path) -> tuple[Guidance, dict[str, str]]:
+def read_guidance(path: Path) -> tuple[FrameGuidance, dict[str, str]]:
     """A frame's guidance and its metadata.
 
     Raises:
@@ -129,7 +129,7 @@ def read_guidance(path: Path) -> tuple[Guidance, dict[str, str]]:
     if not np.isfinite(pixels).all():
         raise PlateError(f"{path} holds NaN or infinity.", "Locate it again.")
     confidence = np.ascontiguousarray(np.clip(pixels[..., 3], 0, 1))
-    return Guidance(np.ascontiguousarray(pixels[..., :3]), pixels[..., 4:] > 0.5, confidence), notes
+    return FrameGuidance(np.ascontiguousarray(pixels[..., :3]), pixels[..., 4:] > 0.5, confidence), notes
 
 
 # Private implementation

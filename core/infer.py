@@ -12,17 +12,18 @@ import numpy as np
 from relightgan.core.aovs import CHANNELS, aovs_of, channel_names, lacks_aovs, wanted_aovs
 from relightgan.core.clips import DEFAULT_FPS, Sink, Source, open_sink, open_source
 from relightgan.core.colour import DEFAULT_WORKING_SPACE, working_space
+from relightgan.core.devices import DEVICES
 from relightgan.core.errors import EXIT_DONE, SequenceError, UsageError
 from relightgan.core.frames import read_mask
 from relightgan.core.guidance import check_grid
 from relightgan.core.guidance_files import GuidanceFiles
 from relightgan.core.look import AOV_CHANNELS, Look, load_look
-from relightgan.core.pipeline import Settings
+from relightgan.core.pipeline import Relighting, Settings
 from relightgan.core.plate import Plate
 from relightgan.core.progress import STYLES, cancellation, clock_text, progress
 from relightgan.core.sequence import Sequence as FileSequence
 from relightgan.core.sequence import format_frames, parse_frames
-from relightgan.core.session import DEVICES, LookSession
+from relightgan.core.session import LookSession
 from relightgan.core.shot import relight_shot, window_union
 
 EXAMPLES = """examples:
@@ -89,12 +90,10 @@ def main(argv: Sequence[str]) -> int:
                 check_grid(session)
                 log(f"Guidance: {options.guidance}.")
             started = time.monotonic()
+            relighting = Relighting(session, settings, mask_of, guidance.read if guidance else None)
+            aov_type = "float" if options.aov_float else "half"
             with progress(len(frames), "frames", options.progress) as shown, sink:
-                aov_type = "float" if options.aov_float else "half"
-                read = guidance.read if guidance else None
-                relight_shot(
-                    frames, source, sink, session, settings, mask_of, shown, cancelled, aov_type=aov_type, guidance=read
-                )
+                relight_shot(frames, source, sink, relighting, shown, cancelled, aov_type=aov_type)
         seconds = time.monotonic() - started
     count = "1 frame" if len(frames) == 1 else f"{len(frames)} frames"
     log(f"Relit {count} in {clock_text(seconds)} ({len(frames) / seconds:.2f} frames/s).")
@@ -191,7 +190,7 @@ def aovs_asked_for(options: argparse.Namespace, look: Look) -> tuple[str, ...]:
 
 
 def frames_to_do(options: argparse.Namespace, source: Source, sink: Sink, aovs: Sequence[str] = ()) -> list[int]:
-    """The frames to relight, after looking at what is there on either side.
+    """The frames to relight, in view of the files that exist on either side.
 
     Raises:
         SequenceError: frames are missing, or are there already and neither --overwrite nor --skip-existing is given, or

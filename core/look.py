@@ -8,7 +8,7 @@ What stands in the file
     input  `window`  float32 [4], optional (initializer 0,0,1,1): where this tile lies in the frame, x0,y0,x1,y1 in 0..1
     output `relit`   float32 [N,3,H,W], model space
     outputs named in `facts.operators`: float32 [N,C,h,w], lying over the frame's area
-    outputs named in `facts.aovs`: float32 [N,C,H,W], optional: what is known of each pixel beside its new colour.
+    outputs named in `facts.aovs`: float32 [N,C,H,W], optional: facts about each pixel besides its new colour.
         `gain` (C = 3) is the log2 of what it was multiplied by, in stops; `confidence` (C = 1) how sure that is, 0..1
 
 An *operator look* predicts its operators from the plate, and `relit` and AOVs see the plate only through (this pixel,
@@ -27,6 +27,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 
 from relightgan.core.errors import LookError
@@ -49,8 +50,9 @@ GAIN = "gain"
 CONFIDENCE = "confidence"
 GUIDANCE = "guidance"
 GUIDE = "guide"
-AOV_CHANNELS = {GAIN: 3, CONFIDENCE: 1}  # AOVs that looks may give, with their channels
-RUNTIME_AOVS = {GUIDANCE: 3}  # and those that only the runtime knows
+Operator = dict[str, np.ndarray]  # operators of a frame by name, each (C, h, w) float32 over the frame's area
+AOV_CHANNELS = {GAIN: 3, CONFIDENCE: 1}  # channels of the AOVs that looks may give
+RUNTIME_AOVS = {GUIDANCE: 3}  # channels of the AOVs that only the runtime gives
 
 
 @dataclass(frozen=True)
@@ -64,13 +66,13 @@ class LookFacts:
     primaries: str  # colour space name of the model's primaries, such as "lin_rec709"
     value_range: str  # one of VALUE_RANGES
     operators: tuple[str, ...] = ()  # names of operator outputs; empty for an image look
-    aovs: tuple[str, ...] = ()  # names of outputs of an operator look that tell more of each pixel, such as "gain"
+    aovs: tuple[str, ...] = ()  # names of outputs of an operator look that describe each pixel further, such as "gain"
     size_multiple: int = 1  # height and width must be multiples of this, px
     overlap_px: int = 0  # context that each side of a tile needs, px; 0: none
     config: dict[str, Any] = field(default_factory=dict)  # the full recipe
     dataset: dict[str, Any] = field(default_factory=dict)  # manifest of the photos, with hashes
     evaluation: dict[str, Any] = field(default_factory=dict)  # figures measured on held-out photos
-    versions: dict[str, Any] = field(default_factory=dict)  # of the software that made it
+    versions: dict[str, Any] = field(default_factory=dict)  # versions of the software that made it
     licence: str = ""
     created: str = ""  # ISO 8601
 
@@ -79,7 +81,7 @@ class LookFacts:
 class Look:
     """A look that was read and found to keep the contract.
 
-    The bytes are held so that what runs is what was hashed, even when the file is replaced meanwhile.
+    The bytes are kept so that what runs is what was hashed, even when the file is replaced meanwhile.
     """
 
     path: Path
@@ -197,10 +199,10 @@ def checked_fact(name: str, value: Any, path: str | os.PathLike) -> Any:
             raise LookError(problem, "It is a list of output names.")
         return tuple(value)
     if name in ("size_multiple", "overlap_px"):
-        least = 1 if name == "size_multiple" else 0
+        minimum = 1 if name == "size_multiple" else 0
         digits = str(value)
-        if isinstance(value, bool) or not digits.isdigit() or int(digits) < least:
-            raise LookError(problem, f"It is a whole number from {least} up, in pixels.")
+        if isinstance(value, bool) or not digits.isdigit() or int(digits) < minimum:
+            raise LookError(problem, f"It is a whole number from {minimum} up, in pixels.")
         return int(digits)
     if name in ("config", "dataset", "evaluation", "versions"):
         if not isinstance(value, dict):

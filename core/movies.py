@@ -1,6 +1,6 @@
 """Movies, frame by frame: any frame by its number, exactly, and new movies written whole or not at all.
 
-Values are display-encoded, as the movie holds them: nothing is made linear here. Sound is neither read nor written.
+Values are display-encoded, as in the movie: nothing is made linear here. Sound is neither read nor written.
 """
 
 import bisect
@@ -224,7 +224,7 @@ class MovieWriter:
         """Adds a frame.
 
         Args:
-            rgb: (H, W, 3) float32, display-encoded; held in 0..1, NaN becomes 0.
+            rgb: (H, W, 3) float32, display-encoded; clamped to 0..1, NaN becomes 0.
 
         Raises:
             PlateError: the frame is of another size, or can't be stored (disk full); then the movie is abandoned.
@@ -235,8 +235,8 @@ class MovieWriter:
                 "All frames of a movie must be of one size.",
             )
         white, kind = (255, np.uint8) if self._samples == "rgb24" else (_WHITE_16, np.uint16)
-        held = np.clip(np.nan_to_num(rgb, nan=0.0, posinf=1.0, neginf=0.0), 0, 1)
-        frame = VideoFrame.from_ndarray(np.rint(held * np.float32(white)).astype(kind), format=self._samples)
+        clamped = np.clip(np.nan_to_num(rgb, nan=0.0, posinf=1.0, neginf=0.0), 0, 1)
+        frame = VideoFrame.from_ndarray(np.rint(clamped * np.float32(white)).astype(kind), format=self._samples)
         frame = frame.reformat(
             format=self._stream.pix_fmt,
             dst_colorspace=Colorspace.ITU709,

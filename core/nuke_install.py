@@ -34,7 +34,7 @@ from relightgan.core.version import VERSION
 
 ROOT = Path(__file__).absolute().parents[1]  # a checkout, or site-packages/relightgan
 CONFIG, SENTINEL = "relightgan.json", "installed.json"
-# What Nuke needs of a checkout. Of core/ it may import three modules only, so that a copy can hold no more than those.
+# What Nuke needs of a checkout. Of core/ it may import three modules only, so that a copy can consist of those.
 FILES, FOLDERS, SHARED = ("init.py", "menu.py"), ("gizmos", "nuke_plugin"), ("errors.py", "protocol.py", "version.py")
 MAPPING = '''"""Maps `relightgan.*` onto this folder."""
 
@@ -56,7 +56,7 @@ command, so run it with the one that has RelightGAN: .venv/bin/relightgan in a c
 
 
 @dataclass(frozen=True)
-class Settings:
+class InstallSettings:
     """What goes into relightgan.json; None keeps what an earlier installation says."""
 
     cache: Path | None = None  # folder for relit frames
@@ -92,14 +92,14 @@ def main(argv: Sequence[str]) -> int:
             print(line)
         return EXIT_DONE
     looks = tuple(absolute(folder) for folder in options.looks) if options.looks else None
-    settings = Settings(absolute(options.cache) if options.cache else None, looks)
+    settings = InstallSettings(absolute(options.cache) if options.cache else None, looks)
     folder = install(into, settings, link=options.link)
     print(f"{'Linked' if options.link else 'Copied'} RelightGAN {VERSION} to {folder}; {into / 'init.py'} adds it.")
     print(f"Relighting runs in {sys.executable}. Restart Nuke: Tab, RelightGAN.")
     return EXIT_DONE
 
 
-def install(into: Path, settings: Settings, *, link: bool = False, root: Path = ROOT) -> Path:
+def install(into: Path, settings: InstallSettings, *, link: bool = False, root: Path = ROOT) -> Path:
     """Puts the plug-in into a folder that Nuke reads, in place of an earlier one.
 
     Args:
@@ -223,7 +223,7 @@ def check_ours(folder: Path) -> None:
         )
 
 
-def config_of(settings: Settings, root: Path) -> dict[str, Any]:
+def config_of(settings: InstallSettings, root: Path) -> dict[str, Any]:
     """The entries of relightgan.json that this installation sets.
 
     Raises:

@@ -3,7 +3,7 @@
     unpremultiply → model primaries → exposure → predict (this frame and its neighbours) → guidance → blend → apply
     → exposure back → working space → premultiply → AOVs → strength and mask → NaN and infinity as they came in
 
-A result depends on the look, the settings and the plates of the window, and on nothing else.
+A result depends on the look, the settings and the plates of the temporal window, and on nothing else.
 """
 
 from collections.abc import Callable, Collection, Mapping
@@ -15,16 +15,18 @@ from relightgan.core.aovs import working_gain
 from relightgan.core.colour import DEFAULT_WORKING_SPACE, WorkingSpace, working_space
 from relightgan.core.errors import LookError, PlateError, UsageError
 from relightgan.core.flow import flow_picture
-from relightgan.core.guidance import Guidance, corrected, upsampled
-from relightgan.core.look import GAIN, GUIDANCE
+from relightgan.core.guidance import FrameGuidance, corrected, upsampled
+from relightgan.core.look import GAIN, GUIDANCE, Operator
 from relightgan.core.plate import Plate, window_size
-from relightgan.core.session import LookSession, Operator
+from relightgan.core.session import LookSession
 from relightgan.core.window import Observation, WindowCache, blend_window
 
-__all__ = ["RelitFrame", "Settings", "WindowCache", "relight_frame"]
+__all__ = ["Relighting", "RelitFrame", "Settings", "WindowCache", "relight_frame"]
 
-FAINTEST_ALPHA = 1e-8  # below half's smallest step: such pixels are light without cover and are taken as they are
-LARGEST = float(np.finfo(np.float32).max)
+# The smallest alpha that rgb is divided by. It is below half's smallest step: pixels of less alpha are light without
+# cover, such as glows, and stay as they are.
+MIN_ALPHA = 1e-8
+MAX_VALUE = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class Settings:
     temporal_window: int = 2  # frames to either side
     working_space: str = DEFAULT_WORKING_SPACE  # of the plates, in and out
     premultiplied: bool = True  # rgb was multiplied by alpha, and is again in the result
-    aovs: tuple[str, ...] = ()  # further pictures wanted, see `aovs`; they tell of full strength without a mask
+    aovs: tuple[str, ...] = ()  # requested AOVs, see `aovs`; they are of full strength without a mask
 
     def __post_init__(self) -> None:
         checks = {
@@ -50,9 +52,9 @@ class Settings:
             "temporal blend": (self.temporal_blend, 0.0, 1.0),
             "temporal window": (self.temporal_window, 0, 32),
         }
-        for name, (value, least, most) in checks.items():
-            if not least <= value <= most:
-                raise UsageError(f"The {name} {value:g} is out of range.", f"Give {least:g} to {most:g}.")
+        for name, (value, low, high) in checks.items():
+            if not low <= value <= high:
+                raise UsageError(f"The {name} {value:g} is out of range.", f"Give {low:g} to {high:g}.")
 
     @property
     def radius(self) -> int:
@@ -62,19 +64,48 @@ class Settings:
 
 
 @dataclass(frozen=True)
+class Relighting:
+    """A look and everything chosen for a clip, the same for all of its frames.
+
+    Attributes:
+        session: the look, ready to run, opened for the AOVs of the settings.
+        settings: the user's choices.
+        mask_of: gives the mask of a frame and its plate: (H, W) float32 over the plate's data window, 0 keeps the
+            plate; None relights everywhere.
+        guidance: gives the guidance of a frame, also of those of its temporal window; the look must pass `check_grid`.
+        cache: saves time on neighbouring frames and changes no bit of them; belongs to one clip.
+    """
+
+    session: LookSession
+    settings: Settings = Settings()
+    mask_of: Callable[[int, Plate], np.ndarray] | None = None
+    guidance: Callable[[int], FrameGuidance] | None = None
+    cache: WindowCache = field(default_factory=WindowCache)
+
+    @property
+    def space(self) -> WorkingSpace:
+        """The way from the working space to the look's primaries and back.
+
+        Raises:
+            UsageError: OpenColorIO knows no such working space.
+        """
+        return working_space(self.settings.working_space, self.session.look.facts.primaries)
+
+
+@dataclass(frozen=True)
 class RelitFrame:
     """One relit frame.
 
     Args:
         rgb: (H, W, 3) float32 over the plate's data window, in the working space, premultiplied as the plate was.
         nonfinite: values of the plate that are NaN or infinite and were passed through.
-        held: values that would have overflowed float32 and are held at its end.
-        aovs: (H, W, C) float32 by name, those that the settings want; as at strength 1 without a mask, finite.
+        clamped: values that would have overflowed float32 and are clamped to its range.
+        aovs: (H, W, C) float32 by name, as the settings request; as at strength 1 without a mask, finite.
     """
 
     rgb: np.ndarray
     nonfinite: int
-    held: int
+    clamped: int
     aovs: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
@@ -82,58 +113,52 @@ def relight_frame(
     frame: int,
     plates: Callable[[int], Plate],
     frames_available: Collection[int],
-    session: LookSession,
-    settings: Settings,
-    mask: np.ndarray | None = None,
-    cache: WindowCache | None = None,
-    guidance: Callable[[int], Guidance] | None = None,
+    relighting: Relighting,
 ) -> RelitFrame:
     """One frame of a clip, relit.
 
     Args:
         frame: its number.
-        plates: gives the plate of a frame number; called for frames of the window only.
-        frames_available: the frames the clip has; its first and last shrink the window.
-        session: the look, ready to run, opened for the AOVs that the settings want.
-        settings: what the user chose.
-        mask: (H, W) float32 over the plate's data window, 0 keeps the plate; None relights everywhere.
-        cache: speeds up neighbouring frames; the result is the same to the bit without it.
-        guidance: gives the guidance of a frame number, for frames of the window; the look must have a grid.
+        plates: gives the plate of a frame number; called for frames of the temporal window only.
+        frames_available: the frames of the clip; its first and last shrink the temporal window.
+        relighting: the look and all choices for this clip.
 
     Returns:
         the relit frame; where strength or mask is 0, it has the plate's own bits.
 
     Raises:
-        SequenceError: the clip has a gap inside the window.
-        PlateError: the window's frames differ in size, or the mask does.
+        SequenceError: the clip has a gap inside the temporal window.
+        PlateError: frames of the temporal window, or the mask, differ in size.
         LookError: the look gives NaN, in its corrections or its result.
         DeviceError: the device ran out of memory.
     """
+    settings = relighting.settings
     plate = plates(frame)
+    mask = relighting.mask_of(frame, plate) if relighting.mask_of else None
     amount = mix_amount(plate, settings.strength, mask)
     finite = np.isfinite(plate.rgb)
     nonfinite = int(finite.size - np.count_nonzero(finite))
     if not np.any(amount) and not settings.aovs:
         return RelitFrame(plate.rgb, nonfinite, 0)
-    space = working_space(settings.working_space, session.look.facts.primaries)
+    space = relighting.space
     light = model_light(plate, settings, space)
-    operator = window_operator(frame, plate, light, plates, frames_available, session, settings, space, cache, guidance)
-    relit, seen = session.apply_with_aovs(light, operator)
-    if guidance and GUIDANCE in settings.aovs:
-        seen[GUIDANCE] = upsampled(guidance(frame), *light.shape[:2])
+    operator = window_operator(frame, plate, light, plates, frames_available, relighting)
+    relit, seen = relighting.session.apply_with_aovs(light, operator)
+    if relighting.guidance and GUIDANCE in settings.aovs:
+        seen[GUIDANCE] = upsampled(relighting.guidance(frame), *light.shape[:2])
     del light
     if settings.exposure != 0.0:
         relit *= np.float32(2.0**-settings.exposure)
     relit = space.from_model_primaries(relit)
     if settings.premultiplied and (cover := cover_of(plate.alpha)) is not None:
         relit *= cover[..., None]
-    held = hold(relit, finite, session, frame)
-    aovs = frame_aovs(plate, relit, operator, seen, session, settings, space) if settings.aovs else {}
+    clamped = clamp_overflow(relit, finite, relighting.session, frame)
+    aovs = frame_aovs(plate, relit, operator, seen, relighting) if settings.aovs else {}
     with np.errstate(invalid="ignore"):  # where the plate isn't finite the mix is of no use, and is replaced below
         rgb = mix(plate.rgb, relit, amount)
     if nonfinite:
         rgb[~finite] = plate.rgb[~finite]
-    return RelitFrame(rgb, nonfinite, held, aovs)
+    return RelitFrame(rgb, nonfinite, clamped, aovs)
 
 
 def frame_aovs(
@@ -141,11 +166,9 @@ def frame_aovs(
     relit: np.ndarray,
     operator: Operator,
     seen: Mapping[str, np.ndarray],
-    session: LookSession,
-    settings: Settings,
-    space: WorkingSpace,
+    relighting: Relighting,
 ) -> dict[str, np.ndarray]:
-    """The AOVs of a frame that the settings want.
+    """The AOVs of a frame that the settings request.
 
     A look multiplies in its own primaries. Where the comp works in others no gain of the look's would take the comp's
     plate to the comp's relit frame, so the gain is then measured from the two.
@@ -155,23 +178,21 @@ def frame_aovs(
         relit: (H, W, 3) float32, relit at full strength, in the working space and premultiplied as the plate is.
         operator: what was applied.
         seen: the look's own AOVs, and guidance.
-        session: the look.
-        settings: what the user chose.
-        space: the way from the working space to the look's primaries.
+        relighting: the look and its settings.
 
     Returns:
         (H, W, C) float32 by name.
     """
-    found = dict(seen)
-    if GAIN in settings.aovs and not (GAIN in seen and space.is_identity):
-        image_gain = operator.get(GAIN) if not session.look.facts.operators else None
+    found, aovs = dict(seen), relighting.settings.aovs
+    if GAIN in aovs and not (GAIN in seen and relighting.space.is_identity):
+        image_gain = operator.get(GAIN) if not relighting.session.look.facts.operators else None
         own = seen.get(GAIN) if image_gain is None else image_gain.transpose(1, 2, 0)
         found[GAIN] = working_gain(plate.rgb, relit, own)
-    return {name: found[name] for name in settings.aovs}
+    return {name: found[name] for name in aovs}
 
 
 def mix_amount(plate: Plate, strength: float, mask: np.ndarray | None) -> np.ndarray:
-    """How much of the relit frame counts at each pixel: strength times mask, held in 0..1; NaN in a mask is 0.
+    """How much of the relit frame counts at each pixel: strength times mask, clamped to 0..1; NaN in a mask is 0.
 
     Raises:
         PlateError: the mask isn't the size of the plate's data window.
@@ -205,7 +226,7 @@ def mix(plate_rgb: np.ndarray, relit: np.ndarray, amount: np.ndarray) -> np.ndar
 
 
 def cover_of(alpha: np.ndarray | None) -> np.ndarray | None:
-    """What premultiplied rgb was multiplied by: alpha, but 1 where there is none to speak of, so that glows survive.
+    """The factor in premultiplied rgb: alpha, but 1 where alpha is next to nothing, so that glows survive.
 
     Args:
         alpha: (H, W) float32 or None.
@@ -215,11 +236,11 @@ def cover_of(alpha: np.ndarray | None) -> np.ndarray | None:
     """
     if alpha is None or bool(np.all(alpha == 1.0)):
         return None
-    return np.where(np.isfinite(alpha) & (alpha > FAINTEST_ALPHA), alpha, np.float32(1.0))
+    return np.where(np.isfinite(alpha) & (alpha > MIN_ALPHA), alpha, np.float32(1.0))
 
 
 def model_light(plate: Plate, settings: Settings, space: WorkingSpace) -> np.ndarray:
-    """The plate as the look is to see it.
+    """The plate as the look sees it.
 
     Returns:
         (H, W, 3) float32, scene-linear in the model's primaries, unpremultiplied, finite (NaN and infinity are 0); the
@@ -253,50 +274,46 @@ def window_operator(
     light: np.ndarray,
     plates: Callable[[int], Plate],
     frames_available: Collection[int],
-    session: LookSession,
-    settings: Settings,
-    space: WorkingSpace,
-    cache: WindowCache | None,
-    guidance: Callable[[int], Guidance] | None = None,
+    relighting: Relighting,
 ) -> Operator:
-    """The correction of a frame, blended over its window where that is asked for."""
+    """The correction of a frame, blended over its temporal window where the settings request it."""
+    settings, space, cache = relighting.settings, relighting.space, relighting.cache
     if settings.radius == 0:
-        return predict(light, session, frame, guidance)
+        return predict(light, frame, relighting)
 
     def observe(other: int) -> Observation:
         its_plate = plate if other == frame else plates(other)
         its_light = light if other == frame else model_light(its_plate, settings, space)
-        operator = predict(its_light, session, other, guidance)
+        operator = predict(its_light, other, relighting)
         size = window_size(its_plate.display_window)
         return Observation(operator, flow_picture(its_light), its_plate.data_window, size)
 
-    cache = cache if cache is not None else WindowCache()
-    cache.move_to(frame, settings.radius, (session, settings.exposure, space, settings.premultiplied, guidance))
+    owner = (relighting.session, settings.exposure, space, settings.premultiplied, relighting.guidance)
+    cache.move_to(frame, settings.radius, owner)
     return blend_window(frame, observe, frames_available, settings.temporal_blend, settings.radius, cache)
 
 
-def predict(
-    light: np.ndarray, session: LookSession, frame: int, guidance: Callable[[int], Guidance] | None = None
-) -> Operator:
-    """A frame's own correction, guided where there is guidance; of an operator look, what is needed to apply it.
+def predict(light: np.ndarray, frame: int, relighting: Relighting) -> Operator:
+    """A frame's own correction, guided where there is guidance; of an operator look, the operators that are applied.
 
     Raises:
         LookError: there is NaN or infinity in it.
     """
-    operator: Operator = session.predict(light)
+    session = relighting.session
+    operator = session.predict(light)
     if not all(bool(np.isfinite(array).all()) for array in operator.values()):
         raise LookError(f"{session.look.path} gives NaN or infinity for frame {frame}.", "Train or export it again.")
-    if guidance:
-        operator = corrected(operator, light, guidance(frame))
-    # The rest needn't be blended over time.
+    if relighting.guidance:
+        operator = corrected(session, operator, light, relighting.guidance(frame))
+    # The others needn't be blended over time.
     return {name: operator[name] for name in session.applied} if session.applied else operator
 
 
-def hold(relit: np.ndarray, finite: np.ndarray, session: LookSession, frame: int) -> int:
-    """Holds values that overflowed at the ends of float32, in place; pixels that weren't finite before don't matter.
+def clamp_overflow(relit: np.ndarray, finite: np.ndarray, session: LookSession, frame: int) -> int:
+    """Clamps values that overflowed to the range of float32, in place; values that weren't finite before are ignored.
 
     Returns:
-        how many values were held.
+        the number of clamped values.
 
     Raises:
         LookError: a value became NaN.
@@ -306,5 +323,5 @@ def hold(relit: np.ndarray, finite: np.ndarray, session: LookSession, frame: int
         return 0
     if np.isnan(relit[bad]).any():
         raise LookError(f"{session.look.path} gives NaN for frame {frame}.", "Train or export it again.")
-    relit[bad] = np.copysign(np.float32(LARGEST), relit[bad])
+    relit[bad] = np.copysign(np.float32(MAX_VALUE), relit[bad])
     return int(np.count_nonzero(bad))

@@ -21,7 +21,7 @@ class Part:
 
     channels: tuple[ExrChannel, ...]  # all of them, r, g and b of the plate's part included
     rest_names: tuple[str, ...]  # the channels in `rest`, in its order
-    rest: np.ndarray  # (H, W, len(rest_names)) float32; unsigned integers of an OpenEXR file are carried as their bits
+    rest: np.ndarray  # (H, W, len(rest_names)) float32; unsigned integers of an OpenEXR file are kept as their bits
     data_window: Window
     display_window: Window
     header: Header = field(default_factory=dict)  # the OpenEXR attributes as they lay in the file; {} for other files

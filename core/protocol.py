@@ -26,7 +26,7 @@ PROTOCOL = 1  # raised when old and new can't talk
 PIXELS = 1  # raised when the same request gives other pixels than before, so that no cache mixes them
 MAX_BYTES = 1 << 20
 PRECISIONS = ("half", "float")
-NOTE_PREFIX = "relightgan/"  # of a note's name, so that no note can take the place of what a file needs
+NOTE_PREFIX = "relightgan/"  # prefix of a note's name, so that no note can replace an attribute that a file needs
 
 Message = dict[str, Any]
 Check = Callable[[Any], str]  # what is wrong with a value, as "must be ..."; empty where nothing is
@@ -109,7 +109,7 @@ def parsed(line: bytes, **hooks: Any) -> Any:
 
 
 def sendable(text: str, longest: int = 10_000) -> str:
-    """A text for people as a message can carry it: what UTF-8 can't hold is spelt out, and the end of much left out."""
+    """A text for people, made fit for a message: what UTF-8 can't hold is spelt out, and the end of much left out."""
     plain = text.encode("utf-8", "backslashreplace").decode("utf-8")
     return plain if len(plain) <= longest else f"{plain[:longest]}…"
 
@@ -131,22 +131,22 @@ ONE_VERSION = "Use one version of RelightGAN on both sides."
 # What a field may hold
 
 
-def number(least: float, most: float) -> Check:
+def number(low: float, high: float) -> Check:
     """A finite number within limits."""
 
     def check(value: Any) -> str:
-        fits = isinstance(value, (int, float)) and not isinstance(value, bool) and least <= value <= most
-        return "" if fits else f"must be a number from {least:g} to {most:g}"
+        fits = isinstance(value, (int, float)) and not isinstance(value, bool) and low <= value <= high
+        return "" if fits else f"must be a number from {low:g} to {high:g}"
 
     return check
 
 
-def whole(least: int, most: int) -> Check:
+def whole(low: int, high: int) -> Check:
     """A whole number within limits."""
 
     def check(value: Any) -> str:
-        fits = isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
-        return "" if fits else f"must be a whole number from {least} to {most}"
+        fits = isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
+        return "" if fits else f"must be a whole number from {low} to {high}"
 
     return check
 

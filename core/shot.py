@@ -8,17 +8,15 @@ import numpy as np
 from relightgan.core.ahead import ReadAhead, WriteBehind, request_order
 from relightgan.core.aovs import check_room, with_aovs
 from relightgan.core.clips import Sink, Source
-from relightgan.core.guidance import Guidance
-from relightgan.core.pipeline import Settings, WindowCache, relight_frame
+from relightgan.core.pipeline import Relighting, Settings, relight_frame
 from relightgan.core.plate import Plate
 from relightgan.core.progress import Cancellation
-from relightgan.core.session import LookSession
 from relightgan.core.temporal import window_frames
 
-PLATES_KEPT_BYTES = 768 << 20  # four UHD plates of RGBA; with it a temporal window reads every frame once
+PLATES_KEPT_BYTES = 768 << 20  # room for four UHD plates of RGBA: a temporal window then reads every frame once
 
 
-class Shown(Protocol):
+class ShotProgress(Protocol):
     """Who hears how a shot goes, such as a `Progress`."""
 
     def say(self, text: str) -> None:
@@ -37,15 +35,11 @@ def relight_shot(
     frames: Sequence[int],
     source: Source,
     sink: Sink,
-    session: LookSession,
-    settings: Settings,
-    mask_of: Callable[[int, Plate], np.ndarray] | None,
-    shown: Shown,
+    relighting: Relighting,
+    shown: ShotProgress,
     cancelled: Cancellation,
-    cache: WindowCache | None = None,
     ends: tuple[int, int] | None = None,
     aov_type: str = "half",
-    guidance: Callable[[int], Guidance] | None = None,
 ) -> None:
     """Relights frames from a source into a sink.
 
@@ -53,32 +47,28 @@ def relight_shot(
         frames: those to relight, in the order to do it.
         source: gives plates; also those of the temporal window beyond `frames`.
         sink: takes the results; the caller opens and closes it.
-        session: the look, ready to run.
-        settings: what the user chose.
-        mask_of: (H, W) float32 for a frame and its plate; None relights everywhere.
-        shown: counts frames as their files are finished, and carries messages.
-        cancelled: looked at before every frame.
-        cache: of an earlier call for the same clip; saves reading and looking at the frames where both meet.
-        ends: first and last frame of the clip where the source holds only part of it; the window ends there.
-        aov_type: "half" or "float", what AOVs are stored as.
-        guidance: gives the guidance of a frame; also of those of the temporal window beyond `frames`.
+        relighting: the look and all choices for this clip. With the cache of an earlier call for the same clip, frames
+            of its temporal window are neither read nor predicted again.
+        shown: counts frames as their files are finished, and shows messages.
+        cancelled: checked before every frame.
+        ends: first and last frame of the clip where the source holds only part of it; the temporal window ends there.
+        aov_type: "half" or "float", the pixel type of AOVs in the file.
 
     Raises:
         Cancelled: somebody asked to stop; the frame being written is finished first.
         RelightError: a frame can't be read, relit or written; those before it are whole.
     """
-    look = session.look
+    settings, look = relighting.settings, relighting.session.look
     notes = {"relightgan/look": f"{look.facts.name} {look.sha256}", "relightgan/settings": settings_text(settings)}
-    if guidance:
+    if relighting.guidance:
         notes["relightgan/guided"] = "yes"
-    cache = cache if cache is not None else WindowCache()
     first, last = ends or (source.frames[0], source.frames[-1])
-    order = list(request_order(frames, settings.radius, first, last, cache.observations))
+    order = list(request_order(frames, settings.radius, first, last, relighting.cache.observations))
 
     def finished(report: tuple[int, int]) -> None:
-        frame, held = report
-        if held:
-            shown.say(f"Frame {frame}: {held} values beyond what the file can hold were set to the nearest it can.")
+        frame, clamped = report
+        if clamped:
+            shown.say(f"Frame {frame}: {clamped} values beyond what the file can hold were set to the nearest it can.")
         shown.advance()
 
     def work(frame: int, plate: Plate, rgb: np.ndarray) -> Callable[[], tuple[int, int]]:
@@ -89,13 +79,12 @@ def relight_shot(
             cancelled.check()
             plate = plates(frame)
             check_room(plate, settings.aovs)
-            mask = mask_of(frame, plate) if mask_of else None
             there = window_frames(frame, first, last, settings.radius) if ends else source.frames
-            relit = relight_frame(frame, plates, there, session, settings, mask, cache, guidance)
+            relit = relight_frame(frame, plates, there, relighting)
             if relit.nonfinite:
                 shown.say(f"Frame {frame}: {relit.nonfinite} values are NaN or infinite and stay as they are.")
-            if relit.held:
-                shown.say(f"Frame {frame}: {relit.held} values overflowed and are held at the largest number.")
+            if relit.clamped:
+                shown.say(f"Frame {frame}: {relit.clamped} values overflowed and are held at the largest number.")
             writer.submit(work(frame, with_aovs(plate, relit.aovs, aov_type), relit.rgb))
 
 

@@ -1,8 +1,8 @@
-"""Temporal blend: a frame's corrections averaged with those of its neighbours, carried along the motion.
+"""Temporal blend: a frame's corrections averaged with those of its neighbours, warped along the motion.
 
-A finite, symmetric window of frames relit on their own; nothing is remembered from frame to frame, so any frame can be
-computed alone. Corrections (*operators*: smooth arrays of log2 gains) are averaged, not pixels: detail always comes
-from the frame itself and nothing can ghost.
+A finite, symmetric temporal window of frames relit on their own; nothing is remembered from frame to frame, so any
+frame can be computed alone. Corrections (*operators*: smooth arrays of log2 gains) are averaged, not pixels: detail
+always comes from the frame itself and nothing can ghost.
 """
 
 from collections.abc import Sequence
@@ -12,10 +12,8 @@ from math import exp
 import cv2
 import numpy as np
 
-from relightgan.core.look import GUIDE
-from relightgan.core.session import Operator
-
-Box = tuple[int, int, int, int]  # x0, y0, x1, y1 in pixels of the frame, ends exclusive
+from relightgan.core.look import GUIDE, Operator
+from relightgan.core.plate import Window
 
 
 @dataclass(frozen=True)
@@ -25,12 +23,12 @@ class Motion:
     Args:
         flow: (h, w, 2) float32, pixels of this raster.
         confidence: (h, w) float32 from 0 to 1.
-        box: the part of the frame the raster covers.
+        box: the part of the frame under the raster.
     """
 
     flow: np.ndarray
     confidence: np.ndarray
-    box: Box
+    box: Window
 
 
 @dataclass(frozen=True)
@@ -39,13 +37,13 @@ class Neighbour:
 
     Args:
         operator: its own correction, of the same names and channel counts as the centre's.
-        box: what that correction covers: the neighbour's data window.
+        box: the neighbour's data window, which its correction covers.
         distance: frames between it and the centre, at least 1.
         motion: flow from the centre to it.
     """
 
     operator: Operator
-    box: Box
+    box: Window
     distance: int
     motion: Motion
 
@@ -66,19 +64,21 @@ def window_frames(frame: int, first: int, last: int, radius: int) -> list[int]:
 
 
 def distance_weight(distance: int, radius: int) -> float:
-    """How much a frame this far away counts: 1 at the centre, 1/e for the first frame outside the window."""
+    """How much a frame this far away counts: 1 at the centre, 1/e for the first frame outside the temporal window."""
     return exp(-((distance / (radius + 1)) ** 2))
 
 
-def blend_operators(centre: Operator, box: Box, neighbours: Sequence[Neighbour], blend: float, radius: int) -> Operator:
+def blend_operators(
+    centre: Operator, box: Window, neighbours: Sequence[Neighbour], blend: float, radius: int
+) -> Operator:
     """The centre's correction, averaged with its neighbours' where the same points are surely seen.
 
     Args:
         centre: the frame's own correction.
-        box: what it covers: the frame's data window.
-        neighbours: the other frames of the window.
+        box: the frame's data window, which the correction covers.
+        neighbours: the other frames of the temporal window.
         blend: weight of the neighbours, from 0 (none: `centre` itself comes back) to 1.
-        radius: frames to either side that the window has.
+        radius: frames of the temporal window to either side.
 
     Returns:
         a correction like `centre`: `(centre + sum(w * warped)) / (1 + sum(w))` at each cell, with
@@ -95,7 +95,7 @@ def blend_operators(centre: Operator, box: Box, neighbours: Sequence[Neighbour],
 
 
 def _blend_array(
-    own: np.ndarray, box: Box, others: Sequence[tuple[Neighbour, np.ndarray]], blend: float, radius: int
+    own: np.ndarray, box: Window, others: Sequence[tuple[Neighbour, np.ndarray]], blend: float, radius: int
 ) -> np.ndarray:
     change = np.zeros_like(own)
     total = np.ones(own.shape[1:], np.float32)
@@ -112,14 +112,14 @@ def _blend_array(
 
 
 def _sightings(
-    cells: tuple[int, ...], box: Box, neighbour: Neighbour, other_cells: tuple[int, ...]
+    cells: tuple[int, ...], box: Window, neighbour: Neighbour, other_cells: tuple[int, ...]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """For each cell of the centre: its place in the neighbour's cells (x, y), and the confidence that it is there."""
     motion = neighbour.motion
     per_px_x = motion.flow.shape[1] / (motion.box[2] - motion.box[0])
     per_px_y = motion.flow.shape[0] / (motion.box[3] - motion.box[1])
     confidence = resample(motion.confidence, motion.box, box, cells)
-    # A cell moves as the points in it move that we trust; where we trust none, the weight is nought anyway.
+    # The motion of a cell is that of its trusted points; without any, its weight is nought anyway.
     trusted = resample(motion.flow * motion.confidence[..., None], motion.box, box, cells)
     flow = trusted / np.maximum(confidence, np.float32(1e-6))[..., None]
     x0, y0, x1, y1 = box
@@ -132,13 +132,13 @@ def _sightings(
     return x.astype(np.float32), y.astype(np.float32), confidence * inside
 
 
-def resample(field: np.ndarray, field_box: Box, box: Box, size: tuple[int, ...]) -> np.ndarray:
-    """A field that lies over one part of the frame, read over another part at another size.
+def resample(field: np.ndarray, field_box: Window, box: Window, size: tuple[int, ...]) -> np.ndarray:
+    """A field over one part of the frame, resampled over another part at another size.
 
     Args:
         field: (h, w) or (h, w, C) float32 lying over `field_box`.
-        field_box: what it covers.
-        box: the part wanted; beyond `field_box` the nearest value goes on.
+        field_box: the part of the frame that it covers.
+        box: the wanted part; beyond `field_box` the nearest value goes on.
         size: (rows, columns) wanted.
 
     Returns:
@@ -164,6 +164,6 @@ def resample(field: np.ndarray, field_box: Box, box: Box, size: tuple[int, ...])
     return resized
 
 
-def union(a: Box, b: Box) -> Box:
-    """The smallest box that holds both."""
+def union(a: Window, b: Window) -> Window:
+    """The smallest box around both."""
     return min(a[0], b[0]), min(a[1], b[1]), max(a[2], b[2]), max(a[3], b[3])

@@ -9,7 +9,7 @@ from relightgan.core.errors import UsageError
 
 
 @dataclass(frozen=True)
-class Box:
+class TileBox:
     """A rectangle of pixels; the end is the first row or column after it."""
 
     y0: int
@@ -22,17 +22,17 @@ class Box:
         """Rows and columns, to index an array with."""
         return slice(self.y0, self.y1), slice(self.x0, self.x1)
 
-    def within(self, other: "Box") -> "Box":
+    def within(self, other: "TileBox") -> "TileBox":
         """This box in the coordinates of one around it."""
-        return Box(self.y0 - other.y0, self.x0 - other.x0, self.y1 - other.y0, self.x1 - other.x0)
+        return TileBox(self.y0 - other.y0, self.x0 - other.x0, self.y1 - other.y0, self.x1 - other.x0)
 
 
 @dataclass(frozen=True)
 class Tile:
     """What is read (`outer`) for what is kept (`inner`), in pixels of the picture."""
 
-    outer: Box
-    inner: Box
+    outer: TileBox
+    inner: TileBox
 
 
 def tiles(height: int, width: int, tile_px: int, overlap_px: int = 0, multiple: int = 1) -> list[Tile]:
@@ -63,7 +63,7 @@ def tiles(height: int, width: int, tile_px: int, overlap_px: int = 0, multiple: 
         )
     rows, columns = spans(height, side, overlap), spans(width, side, overlap)
     return [
-        Tile(Box(oy0, ox0, oy1, ox1), Box(iy0, ix0, iy1, ix1))
+        Tile(TileBox(oy0, ox0, oy1, ox1), TileBox(iy0, ix0, iy1, ix1))
         for oy0, oy1, iy0, iy1 in rows
         for ox0, ox1, ix0, ix1 in columns
     ]

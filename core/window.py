@@ -1,7 +1,7 @@
-"""The temporal window of a frame: which neighbours count, what is known of each, and the blend of all.
+"""The temporal window of a frame: the neighbours that count, their observations, and the blend of all.
 
-What a frame gives its neighbours (an *observation*) depends on that frame alone, and a flow on two frames alone. So a
-cache can hand both on from frame to frame without changing a value.
+An *observation*, the contribution of a frame to its neighbours, depends on that frame alone, and a flow on two frames
+alone. So a cache can reuse both from frame to frame without changing a value.
 """
 
 from collections.abc import Callable, Collection
@@ -11,25 +11,26 @@ import numpy as np
 
 from relightgan.core.errors import PlateError, SequenceError
 from relightgan.core.flow import flow_confidence, measure_flow
+from relightgan.core.look import Operator
+from relightgan.core.plate import Window
 from relightgan.core.sequence import format_frames
-from relightgan.core.session import Operator
-from relightgan.core.temporal import Box, Motion, Neighbour, blend_operators, resample, union, window_frames
+from relightgan.core.temporal import Motion, Neighbour, blend_operators, resample, union, window_frames
 
 
 @dataclass(frozen=True)
 class Observation:
-    """What a frame gives its neighbours.
+    """The contribution of a frame to its neighbours.
 
     Args:
         operator: its own correction.
-        picture: (h, w) float32 from `flow_picture`: what its motion is measured on.
-        box: its data window, which both cover.
+        picture: (h, w) float32 from `flow_picture`, which its motion is measured on.
+        box: its data window, which operator and picture cover.
         size: width and height of its display window.
     """
 
     operator: Operator
     picture: np.ndarray
-    box: Box
+    box: Window
     size: tuple[int, int]
 
 
@@ -45,12 +46,12 @@ class WindowCache:
         self.flows: dict[tuple[int, int], np.ndarray] = {}
 
     def move_to(self, frame: int, radius: int, owner: object) -> None:
-        """Forgets what a frame's window doesn't need, and everything when the owner is another.
+        """Forgets the frames outside a temporal window, and everything when the owner is another.
 
         Args:
-            frame: the frame to be blended next.
+            frame: the middle of that window, to be blended next.
             radius: frames to either side.
-            owner: whatever else observations depend on: the look and the settings.
+            owner: everything else that observations depend on: the look and the settings.
         """
         if owner != self.owner:
             self.observations, self.flows, self.owner = {}, {}, owner
@@ -66,19 +67,19 @@ def blend_window(
     radius: int,
     cache: WindowCache,
 ) -> Operator:
-    """The correction of a frame, blended over its window.
+    """The correction of a frame, blended over its temporal window.
 
     Args:
         frame: its number.
-        observe: gives the observation of a frame; called for frames of the window that the cache doesn't hold.
-        frames_available: the frames the clip has; its first and last shrink the window.
+        observe: gives the observation of a frame; called for frames of the temporal window that the cache lacks.
+        frames_available: the frames of the clip; its first and last shrink the temporal window.
         blend: weight of the neighbours, above 0, to 1.
         radius: frames to either side.
         cache: moved to this frame already.
 
     Raises:
-        SequenceError: the clip has a gap inside the window.
-        PlateError: the window's frames differ in size.
+        SequenceError: the clip has a gap inside the temporal window.
+        PlateError: frames of the temporal window differ in size.
     """
     window = window_frames(frame, min(frames_available), max(frames_available), radius)
     if missing := sorted(set(window) - set(frames_available)):

@@ -1,4 +1,4 @@
-"""The process that relights for Nuke: takes requests on stdin, tells what happens on stdout, one JSON line each.
+"""The process that relights for Nuke: takes requests on stdin, reports events on stdout, one JSON line each.
 
     main thread   does the requests, one after the other
     reader        takes requests in, so that a cancel is heard while work is going on
@@ -55,7 +55,7 @@ Lines: core/protocol.py. Exit codes: 0 told to end, or idle; 2 usage.
 
 
 @dataclass
-class Task:
+class QueuedRequest:
     """A request that waits or runs."""
 
     request: Message
@@ -84,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         with Path(options.log).open("ab") as log_file:
             os.dup2(log_file.fileno(), 2)
     requests, events = take_over_pipes()
-    worker = Worker(requests, events, [Path(folder).resolve() for folder in options.allow], options.idle_s)
+    worker = RequestServer(requests, events, [Path(folder).resolve() for folder in options.allow], options.idle_s)
     # Ctrl-C in the terminal that Nuke runs in reaches us too; Nuke decides what it means, and tells us.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # A signal may come in the middle of anything, so another thread does what it asks for.
@@ -128,7 +128,7 @@ def take_over_pipes() -> tuple[BinaryIO, BinaryIO]:
     return os.fdopen(requests, "rb"), os.fdopen(events, "wb", buffering=0)
 
 
-class Worker:
+class RequestServer:
     """Takes requests in and does them.
 
     Args:
@@ -145,8 +145,8 @@ class Worker:
         self.idle_s = idle_s
         self.sending = threading.Lock()
         self.changed = threading.Condition()  # guards what follows
-        self.waiting: deque[Task] = deque()
-        self.running: Task | None = None
+        self.waiting: deque[QueuedRequest] = deque()
+        self.running: QueuedRequest | None = None
         self.stopping = False
         self.code = EXIT_DONE
         self.greeted = False
@@ -162,7 +162,7 @@ class Worker:
             self.emit_all(self.result_of(do, task))
         return self.code
 
-    def prepare(self) -> Callable[[Task], Message]:
+    def prepare(self) -> Callable[[QueuedRequest], Message]:
         """Loads what relighting needs, while Nuke writes the first frames; where it fails, every request says so."""
         try:
             from relightgan.core.worker_tasks import Tasks
@@ -171,13 +171,13 @@ class Worker:
             fix = f"Run '{sys.executable} -m relightgan.core.cli doctor'."
             trouble = RelightError(problem, fix)
 
-            def refuse(task: Task) -> Message:
+            def refuse(task: QueuedRequest) -> Message:
                 raise trouble
 
             return refuse
         tasks = Tasks(self.folders, self.emit, self.check)
 
-        def do(task: Task) -> Message:
+        def do(task: QueuedRequest) -> Message:
             if task.request["type"] == "look":
                 return tasks.look(task.request)
             total, started = len(task.request["outputs"]), time.monotonic()
@@ -204,7 +204,7 @@ class Worker:
 
         return do
 
-    def result_of(self, do: Callable[[Task], Message], task: Task) -> Message:
+    def result_of(self, do: Callable[[QueuedRequest], Message], task: QueuedRequest) -> Message:
         """Does a request; returns its last event. What we can't explain ends the process, with its traceback."""
         log(f"{task.request['type']} {task.id}")
         try:
@@ -308,7 +308,7 @@ class Worker:
         elif not self.greeted:
             raise ProtocolError(f"'{kind}' came before 'hello'.", "Say hello first.")
         elif kind in ("relight", "look"):
-            self.queue(Task(request))
+            self.queue(QueuedRequest(request))
         elif kind == "cancel":
             self.cancel(request["id"])
         elif kind == "ping":
@@ -326,7 +326,7 @@ class Worker:
                 "Use one version of RelightGAN on both sides.",
             )
 
-    def queue(self, task: Task) -> None:
+    def queue(self, task: QueuedRequest) -> None:
         """Puts a request behind those there are."""
         with self.changed:
             ahead = [*([self.running] if self.running else []), *self.waiting]
@@ -347,7 +347,7 @@ class Worker:
         if waiting is not None:
             self.emit(cancelled_event(waiting))
 
-    def next_task(self) -> Task | None:
+    def next_task(self) -> QueuedRequest | None:
         """Waits for a request; None when there won't be any more."""
         with self.changed:
             self.running = None
@@ -394,14 +394,14 @@ def kind_of(error: RelightError) -> str:
     return next(cls.__name__ for cls in type(error).__mro__ if cls.__module__ == RelightError.__module__)
 
 
-def failed_event(task: Task, kind: str, problem: str, fix: str) -> Message:
+def failed_event(task: QueuedRequest, kind: str, problem: str, fix: str) -> Message:
     """The event that says why a request failed, and which frames are finished nevertheless."""
     frames = sorted(task.finished)
     words = {"problem": sendable(problem), "fix": sendable(fix)}
     return {"type": "failed", "id": task.id, "kind": kind, **words, "frames": frames}
 
 
-def cancelled_event(task: Task) -> Message:
+def cancelled_event(task: QueuedRequest) -> Message:
     """The event that says a request ended because that was asked for, and which frames are finished."""
     return {"type": "cancelled", "id": task.id, "frames": sorted(task.finished)}
 

@@ -1,7 +1,7 @@
-"""What the worker does with a request: checks its paths, keeps looks ready, relights, looks into looks.
+"""The work of the worker on a request: checks its paths, keeps looks ready, relights, describes looks.
 
-Between requests it keeps what only saves time: the last looks, and what was seen of the frames around the last one,
-which the next request for the same source may need for its temporal window. Neither changes a value.
+Between requests it keeps the last looks, and the observations of the frames around the last one, which the next request
+for the same source may need for its temporal window. Both save time, and neither changes a value.
 """
 
 import contextlib
@@ -20,11 +20,12 @@ from relightgan.core.colour import working_space
 from relightgan.core.errors import LookError, ProtocolError, UsageError
 from relightgan.core.frames import read_plate, write_plate
 from relightgan.core.look import Look, load_look
-from relightgan.core.pipeline import Settings, WindowCache
+from relightgan.core.pipeline import Relighting, Settings, WindowCache
 from relightgan.core.plate import Plate, rgb_only
 from relightgan.core.progress import Cancellation
 from relightgan.core.protocol import Message, encode
-from relightgan.core.session import LookSession, OutOfMemoryError
+from relightgan.core.runtime import OutOfMemoryError
+from relightgan.core.session import LookSession
 from relightgan.core.shot import relight_shot, window_union
 
 LOOKS_KEPT = 2
@@ -33,7 +34,7 @@ LOOKS_KEPT = 2
 COMPRESSION = {"half": "zip", "float": "none"}
 LONE = "none"
 
-Stat = tuple[int, int, int]  # of a file: its number, size and time of change; another one, another content
+Stat = tuple[int, int, int]  # number, size and time of change of a file: a file of another content has others
 
 
 class Tasks:
@@ -49,13 +50,13 @@ class Tasks:
         self.folders = folders
         self.emit = emit
         self.check = check
-        self.sessions: OrderedDict[tuple[str, str], LookSession] = OrderedDict()  # by hash and device
-        self.hashes: dict[Path, tuple[Stat, str]] = {}  # of the looks loaded
-        self.source: BakeSource | None = None  # of the last request
+        self.sessions: OrderedDict[tuple[str, str], LookSession] = OrderedDict()  # keys: hash and device
+        self.hashes: dict[Path, tuple[Stat, str]] = {}  # hashes of the loaded looks
+        self.source: BakeSource | None = None  # the source of the last request
         self.cache = WindowCache()  # belongs to it
 
     def look(self, request: Message) -> Message:
-        """The event that says what is inside a look."""
+        """The event that describes a look."""
         look = load_look(self.allowed(request["path"], ".onnx"))
         facts = dataclasses.asdict(look.facts)
         event = {"type": "look", "id": request["id"], "facts": facts, "sha256": look.sha256}
@@ -98,8 +99,8 @@ class Tasks:
         self.emit({"type": "started", "id": request["id"], "device": session.device_line})
         shown = EventLines(request["id"], self.emit)
         sink = StoreSink(outputs, request["precision"], request["notes"], finished)
-        cache = self.cache_for(source)
-        relight_shot(frames, source, sink, session, settings, None, shown, cancelled, cache, ends)
+        relighting = Relighting(session, settings, cache=self.cache_for(source))
+        relight_shot(frames, source, sink, relighting, shown, cancelled, ends)
         seconds = time.monotonic() - started
         return {
             "type": "done", "id": request["id"], "frames": frames, "seconds": seconds, "device": session.device_line
@@ -145,7 +146,7 @@ class Tasks:
         if stat is not None:
             self.hashes[path] = (stat, sha256)
         if key not in self.sessions:
-            # What another look saw is of no use to this one, and would keep that look's memory.
+            # Observations by another look are of no use to this one, and would keep that look's memory.
             self.source, self.cache = None, WindowCache()
             while len(self.sessions) >= LOOKS_KEPT:
                 self.sessions.popitem(last=False)
@@ -171,7 +172,7 @@ class Tasks:
         self.source, self.cache = None, WindowCache()
 
     def cache_for(self, source: "BakeSource") -> WindowCache:
-        """What is known of the frames around the last one, where it is still true of this source."""
+        """The observations of the frames around the last one, where they still hold for this source."""
         before = self.source
         if before is None or before.pattern != source.pattern:
             self.cache = WindowCache()
@@ -199,7 +200,7 @@ class BakeSource:
         self.sequence = sequence.Sequence(self.pattern)
         self.about = self.pattern
         self.frames = self.sequence.existing()
-        self.stats: dict[int, Stat | None] = {}  # of the files as they were read
+        self.stats: dict[int, Stat | None] = {}  # stats of the files at the time they were read
 
     def path(self, frame: int) -> Path:
         """The file of a frame."""
@@ -253,11 +254,11 @@ class StoreSink:
         self.about = "the store"
 
     def write(self, frame: int, plate: Plate, rgb: np.ndarray, notes: Mapping[str, str]) -> int:
-        """Writes a frame and tells how many values had to be held at the ends of what the file can hold."""
+        """Writes a frame; returns the number of values clamped to the range of the file."""
         bare = rgb_only(plate, self.precision, self.compression)
-        held = write_plate(self.outputs[frame], bare, rgb, notes={**notes, **self.notes})
+        clamped = write_plate(self.outputs[frame], bare, rgb, notes={**notes, **self.notes})
         self.finished(frame)
-        return held
+        return clamped
 
     def files(self, frames: Iterable[int]) -> dict[int, Path]:
         """The file of each frame."""
@@ -273,7 +274,7 @@ class StoreSink:
 
 
 class EventLines:
-    """Sends what a shot has to say as events; finished frames are told by the sink, at once."""
+    """Sends the messages of a shot as events; finished frames are reported by the sink, at once."""
 
     def __init__(self, task: str, emit: Callable[[Message], None]) -> None:
         self.task = task
@@ -302,7 +303,7 @@ def check_outputs(outputs: Mapping[int, Path], source: BakeSource) -> None:
 
 
 def stat_of(path: Path) -> Stat | None:
-    """What tells a file's content from another's; None where it isn't there."""
+    """Number, size and time of change of a file; None where there is none."""
     try:
         found = path.stat()
     except OSError:

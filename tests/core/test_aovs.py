@@ -11,12 +11,13 @@ import tiny_looks
 import tiny_plates
 
 from relightgan.core import cli
-from relightgan.core.aovs import MOST_STOPS, wanted_aovs, working_gain
+from relightgan.core.aovs import MAX_STOPS, wanted_aovs, working_gain
 from relightgan.core.errors import LookError, PlateError, UsageError
 from relightgan.core.frames import read_plate
 from relightgan.core.look import load_look
-from relightgan.core.pipeline import Settings, predict, relight_frame
-from relightgan.core.session import LookSession, cut
+from relightgan.core.operator_look import cut
+from relightgan.core.pipeline import Relighting, Settings, predict, relight_frame
+from relightgan.core.session import LookSession
 
 AOVS = ("gain", "confidence")
 LAYERS = {"gain.R", "gain.G", "gain.B", "confidence.R"}
@@ -64,12 +65,12 @@ def hard_rgb(height=70, width=90) -> np.ndarray:
 def frame_of(tmp_path, session, rgb, settings, **others):
     """One frame through the pipeline: the plate and its result."""
     plate = read_plate(tiny_plates.write_exr(tmp_path / "p.exr", tiny_plates.rgb_channels(rgb, **others), "float"))
-    return plate, relight_frame(1, lambda _: plate, [1], session, settings)
+    return plate, relight_frame(1, lambda _: plate, [1], Relighting(session, settings))
 
 
 def relight_clip(session, clip, frame, **settings):
     plates = {number: read_plate(clip % number) for number in FRAMES}
-    return relight_frame(frame, plates.__getitem__, list(FRAMES), session, Settings(**settings))
+    return relight_frame(frame, plates.__getitem__, list(FRAMES), Relighting(session, Settings(**settings)))
 
 
 @pytest.mark.parametrize("changes", [{}, {"exposure": 1.5}, {"premultiplied": False}])
@@ -95,7 +96,7 @@ def test_the_product_holds_in_the_comps_space_for_any_look_wherever_there_is_suc
     gain = frame.aovs["gain"]
     assert np.isfinite(gain).all()
     factor = np.divide(frame.rgb, plate.rgb, out=np.zeros_like(rgb), where=plate.rgb != 0)
-    there = (factor > 2.0**-MOST_STOPS) & (factor < 2.0**MOST_STOPS)
+    there = (factor > 2.0**-MAX_STOPS) & (factor < 2.0**MAX_STOPS)
     assert there.mean() > 0.97
     np.testing.assert_allclose((plate.rgb * np.exp2(gain))[there], frame.rgb[there], rtol=1e-5)
 
@@ -104,7 +105,7 @@ def test_the_looks_own_gain_stands_where_no_factor_leads_from_the_plate_to_the_r
     plate = np.float32([[[0.0, 1.0, -2.0], [0.5, np.inf, np.nan], [1e-38, -1e-38, 4.0]]])
     relit = np.float32([[[0.0, 4.0, 1.0], [0.0, np.inf, np.nan], [3e38, -1.0, 1e-38]]])
     own = np.arange(9, dtype=np.float32).reshape(1, 3, 3)
-    expected = np.float32([[[0, 2, 2], [3, 4, 5], [MOST_STOPS, MOST_STOPS, -MOST_STOPS]]])
+    expected = np.float32([[[0, 2, 2], [3, 4, 5], [MAX_STOPS, MAX_STOPS, -MAX_STOPS]]])
     np.testing.assert_array_equal(working_gain(plate, relit, own), expected)
     assert own[0, 0, 1] == 1.0  # left as it was
     np.testing.assert_array_equal(working_gain(plate, relit, None), np.where(expected == own, 0, expected))
@@ -137,7 +138,7 @@ def test_a_session_without_aovs_makes_no_pictures_for_them(look, session, darken
     plain, rgb = LookSession(load_look(look), "cpu"), hard_rgb()
     assert (plain.applied, session.applied) == (("grid",), ("grid", "doubt"))
     assert list(plain.predict(rgb)) == list(session.predict(rgb)) == ["grid", "doubt"]
-    assert [list(predict(rgb, each, 1)) for each in (plain, session)] == [["grid"], ["grid", "doubt"]]
+    assert [list(predict(rgb, 1, Relighting(each))) for each in (plain, session)] == [["grid"], ["grid", "doubt"]]
     relit, aovs = plain.apply_with_aovs(rgb, plain.predict(rgb))
     assert aovs == {}
     np.testing.assert_array_equal(relit, session.apply(rgb, session.predict(rgb)))
@@ -153,7 +154,12 @@ def test_strength_mask_and_what_they_leave_out_do_not_alter_aovs(clip, session):
     mask = np.zeros(full.rgb.shape[:2], np.float32)
     mask[:, :10] = 0.5
     for strength, cover in ((0.3, None), (0.0, None), (1.0, mask), (1.0, mask * 0)):
-        frame = relight_frame(3, plates.__getitem__, list(FRAMES), session, Settings(strength=strength, **blend), cover)
+        frame = relight_frame(
+            3,
+            plates.__getitem__,
+            list(FRAMES),
+            Relighting(session, Settings(strength=strength, **blend), lambda *_, cover=cover: cover),
+        )
         for name in AOVS:
             np.testing.assert_array_equal(frame.aovs[name], full.aovs[name])
         if strength == 0.0:

@@ -12,7 +12,7 @@ import pytest
 from relightgan.core import cli, doctor_checks, nuke_install
 from relightgan.core.errors import InstallError
 from relightgan.core.init_block import BEGIN, END
-from relightgan.core.nuke_install import Settings
+from relightgan.core.nuke_install import InstallSettings
 from relightgan.core.version import VERSION
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -82,7 +82,7 @@ def test_a_copy_holds_what_nuke_needs_and_the_interpreter_that_relights(tmp_path
 
 def test_a_copy_is_enough_for_an_old_python_without_our_packages(home, can_relight):
     """What Nuke's own Python must be able to import, in a Python that has nothing else."""
-    nuke_install.install(home, Settings())
+    nuke_install.install(home, InstallSettings())
     modules = ["core.errors", "core.protocol", "core.version", "nuke_plugin.interpreter"]
     code = f"import relightgan, importlib; [importlib.import_module('relightgan.' + m) for m in {modules}]"
     code += "; print(importlib.import_module('relightgan.core').__path__)"
@@ -98,7 +98,7 @@ def test_a_copy_is_enough_for_an_old_python_without_our_packages(home, can_relig
 def test_the_worker_of_an_installation_runs_in_the_interpreter_that_installed_it(tmp_path, identity_look, link):
     """As Nuke would: a Python that has only what was installed asks the worker, which has everything."""
     into = tmp_path / "Käthe's home" / ".nuke"
-    nuke_install.install(into, Settings(), link=link)
+    nuke_install.install(into, InstallSettings(), link=link)
     program = (
         "import sys, pathlib; from relightgan.nuke_plugin import client; "
         f"assert pathlib.Path(client.__file__).is_relative_to({str(into)!r}), client.__file__; "
@@ -166,7 +166,7 @@ def test_an_interpreter_without_our_packages_is_refused_and_nothing_is_left(home
 
 def test_a_checkout_that_is_not_installed_is_named_in_the_settings(home, monkeypatch):
     monkeypatch.setattr(nuke_install, "cannot_relight", lambda path: "" if path else "No module named 'relightgan'")
-    nuke_install.install(home, Settings())
+    nuke_install.install(home, InstallSettings())
     assert config_in(home)["pythonpath"] == str(ROOT)
 
 
@@ -174,14 +174,14 @@ def test_a_checkout_that_is_not_installed_is_named_in_the_settings(home, monkeyp
 def test_the_path_is_added_once_and_every_other_byte_comes_back(home, can_relight, text):
     start = home / "init.py"
     start.write_bytes(text)
-    nuke_install.install(home, Settings())
+    nuke_install.install(home, InstallSettings())
     once = start.read_bytes()
     assert once.startswith(text)
     assert once.count(BEGIN) == once.count(END) == 1
     if b"\r\n" in text:
         assert once.count(b"\n") == once.count(b"\r\n")
     compile(once, "init.py", "exec")
-    nuke_install.install(home, Settings())
+    nuke_install.install(home, InstallSettings())
     assert start.read_bytes() == once
     nuke_install.uninstall(home)
     assert start.read_bytes() == text
@@ -191,30 +191,30 @@ def test_the_path_is_added_once_and_every_other_byte_comes_back(home, can_religh
 def test_lines_that_the_user_adds_later_stay_where_they_are(home, can_relight):
     start = home / "init.py"
     start.write_bytes(b"first = 1\n")
-    nuke_install.install(home, Settings())
+    nuke_install.install(home, InstallSettings())
     start.write_bytes(start.read_bytes() + b"last = 2\n")
     before = start.read_bytes()
-    nuke_install.install(home, Settings())
+    nuke_install.install(home, InstallSettings())
     assert sorted(start.read_bytes().splitlines()) == sorted(before.splitlines())
     nuke_install.uninstall(home)
     assert start.read_bytes() == b"first = 1\nlast = 2\n"
 
 
 def test_an_init_that_was_not_there_goes_again(home, can_relight):
-    nuke_install.install(home, Settings())
-    nuke_install.install(home, Settings())
+    nuke_install.install(home, InstallSettings())
+    nuke_install.install(home, InstallSettings())
     nuke_install.uninstall(home)
     assert list(home.iterdir()) == []
 
 
 def test_an_update_keeps_settings_and_the_users_own_files_and_drops_old_modules(home, can_relight):
-    nuke_install.install(home, Settings(cache=Path("/scratch")))
+    nuke_install.install(home, InstallSettings(cache=Path("/scratch")))
     folder = home / "RelightGAN"
     (folder / "nuke_plugin" / "gone_since.py").touch()
     (folder / "mine.gizmo").write_text("mine")
     config = {**config_in(home), "cache_limit_gb": 50}
     (folder / "relightgan.json").write_text(json.dumps(config))
-    nuke_install.install(home, Settings(looks=(home,)))
+    nuke_install.install(home, InstallSettings(looks=(home,)))
     assert config_in(home) == {**config, "looks": [home.as_posix()]}
     assert not (folder / "nuke_plugin" / "gone_since.py").exists()
     assert (folder / "mine.gizmo").read_text() == "mine"
@@ -224,12 +224,12 @@ def test_an_update_keeps_settings_and_the_users_own_files_and_drops_old_modules(
 
 
 def test_an_update_that_was_killed_half_way_loses_nothing(home, can_relight):
-    nuke_install.install(home, Settings(cache=Path("/scratch")))
+    nuke_install.install(home, InstallSettings(cache=Path("/scratch")))
     folder = home / "RelightGAN"
     (folder / "mine.gizmo").write_text("mine")
     folder.rename(home / ".RelightGAN.0123abcd.old")  # killed between the two renames
     (home / ".RelightGAN.0123abcd.part").mkdir()
-    nuke_install.install(home, Settings())
+    nuke_install.install(home, InstallSettings())
     assert config_in(home)["cache"] == "/scratch"
     assert (folder / "mine.gizmo").read_text() == "mine"
     assert sorted(path.name for path in home.iterdir()) == ["RelightGAN", "init.py"]
@@ -247,7 +247,7 @@ def test_a_linked_init_is_changed_where_it_lies(tmp_path, home, can_relight):
     shared.write_text("shared = True\n")
     shared.chmod(0o640)
     (home / "init.py").symlink_to(shared)
-    nuke_install.install(home, Settings())
+    nuke_install.install(home, InstallSettings())
     assert (home / "init.py").is_symlink()
     assert BEGIN in shared.read_bytes()
     assert shared.stat().st_mode & 0o777 == 0o640
@@ -266,7 +266,7 @@ def test_a_folder_that_is_not_ours_is_left_alone(home, can_relight, capsys):
 def test_half_a_block_is_refused_with_what_to_remove(home, can_relight):
     (home / "init.py").write_bytes(b"a = 1\n" + BEGIN + b"\nimport nuke\n")
     with pytest.raises(InstallError, match=r"init\.py has only a part of RelightGAN's lines"):
-        nuke_install.install(home, Settings())
+        nuke_install.install(home, InstallSettings())
     assert not (home / "RelightGAN").exists()
 
 
@@ -293,7 +293,7 @@ def test_a_read_only_folder_is_one_clear_line(can_relight):
             if was == 0:
                 os.seteuid(65534)
             with pytest.raises(InstallError, match=r"\.nuke.* can't be written: Permission denied"):
-                nuke_install.install(home, Settings())
+                nuke_install.install(home, InstallSettings())
         finally:
             os.seteuid(was)
             home.chmod(0o755)
@@ -324,7 +324,7 @@ def test_the_doctor_tells_of_the_installation_and_of_an_older_one(tmp_path, monk
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("NUKE_PATH", raising=False)
     into = tmp_path / ".nuke"
-    nuke_install.install(into, Settings())
+    nuke_install.install(into, InstallSettings())
     (finding,) = doctor_checks.check_plugin()
     assert (finding.level, finding.fix) == (doctor_checks.OK, "")
     assert str(into / "RelightGAN") in finding.text

@@ -10,7 +10,7 @@ import tiny_plates
 from relightgan.core.errors import LookError, PlateError, SequenceError, UsageError
 from relightgan.core.frames import read_plate, write_plate
 from relightgan.core.look import load_look
-from relightgan.core.pipeline import Settings, WindowCache, relight_frame
+from relightgan.core.pipeline import Relighting, Settings, WindowCache, relight_frame
 from relightgan.core.session import LookSession
 
 IDENTITIES = [("linear", "unbounded"), ("srgb_log", "unbounded"), ("srgb_log", "unit"), ("linear", "unit")]
@@ -37,7 +37,7 @@ def relit(tmp_path):
 
     def run(source, session, mask=None, **settings):
         plate = read_plate(source)
-        frame = relight_frame(1, lambda _: plate, [1], session, Settings(**settings), mask)
+        frame = relight_frame(1, lambda _: plate, [1], Relighting(session, Settings(**settings), lambda *_: mask))
         target = tmp_path / "relit.exr"
         write_plate(target, plate, frame.rgb)
         return target
@@ -113,12 +113,14 @@ def test_nan_and_infinity_come_out_where_they_went_in_and_nowhere_else(tmp_path,
     source = tiny_plates.write_exr(tmp_path / "bad.exr", tiny_plates.rgb_channels(bad, A=alpha), "float")
     plate = read_plate(source)
     session = session_of(look)
-    frame = relight_frame(1, lambda _: plate, [1], session, Settings(working_space="ACEScg", strength=0.5))
+    frame = relight_frame(1, lambda _: plate, [1], Relighting(session, Settings(working_space="ACEScg", strength=0.5)))
     assert frame.nonfinite == 5
     np.testing.assert_array_equal(np.isfinite(frame.rgb), np.isfinite(bad))
     np.testing.assert_array_equal(frame.rgb[~np.isfinite(bad)], bad[~np.isfinite(bad)])
     clean = dataclasses.replace(plate, rgb=np.nan_to_num(bad, nan=0, posinf=0, neginf=0))
-    want = relight_frame(1, lambda _: clean, [1], session, Settings(working_space="ACEScg", strength=0.5)).rgb
+    want = relight_frame(
+        1, lambda _: clean, [1], Relighting(session, Settings(working_space="ACEScg", strength=0.5))
+    ).rgb
     np.testing.assert_array_equal(frame.rgb[np.isfinite(bad)], want[np.isfinite(bad)])
 
 
@@ -131,7 +133,9 @@ def test_nan_in_alpha_or_mask_does_not_spread(tmp_path, session_of):
     plate = read_plate(source)
     mask = np.ones((24, 32), np.float32)
     mask[6, 7] = np.nan
-    frame = relight_frame(1, lambda _: plate, [1], session_of("darken_grid_look"), Settings(), mask)
+    frame = relight_frame(
+        1, lambda _: plate, [1], Relighting(session_of("darken_grid_look"), Settings(), lambda *_: mask)
+    )
     assert np.isfinite(frame.rgb).all()
     np.testing.assert_array_equal(frame.rgb[6, 7], plate.rgb[6, 7])
 
@@ -150,11 +154,11 @@ def test_mask_nought_gives_the_plates_own_bits_and_mask_one_the_full_result(tmp_
     rgb[0, 0] = -0.0
     plate = read_plate(tiny_plates.write_exr(tmp_path / "plate.exr", tiny_plates.rgb_channels(rgb)))
     session = session_of("darken_grid_look")
-    full = relight_frame(1, lambda _: plate, [1], session, Settings()).rgb
+    full = relight_frame(1, lambda _: plate, [1], Relighting(session, Settings())).rgb
     mask = np.zeros((24, 32), np.float32)
     mask[:, 16:] = 1.0
     mask[:, 30:] = 0.25
-    rgb = relight_frame(1, lambda _: plate, [1], session, Settings(), mask).rgb
+    rgb = relight_frame(1, lambda _: plate, [1], Relighting(session, Settings(), lambda *_: mask)).rgb
     assert rgb[:, :16].tobytes() == plate.rgb[:, :16].tobytes()
     assert rgb[:, 16:30].tobytes() == full[:, 16:30].tobytes()
     np.testing.assert_allclose(rgb[:, 30:], plate.rgb[:, 30:] * 0.75 + full[:, 30:] * 0.25, rtol=1e-6)
@@ -163,8 +167,8 @@ def test_mask_nought_gives_the_plates_own_bits_and_mask_one_the_full_result(tmp_
 def test_strength_mixes_in_linear_light(tmp_path, session_of):
     plate = read_plate(tiny_plates.write_exr(tmp_path / "p.exr", tiny_plates.rgb_channels(tiny_plates.texture(24, 32))))
     session = session_of("darken_grid_look")
-    full = relight_frame(1, lambda _: plate, [1], session, Settings()).rgb
-    half = relight_frame(1, lambda _: plate, [1], session, Settings(strength=0.5)).rgb
+    full = relight_frame(1, lambda _: plate, [1], Relighting(session, Settings())).rgb
+    half = relight_frame(1, lambda _: plate, [1], Relighting(session, Settings(strength=0.5))).rgb
     np.testing.assert_allclose(half, (plate.rgb + full) / 2, rtol=1e-5)
 
 
@@ -173,10 +177,10 @@ def test_the_exposure_offset_is_taken_back(tmp_path, session_of):
     session = session_of("darken_grid_look")
     bright = read_plate(tiny_plates.write_exr(tmp_path / "a.exr", tiny_plates.rgb_channels(rgb), "float"))
     dim = read_plate(tiny_plates.write_exr(tmp_path / "b.exr", tiny_plates.rgb_channels(rgb / 8), "float"))
-    want = relight_frame(1, lambda _: bright, [1], session, Settings()).rgb
-    got = relight_frame(1, lambda _: dim, [1], session, Settings(exposure=3.0)).rgb
+    want = relight_frame(1, lambda _: bright, [1], Relighting(session, Settings())).rgb
+    got = relight_frame(1, lambda _: dim, [1], Relighting(session, Settings(exposure=3.0))).rgb
     np.testing.assert_array_equal(got * 8, want)  # three stops are exact in binary
-    without = relight_frame(1, lambda _: dim, [1], session, Settings()).rgb
+    without = relight_frame(1, lambda _: dim, [1], Relighting(session, Settings())).rgb
     assert np.abs(without - got).max() > 1e-3  # the look does see the offset
 
 
@@ -187,17 +191,17 @@ def test_premultiplied_edges_are_relit_as_the_colour_beneath(tmp_path, session_o
     over = tiny_plates.rgb_channels(rgb * alpha[..., None], A=alpha)
     covered = read_plate(tiny_plates.write_exr(tmp_path / "b.exr", over, "float"))
     session = session_of("darken_grid_look")
-    want = relight_frame(1, lambda _: solid, [1], session, Settings()).rgb * alpha[..., None]
-    got = relight_frame(1, lambda _: covered, [1], session, Settings()).rgb
+    want = relight_frame(1, lambda _: solid, [1], Relighting(session, Settings())).rgb * alpha[..., None]
+    got = relight_frame(1, lambda _: covered, [1], Relighting(session, Settings())).rgb
     np.testing.assert_allclose(got, want, rtol=1e-4)
-    straight = relight_frame(1, lambda _: covered, [1], session, Settings(premultiplied=False)).rgb
+    straight = relight_frame(1, lambda _: covered, [1], Relighting(session, Settings(premultiplied=False))).rgb
     assert np.abs(straight - want).max() > 1e-3
 
 
 def test_light_without_alpha_is_relit_not_lost(tmp_path, session_of):
     channels = tiny_plates.rgb_channels(np.ones((24, 32, 3), np.float32), A=np.zeros((24, 32)))
     plate = read_plate(tiny_plates.write_exr(tmp_path / "glow.exr", channels))
-    rgb = relight_frame(1, lambda _: plate, [1], session_of("darken_grid_look"), Settings()).rgb
+    rgb = relight_frame(1, lambda _: plate, [1], Relighting(session_of("darken_grid_look"), Settings())).rgb
     assert np.all((rgb > 0.1) & (rgb < 0.9))
 
 
@@ -224,45 +228,47 @@ def clip(
 def test_a_frame_is_a_function_of_its_window(clip, session_of, look):
     session, settings = session_of(look), Settings(temporal_blend=0.8, temporal_window=2)
     cache = WindowCache()
-    alone = {f: relight_frame(f, clip, range(1, 10), session, settings).rgb for f in (1, 2, 5, 9)}
+    alone = {f: relight_frame(f, clip, range(1, 10), Relighting(session, settings)).rgb for f in (1, 2, 5, 9)}
     for order in (range(1, 10), [9, 5, 2, 1, 5]):
         for frame in order:
-            rgb = relight_frame(frame, clip, range(1, 10), session, settings, cache=cache).rgb
+            rgb = relight_frame(frame, clip, range(1, 10), Relighting(session, settings, cache=cache)).rgb
             if frame in alone:
                 assert rgb.tobytes() == alone[frame].tobytes()
 
 
 def test_only_the_window_is_read_and_each_frame_once(clip, session_of):
     cache, settings = WindowCache(), Settings(temporal_blend=1.0, temporal_window=2)
-    relight_frame(5, clip, range(1, 10), session_of("darken_grid_look"), settings, cache=cache)
+    relight_frame(5, clip, range(1, 10), Relighting(session_of("darken_grid_look"), settings, cache=cache))
     assert sorted(clip.asked) == [3, 4, 5, 6, 7]
     clip.asked.clear()
-    relight_frame(6, clip, range(1, 10), session_of("darken_grid_look"), settings, cache=cache)
+    relight_frame(6, clip, range(1, 10), Relighting(session_of("darken_grid_look"), settings, cache=cache))
     assert clip.asked == [6, 8]
 
 
 def test_a_cache_does_not_outlive_the_settings_it_was_filled_with(clip, session_of):
     cache, session = WindowCache(), session_of("darken_grid_look")
-    relight_frame(5, clip, range(1, 10), session, Settings(temporal_blend=1.0), cache=cache)
+    relight_frame(5, clip, range(1, 10), Relighting(session, Settings(temporal_blend=1.0), cache=cache))
     changed = Settings(temporal_blend=1.0, exposure=2.0)
-    with_cache = relight_frame(5, clip, range(1, 10), session, changed, cache=cache).rgb
-    assert with_cache.tobytes() == relight_frame(5, clip, range(1, 10), session, changed).rgb.tobytes()
+    with_cache = relight_frame(5, clip, range(1, 10), Relighting(session, changed, cache=cache)).rgb
+    assert with_cache.tobytes() == relight_frame(5, clip, range(1, 10), Relighting(session, changed)).rgb.tobytes()
 
 
 @pytest.mark.parametrize("look", ["darken_grid_look", "conv_look"])
 def test_blend_nought_is_the_single_frame_to_the_bit_and_reads_no_other(clip, session_of, look):
     session = session_of(look)
-    blended = relight_frame(5, clip, range(1, 10), session, Settings(temporal_blend=0.0, temporal_window=3)).rgb
+    blended = relight_frame(
+        5, clip, range(1, 10), Relighting(session, Settings(temporal_blend=0.0, temporal_window=3))
+    ).rgb
     assert set(clip.asked) == {5}
-    assert blended.tobytes() == relight_frame(5, clip, [5], session, Settings()).rgb.tobytes()
+    assert blended.tobytes() == relight_frame(5, clip, [5], Relighting(session, Settings())).rgb.tobytes()
 
 
 @pytest.mark.parametrize("look", ["darken_grid_look", "conv_look"])
 def test_a_still_plate_stays_put_under_full_blend(tmp_path, session_of, look):
     plate = read_plate(tiny_plates.write_exr(tmp_path / "p.exr", tiny_plates.rgb_channels(tiny_plates.texture(48, 64))))
     session = session_of(look)
-    alone = relight_frame(5, lambda _: plate, [5], session, Settings()).rgb
-    blended = relight_frame(5, lambda _: plate, range(1, 10), session, Settings(temporal_blend=1.0)).rgb
+    alone = relight_frame(5, lambda _: plate, [5], Relighting(session, Settings())).rgb
+    blended = relight_frame(5, lambda _: plate, range(1, 10), Relighting(session, Settings(temporal_blend=1.0))).rgb
     np.testing.assert_array_equal(blended, alone)
 
 
@@ -273,7 +279,7 @@ def test_blend_takes_most_of_a_flicker_away(tmp_path, session_of):
     plates, session = (lambda f: read_plate(pattern % f)), session_of("darken_grid_look")
 
     def gains(settings):
-        frames = [relight_frame(f, plates, range(1, 10), session, settings).rgb for f in range(3, 8)]
+        frames = [relight_frame(f, plates, range(1, 10), Relighting(session, settings)).rgb for f in range(3, 8)]
         return np.stack([np.log2(rgb / plates(f).rgb) for f, rgb in zip(range(3, 8), frames, strict=True)])
 
     flicker = [np.abs(np.diff(gains(Settings(temporal_blend=b)), axis=0)).mean() for b in (0.0, 1.0)]
@@ -288,8 +294,8 @@ def test_a_moving_data_window_can_be_blended(tmp_path, session_of):
         tiny_plates.write_exr(tmp_path / f"{frame}.exr", piece, data_origin=(x0, y0), display=(0, 0, 80, 60))
     plates = lambda f: read_plate(tmp_path / f"{f}.exr")  # noqa: E731
     session = session_of("gain_look", gain=0.8)
-    alone = relight_frame(2, plates, [1, 2, 3], session, Settings()).rgb
-    blended = relight_frame(2, plates, [1, 2, 3], session, Settings(temporal_blend=1.0)).rgb
+    alone = relight_frame(2, plates, [1, 2, 3], Relighting(session, Settings())).rgb
+    blended = relight_frame(2, plates, [1, 2, 3], Relighting(session, Settings(temporal_blend=1.0))).rgb
     # This look's correction belongs to the point, not to the frame, so blending matching points changes nothing.
     np.testing.assert_allclose(blended, alone, rtol=0.01, atol=1e-4)
     assert not np.array_equal(blended, alone)
@@ -297,7 +303,9 @@ def test_a_moving_data_window_can_be_blended(tmp_path, session_of):
 
 def test_a_gap_in_the_window_is_an_error_that_names_it(clip, session_of):
     with pytest.raises(SequenceError, match="frame 5 needs 4,6, which"):
-        relight_frame(5, clip, [1, 2, 3, 5, 7, 8], session_of("identity_look"), Settings(temporal_blend=0.5))
+        relight_frame(
+            5, clip, [1, 2, 3, 5, 7, 8], Relighting(session_of("identity_look"), Settings(temporal_blend=0.5))
+        )
 
 
 def test_frames_of_another_size_in_the_window_are_an_error(tmp_path, session_of):
@@ -308,8 +316,7 @@ def test_frames_of_another_size_in_the_window_are_an_error(tmp_path, session_of)
             2,
             lambda f: read_plate(tmp_path / f"{f}.exr"),
             [1, 2, 3],
-            session_of("conv_look"),
-            Settings(temporal_blend=0.5),
+            Relighting(session_of("conv_look"), Settings(temporal_blend=0.5)),
         )
 
 
@@ -319,13 +326,18 @@ def test_frames_of_another_size_in_the_window_are_an_error(tmp_path, session_of)
 def test_a_mask_of_another_size_is_an_error(tmp_path, session_of):
     plate = read_plate(tiny_plates.write_exr(tmp_path / "p.exr", tiny_plates.rgb_channels(tiny_plates.texture(24, 32))))
     with pytest.raises(PlateError, match=r"mask is 30x24, the data window of .* is 32x24"):
-        relight_frame(1, lambda _: plate, [1], session_of("conv_look"), Settings(), np.ones((24, 30), np.float32))
+        relight_frame(
+            1,
+            lambda _: plate,
+            [1],
+            Relighting(session_of("conv_look"), Settings(), lambda *_: np.ones((24, 30), np.float32)),
+        )
 
 
 def test_a_look_that_gives_nan_is_an_error(tmp_path, session_of):
     plate = read_plate(tiny_plates.write_exr(tmp_path / "p.exr", tiny_plates.rgb_channels(tiny_plates.texture(24, 32))))
     with pytest.raises(LookError, match=r"look\.onnx gives NaN or infinity for frame 7"):
-        relight_frame(7, lambda _: plate, [7], session_of("gain_look", gain=float("nan")), Settings())
+        relight_frame(7, lambda _: plate, [7], Relighting(session_of("gain_look", gain=float("nan")), Settings()))
 
 
 @pytest.mark.parametrize(

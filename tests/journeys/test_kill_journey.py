@@ -26,7 +26,7 @@ NUKE = ROOT / "tests" / "nuke_sim" / "bin" / "nuke"
 BATCH = ROOT / "nuke_plugin" / "batch.py"
 FRAMES = list(range(1001, 1013))
 SIZE = (192, 256)
-LIMIT_S = 120
+LIMIT_S = 300
 SCRIPT = """Root {{
  first_frame 1001
  last_frame 1012

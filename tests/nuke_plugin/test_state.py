@@ -665,15 +665,21 @@ def test_an_answer_is_kept_longer_where_looking_takes_long(shot, monkeypatch):
     assert shot.state.state_of(shot.node) is not first
 
 
-def test_a_thousand_frames_are_looked_at_in_well_under_a_second(shot):
+def test_time_grows_no_faster_than_the_number_of_frames(shot):
     import time
 
-    shot.comps.project(shot.nuke, 1, 1000)
-    shot.read["first"].setValue(1)
-    shot.read["last"].setValue(1000)
-    started = time.perf_counter()
-    shot.state.state_of(shot.node, fresh=True)
-    assert time.perf_counter() - started < 3  # the simulator's Tcl is most of it
+    def seconds(frames: int) -> float:
+        shot.comps.project(shot.nuke, 1, frames)
+        shot.read["first"].setValue(1)
+        shot.read["last"].setValue(frames)
+        took = []
+        for _ in range(3):  # the best of them, as others may use the machine too
+            started = time.perf_counter()
+            shot.state.state_of(shot.node, fresh=True)
+            took.append(time.perf_counter() - started)
+        return min(took)
+
+    assert seconds(1000) < 3 * 10 * seconds(100)
 
 
 def test_dragging_a_slider_looks_at_no_file_and_no_node_upstream_again(shot, monkeypatch):

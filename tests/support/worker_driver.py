@@ -19,7 +19,7 @@ SETTINGS = {
     "premultiplied": True,
 }
 LAST = ("done", "failed", "cancelled", "look", "refused")
-PATIENCE_S = 60
+PATIENCE_S = 300  # no step of a worker takes so long, on however slow and busy a machine
 
 
 class Driver:
@@ -36,7 +36,8 @@ class Driver:
         self.beats: list[float] = []  # when heartbeats came
         self.log: list[str] = []
         threading.Thread(target=self.read, daemon=True).start()
-        threading.Thread(target=self.read_log, daemon=True).start()
+        self.log_reader = threading.Thread(target=self.read_log, daemon=True)
+        self.log_reader.start()
         if hello:
             self.send(type="hello", protocol=1)
             assert self.until("hello")["protocol"] == 1

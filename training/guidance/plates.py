@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import torch
 
-from relightgan.core.guidance import Guidance
+from relightgan.core.guidance import FrameGuidance
 from relightgan.training.guidance.observations import (
     OWN_DAY_OBSERVERS,
     badly_placed,
@@ -49,7 +49,7 @@ class CheckedGuidance:
         agrees: True where the photos of its own day confirm its camera.
     """
 
-    guidance: Guidance
+    guidance: FrameGuidance
     exposure: float
     error_stops: float | None
     agrees: bool
@@ -133,7 +133,7 @@ class PlateViews:
         exposure, error = exposure_of(linear.reshape(-1, 3)[pixels], predicted)
         if error is None or error > self.max_error:
             empty = np.zeros((h, w, 3), np.float32)
-            return CheckedGuidance(Guidance(empty, empty > 0, empty[..., 0]), exposure, error, False)
+            return CheckedGuidance(FrameGuidance(empty, empty > 0, empty[..., 0]), exposure, error, False)
         exposed = linear * np.float32(2.0**exposure)
         self._paint(exposed)
         colour, weight = self._guidance()
@@ -146,7 +146,7 @@ class PlateViews:
         # Gains start from the plate's own colours, not the predicted ones: photos are clipped where a plate may not be.
         gain = np.where(has, colour - to_stops(exposed), 0).astype(np.float32)
         clipped = (colour >= CLIPPED_STOPS) & has
-        return CheckedGuidance(Guidance(gain, clipped, weight), exposure, error, True)
+        return CheckedGuidance(FrameGuidance(gain, clipped, weight), exposure, error, True)
 
     # Private implementation
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from relightgan.core.errors import PlateError
 from relightgan.core.frames import read_plate
-from relightgan.core.pipeline import Settings, WindowCache, relight_frame
+from relightgan.core.pipeline import Relighting, Settings, relight_frame
 from relightgan.core.plate import Plate
 from relightgan.core.session import LookSession
 from relightgan.training.measure.metrics import gain_flicker, psnr, to_display, warp_error
@@ -93,9 +93,8 @@ def measure_clip(
     for name, session in sessions.items():
         for blend in blends:
             settings = Settings(temporal_blend=blend, temporal_window=window)
-            rows[f"{name}, blend {blend:g}"] = functools.partial(
-                _relit, reader, tuple(clip.plates), session, settings, WindowCache()
-            )
+            relighting = Relighting(session, settings)
+            rows[f"{name}, blend {blend:g}"] = functools.partial(_relit, reader, tuple(clip.plates), relighting)
     return {name: _measure_row(name, clip, reader, picture, on_frame) for name, picture in rows.items()}
 
 
@@ -137,12 +136,10 @@ def _read_flow(path: Path, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarr
 def _relit(
     reader: Callable[[int], Plate],
     frames: tuple[int, ...],
-    session: LookSession,
-    settings: Settings,
-    cache: WindowCache,
+    relighting: Relighting,
     frame: int,
 ) -> np.ndarray:
-    return relight_frame(frame, reader, frames, session, settings, cache=cache).rgb
+    return relight_frame(frame, reader, frames, relighting).rgb
 
 
 def _measure_row(

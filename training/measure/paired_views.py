@@ -17,7 +17,7 @@ from relightgan.core.errors import LookError, PlateError
 from relightgan.core.frames import read_mask, read_plate
 from relightgan.core.guidance import check_grid
 from relightgan.core.guidance_files import GuidanceFiles
-from relightgan.core.pipeline import Settings, relight_frame
+from relightgan.core.pipeline import Relighting, Settings, relight_frame
 from relightgan.core.plate import Plate
 from relightgan.core.session import LookSession
 from relightgan.training.measure.baselines import BASELINES, NEAREST, ORACLES, NearPhotos, Pool, identity, match_nearest
@@ -94,7 +94,7 @@ def look_method(name: str, session: LookSession, settings: Settings | None = Non
     chosen = settings or Settings()
 
     def relight(view: View) -> np.ndarray:
-        return relight_frame(1, lambda _: view.plate, (1,), session, chosen).rgb
+        return relight_frame(1, lambda _: view.plate, (1,), Relighting(session, chosen)).rgb
 
     return Method(name, relight)
 
@@ -112,7 +112,7 @@ def guided_method(name: str, session: LookSession, folder: Path) -> Method:
         files = GuidanceFiles(str(path), session.look)
         if not path.is_file():
             raise PlateError(f"There is no guidance {path}.", "Locate the views with `relightgan locate`.")
-        return relight_frame(1, lambda _: view.plate, (1,), session, Settings(), guidance=files.read).rgb
+        return relight_frame(1, lambda _: view.plate, (1,), Relighting(session, Settings(), guidance=files.read)).rgb
 
     return Method(name + GUIDED, relight)
 

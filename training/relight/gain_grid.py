@@ -11,7 +11,7 @@ texture. By its own everywhere, a grid that lifts shadows would lift the dark gr
 Photos are flat above their *white*, so gains end there. What a plate has above it is kept on top of them, or *rolled
 off* where a cell says so: clouds have to go where a blue sky comes, and a glint on marble stays.
 
-Networks that predict all this are in `networks_relight`; `core.guidance` reads grids in numpy, just as here.
+Networks that predict all this are in `networks_relight`; `core.guidance` asks a look for what is read here.
 
 Sources: the bilateral grid of Chen, Paris and Durand (SIGGRAPH 2007); the guide is the fast guided filter of He and Sun
 (2015, arXiv:1505.00996). Gains instead of affine matrices, exposure anchoring and roll-off are ours.
@@ -23,8 +23,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from relightgan.core.guidance import DARKEST_STOPS, FAINTEST, GUIDE_STOPS, ROLLED_STOPS
+from relightgan.core.guidance import ROLLED_STOPS
 
+FAINTEST = 2.0**-100  # linear; the smallest value a logarithm is taken of
+DARKEST_STOPS = -10.0  # stops around the frame's mean; darker pixels count as so dark
+GUIDE_STOPS = (-6.0, 4.0)  # stops around the frame's mean; the ends of the brightness axis
 LUMA_WEIGHTS = (0.2126, 0.7152, 0.0722)  # Rec. 709
 WHOLE = torch.tensor([0.0, 0.0, 1.0, 1.0])  # the window of a whole frame
 HALF_SURE_STOPS = 0.5  # the expected error that makes a confidence of one half

@@ -14,8 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from relightgan.core.errors import ConfigError
-from relightgan.core.guidance import FAINTEST, GUIDE_STOPS
 from relightgan.training.relight.gain_grid import (
+    FAINTEST,
+    GUIDE_STOPS,
     Operators,
     anchor_of,
     anchored_stops,

@@ -10,7 +10,7 @@ import OpenImageIO
 import torch
 
 from relightgan.core.colour import linear_to_srgb, working_space
-from relightgan.core.guidance import Guidance
+from relightgan.core.guidance import FrameGuidance
 from relightgan.core.pipeline import Settings, model_light
 from relightgan.core.plate import Plate, window_size
 from relightgan.training.days import Direction, from_day
@@ -30,7 +30,7 @@ FOCAL_NOTE = "Exif:FocalLengthIn35mmFilm"
 class Found:
     """What became of a plate: its guidance, whether it was located, and a line for people."""
 
-    guidance: Guidance
+    guidance: FrameGuidance
     located: bool
     words: str
 
@@ -89,7 +89,7 @@ class PlateFinder:
         brighter = round((self.usual_stops - own_stops) * EXPOSURE_STEPS) / EXPOSURE_STEPS
         small = small * np.float32(2.0**brighter)
         rows, columns = self.views.raster(size)
-        nothing = Guidance(
+        nothing = FrameGuidance(
             np.zeros((rows, columns, 3), np.float32),
             np.zeros((rows, columns, 3), bool),
             np.zeros((rows, columns), np.float32),

@@ -9,7 +9,7 @@ import torch
 
 from relightgan.core.cli import main as relightgan
 from relightgan.core.errors import LookError, PlateError, UsageError
-from relightgan.core.guidance import Guidance
+from relightgan.core.guidance import FrameGuidance
 from relightgan.core.guidance_files import DIRECTION_NOTE, PHOTOS_NOTE, photos_digest, write_guidance
 from relightgan.training.fit.batches import TrainingData
 from relightgan.training.fit.export import export_look
@@ -113,7 +113,7 @@ def located(pairs, folder, confidence):
         plate, truth = (OpenImageIO.ImageBuf(str(pairs / side / path.name)).get_pixels() for side in "AB")
         small = [cv2.resize(picture, (40, 24), interpolation=cv2.INTER_AREA) for picture in (plate, truth)]
         gain = np.log2(small[1] / small[0])
-        known = Guidance(gain, np.zeros(gain.shape, bool), np.full(gain.shape[:2], confidence, np.float32))
+        known = FrameGuidance(gain, np.zeros(gain.shape, bool), np.full(gain.shape[:2], confidence, np.float32))
         write_guidance(folder / path.name, known, {PHOTOS_NOTE: photos_digest({}), DIRECTION_NOTE: "ab"})
     return folder
 

@@ -17,7 +17,7 @@ from PIL import Image
 from relightgan.core import cli
 from relightgan.core.colour import srgb_to_linear
 from relightgan.core.errors import LookError
-from relightgan.core.guidance import GUIDE_STOPS, READ, brightness_steps, check_grid, guide_stops, rolled_off, sliced
+from relightgan.core.guidance import READ, check_grid, interpolated, read_grid
 from relightgan.core.guidance_files import read_guidance
 from relightgan.core.look import load_look
 from relightgan.core.pipeline import Settings
@@ -25,6 +25,7 @@ from relightgan.core.plate import Plate
 from relightgan.core.progress import Cancellation
 from relightgan.core.session import LookSession
 from relightgan.training.guidance.plates import MIN_CHECKED_PIXELS, exposure_of, sky_taken_for_surface
+from relightgan.training.relight.gain_grid import WHOLE, Operators, plate_gain
 from relightgan.training.run.plate_finder import PlateFinder, lens_axis
 from relightgan.training.run.registered import load_run
 from relightgan.training.stops import DARK_FLOOR
@@ -248,7 +249,7 @@ def test_guided_frames_dont_depend_on_the_order_with_a_temporal_blend(fitted, lo
         )
 
 
-def test_guidance_reads_grids_as_looks_do(fitted):
+def test_guidance_reads_of_a_look_what_its_network_meant(fitted):
     session = LookSession(load_look(fitted.look), "cpu")
     check_grid(session)
     rng = np.random.default_rng(0)
@@ -257,23 +258,24 @@ def test_guidance_reads_grids_as_looks_do(fitted):
     light = np.exp2(walls + rng.normal(0, 0.3, walls.shape) + rng.uniform(-0.2, 0.2, 3)).astype(np.float32)
     operator = session.predict(light)
     operator["grid"] = rng.uniform(-1, 1, operator["grid"].shape).astype(np.float32)
-    operator["rolloff"] = rng.uniform(0, 1, operator["rolloff"].shape).astype(np.float32)
     operator["white"][:] = 1.5  # between the walls
-    own = np.log2(session.apply(light, operator) / light)
     slope = operator["guide"][0]
     assert slope.min() < 0.1
     assert slope.max() > 0.5
-    # Beyond the grid, a look may give grain its share of contrast: one number times how far it stands out.
-    guide = guide_stops(light, operator)
-    out = (guide_stops(light, {**operator, "guide": np.float32([[[1.0]], [[0.0]]])}) - guide)[..., None]
-    inside = (np.abs(out[..., 0]) < 2) & (guide > GUIDE_STOPS[0])
-    taken = rolled_off(light, operator)
-    assert 0.1 < (taken > 0.1).mean() < 0.9
-    beyond = (own - sliced(operator["grid"], brightness_steps(light, operator)) + taken)[inside]
-    detail = (beyond * out[inside]).sum() / (out[inside] ** 2).sum() / 3
-    assert inside.mean() > 0.8
-    assert out[inside].std() > 0.1
-    np.testing.assert_allclose(beyond, np.broadcast_to(detail * out[inside], beyond.shape), atol=2e-4)
+
+    def meant(rolloff):
+        operator["rolloff"] = rolloff
+        parts = Operators(*(torch.from_numpy(operator[name])[None] for name in Operators._fields))
+        plate = torch.from_numpy(light.transpose(2, 0, 1).copy())[None]
+        gain = plate_gain(plate, WHOLE, parts, len(operator["grid"]) // 3)[0].numpy().transpose(1, 2, 0)
+        return gain, *read_grid(session, operator, light)
+
+    plain, gain, steps = meant(np.zeros_like(operator["rolloff"]))
+    np.testing.assert_allclose(gain, plain, atol=2e-4)
+    np.testing.assert_allclose(interpolated(operator["grid"], steps), plain, atol=2e-4)
+    rolled, gain, _ = meant(rng.uniform(0, 1, operator["rolloff"].shape).astype(np.float32))
+    assert 0.1 < (np.abs(rolled - plain) > 0.1).mean() < 0.9
+    np.testing.assert_allclose(gain, rolled, atol=2e-4)
 
 
 def test_an_even_sky_that_got_the_depth_of_what_stands_before_it_is_told_from_that():

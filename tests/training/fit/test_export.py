@@ -10,10 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from relightgan.core import runtime
 from relightgan.core.colour import linear_to_srgb, srgb_to_linear
 from relightgan.core.errors import LookError
 from relightgan.core.look import load_look
-from relightgan.core.session import LookSession, cut
+from relightgan.core.operator_look import cut
+from relightgan.core.session import LookSession
 from relightgan.core.version import VERSION
 from relightgan.training.fit.batches import TrainingData
 from relightgan.training.fit.export import PROOF_TOLERANCE, export_look, prove, relative_difference
@@ -147,23 +149,21 @@ def test_a_relight_look_cut_in_halves_by_the_runtime_equals_torch_end_to_end(rel
 
 
 @pytest.mark.parametrize("rows", [1, 17, 64])
-def test_strips_that_the_runtime_relights_have_no_seams(relight, rows):
+def test_strips_that_the_runtime_relights_have_no_seams(relight, rows, monkeypatch):
     # Texture, an edge and detail: all three are told apart by the frame's guide and not by the strip's own pixels.
     session = LookSession(load_look(relight.path), device="cpu")
     plate = 0.05 + np.abs(plates(129, 90))
     plate[..., 50:] *= 12
     rgb = np.ascontiguousarray(plate[0].transpose(1, 2, 0))
     operator = session.predict(rgb)
-    whole = session.apply_strip(rgb, operator, 0.0, 1.0)[0]
-    strips = [
-        session.apply_strip(np.ascontiguousarray(rgb[y : y + rows]), operator, y / 129, min(y + rows, 129) / 129)[0]
-        for y in range(0, 129, rows)
-    ]
-    assert relative_difference(whole, np.concatenate(strips)) < 1e-4
+    monkeypatch.setattr(runtime, "STRIP_ROWS", 129)
+    whole = session.apply(rgb, operator)
+    monkeypatch.setattr(runtime, "STRIP_ROWS", rows)
+    assert relative_difference(whole, session.apply(rgb, operator)) < 1e-4
     assert relative_difference(by_torch(relight.spec, plate, WHOLE)[0], whole.transpose(2, 0, 1)[None]) < 1e-4
     # A strip by itself would be guided otherwise.
     alone = session.predict(np.ascontiguousarray(rgb[:64]))
-    assert relative_difference(whole[:64], session.apply_strip(rgb[:64].copy(), alone, 0.0, 1.0)[0]) > 0.01
+    assert relative_difference(whole[:64], session.apply(rgb[:64].copy(), alone)) > 0.01
 
 
 def test_the_runtime_gives_a_relight_looks_aovs_as_torch_does(relight):

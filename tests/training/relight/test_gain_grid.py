@@ -3,9 +3,10 @@ import pytest
 import torch
 
 from relightgan.core.errors import ConfigError
-from relightgan.core.guidance import DARKEST_STOPS, ROLLED_STOPS
+from relightgan.core.guidance import ROLLED_STOPS
 from relightgan.training.relight import networks as networks_relight
 from relightgan.training.relight.gain_grid import (
+    DARKEST_STOPS,
     GUIDE_STOPS,
     Operators,
     anchor_of,

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from relightgan.core.guidance import FAINTEST
-from relightgan.training.relight.gain_grid import anchor_of, log_luminance
+from relightgan.training.relight.gain_grid import FAINTEST, anchor_of, log_luminance
 from relightgan.training.relight.networks import WHITE_SCALE, GainGridNet, GainGridSettings, WhiteNet
 from relightgan.training.relight.recipe import CLOUDS, drawn_clouds, rate_share, unclip, white_loss
 

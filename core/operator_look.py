@@ -1,0 +1,166 @@
+"""Operator looks: the look predicts operators from the whole frame, and applies them to each pixel.
+
+The graph is cut in two. The first half predicts all operators, as guidance needs the look's own doubt. The second half
+applies those that the relit frame and the requested AOVs depend on, strip by strip: exact at any size, with little
+memory.
+"""
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx.utils
+
+from relightgan.core.colour import linear_to_model, model_to_linear
+from relightgan.core.errors import LookError
+from relightgan.core.look import AOV_CHANNELS, GAIN, WINDOW, Look, Operator, known_aovs
+from relightgan.core.runtime import Runtime
+
+
+class OperatorLook:
+    """An operator look, ready to run.
+
+    Args:
+        runtime: the device of the look.
+        aovs: the look's own AOVs that `apply` is to give.
+
+    Raises:
+        DeviceError: out of memory.
+        LookError: onnxruntime can't load the look, or it can't be cut in two.
+    """
+
+    def __init__(self, runtime: Runtime, aovs: Sequence[str]) -> None:
+        self.runtime = runtime
+        self.look = runtime.look
+        self.aovs = tuple(aovs)
+        predictor, applier, self.applied = cut(self.look, self.aovs)
+        self.predictor = runtime.open_for_frames(predictor)
+        self.applier = runtime.open_for_strips(applier)
+
+    def predict(self, rgb_linear: np.ndarray) -> Operator:
+        """The look's own outputs, such as {"grid": log2 gains}; see `LookSession.predict`."""
+        height, width = rgb_linear.shape[:2]
+        plate = np.empty((1, 3, height, width), np.float32)
+
+        def encode(y0: int, y1: int) -> None:
+            strip = linear_to_model(rgb_linear[y0:y1], self.look.facts.encoding)
+            plate[0, :, y0:y1] = strip.transpose(2, 0, 1)
+
+        self.runtime.in_strips(encode, height)
+        names = self.look.facts.operators
+        found = self.runtime.run(self.predictor, list(names), {self.look.plate_name: plate})
+        return {name: array[0] for name, array in zip(names, found, strict=True)}
+
+    def apply(self, rgb_linear: np.ndarray, operator: Operator) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """The relit frame and its AOVs; see `LookSession.apply_with_aovs`."""
+        result = np.empty(rgb_linear.shape, np.float32)
+        aovs = {name: np.empty((*rgb_linear.shape[:2], AOV_CHANNELS[name]), np.float32) for name in self.aovs}
+        outputs = [self.look.relit_name, *self.aovs]
+
+        def fill(y0: int, y1: int) -> None:
+            relit, *pictures = self._run_rows(self.applier, outputs, self.applied, rgb_linear, operator, (y0, y1))
+            result[y0:y1] = model_to_linear(relit, self.look.facts.encoding)
+            for name, picture in zip(aovs, pictures, strict=True):
+                aovs[name][y0:y1] = picture
+
+        self.runtime.in_strips(fill, len(result), self._strip_rows(len(result)))
+        return result, aovs
+
+    def gain(self, rgb_linear: np.ndarray, operator: Operator) -> np.ndarray:
+        """The gains in stops; see `LookSession.gain`."""
+        session, applied = self._gain_reader
+        result = np.empty(rgb_linear.shape, np.float32)
+
+        def fill(y0: int, y1: int) -> None:
+            (result[y0:y1],) = self._run_rows(session, [GAIN], applied, rgb_linear, operator, (y0, y1))
+
+        self.runtime.in_strips(fill, len(result), self._strip_rows(len(result)))
+        return result
+
+    @functools.cached_property
+    def _gain_reader(self) -> tuple[Any, tuple[str, ...]]:
+        """An onnxruntime session for the AOV gain alone, and the operators that it takes."""
+        if GAIN not in known_aovs(self.look.facts):
+            raise LookError(
+                f"{self.look.path} doesn't give its gain: an older version made it, or it isn't a relight look.",
+                "Fit it again with this version.",
+            )
+        reader, applied = second_half(self.look, [GAIN])
+        return self.runtime.open_for_strips(reader), applied
+
+    def _strip_rows(self, height: int) -> int | None:
+        """Rows of a strip; all where the look has no `window`, the place of a strip in the frame."""
+        return None if self.look.takes_window else height
+
+    def _run_rows(
+        self,
+        session: Any,
+        outputs: list[str],
+        applied: Sequence[str],
+        rgb_linear: np.ndarray,
+        operator: Operator,
+        rows: tuple[int, int],
+    ) -> list[np.ndarray]:
+        """Outputs of a second half, each (h, w, C), for some rows of a frame with an operator of the whole frame."""
+        (y0, y1), height = rows, len(rgb_linear)
+        encoded = linear_to_model(rgb_linear[y0:y1], self.look.facts.encoding).transpose(2, 0, 1)[None]
+        feed = {name: np.ascontiguousarray(operator[name][None], np.float32) for name in applied}
+        feed[self.look.plate_name] = np.ascontiguousarray(encoded)
+        if self.look.takes_window:
+            feed[WINDOW] = np.array([0.0, y0 / height, 1.0, y1 / height], np.float32)
+        return [array[0].transpose(1, 2, 0) for array in self.runtime.run(session, outputs, feed)]
+
+
+def cut(look: Look, aovs: Sequence[str] = ()) -> tuple[onnx.ModelProto, onnx.ModelProto, tuple[str, ...]]:
+    """An operator look in two: plate -> operators, and (plate, window, operators) -> relit and AOVs.
+
+    Args:
+        look: an operator look.
+        aovs: its AOVs that the second half is to give; nothing is computed for the others.
+
+    Returns:
+        both halves, the first with all operators, and the names of those that the second one takes.
+
+    Raises:
+        LookError: the look can't be cut so.
+    """
+    applier, applied = second_half(look, [look.relit_name, *aovs])
+    predictor = extracted(look, [look.plate_name], look.facts.operators)
+    if any(WINDOW in node.input for node in predictor.graph.node):
+        raise LookError(
+            f"The operators of {look.path} depend on '{WINDOW}', but they stand for the whole frame.",
+            "Export it again.",
+        )
+    return predictor, applier, applied
+
+
+def second_half(look: Look, outputs: Sequence[str]) -> tuple[onnx.ModelProto, tuple[str, ...]]:
+    """An operator look from its operators on, and the names of those that these outputs depend on.
+
+    Raises:
+        LookError: the look can't be cut so.
+    """
+    window = [WINDOW] if look.takes_window else []
+    half = extracted(look, [look.plate_name, *window, *look.facts.operators], outputs)
+    used = {name for node in half.graph.node for name in node.input} | set(outputs)
+    applied = tuple(name for name in look.facts.operators if name in used)
+    for port in [port for port in half.graph.input if port.name in {*look.facts.operators} - {*applied}]:
+        half.graph.input.remove(port)
+    return half, applied
+
+
+def extracted(look: Look, inputs: Sequence[str], outputs: Sequence[str]) -> onnx.ModelProto:
+    """The part of a look between some inputs and outputs.
+
+    Raises:
+        LookError: there is no such part.
+    """
+    try:
+        extractor = onnx.utils.Extractor(onnx.load_model_from_string(look.model))
+        part: onnx.ModelProto = extractor.extract_model(list(inputs), list(outputs))
+    except ValueError as error:
+        problem = f"{look.path} doesn't come apart into its operators and their use ({error})."
+        raise LookError(problem, "Export it again.") from error
+    return part
