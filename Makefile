@@ -4,12 +4,15 @@ VENV := .venv
 BIN := $(VENV)/bin
 LAYERS := core training nuke_plugin
 READY := $(VENV)/.ready
+# Test processes side by side.
+WORKERS ?= 2
 
-.PHONY: help setup demo test lint types wheel format clean
+.PHONY: help setup demo test test-fast lint types wheel format clean
 
 help:
 	@echo "make demo    set up, train a look on the sample photos and relight a clip (about 6 minutes on 2 cores)"
-	@echo "make test    set up and run all tests"
+	@echo "make test    set up and run all tests (some minutes on 2 cores)"
+	@echo "make test-fast   those that start no process and fit no network (a minute)"
 	@echo "make lint    check style          make format  mend it"
 	@echo "make types   check types          make wheel   build the wheel and test the installed copy"
 	@echo "make setup   only set up .venv    make clean   remove what was built"
@@ -28,7 +31,10 @@ demo: $(READY)
 	$(BIN)/python examples/demo.py --out build/demo
 
 test: $(READY)
-	$(BIN)/python -m pytest -m "not slow and not gpu"
+	$(BIN)/python -m pytest -n $(WORKERS) -m "not slow and not gpu"
+
+test-fast: $(READY)
+	$(BIN)/python -m pytest -n $(WORKERS) -m "not slow and not gpu and not process and not fits"
 
 lint: $(READY)
 	$(BIN)/ruff check .

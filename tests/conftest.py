@@ -15,6 +15,23 @@ import tiny_looks
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is loaded; core/cli.py says why
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item):
+    """Fails a test that starts a process without the marker that keeps it out of the fast run."""
+    if item.get_closest_marker("process"):
+        return (yield)
+    start = subprocess.Popen.__init__
+
+    def refuse(self, args, *more, **options):
+        pytest.fail(f"{item.name} starts {args}: give it the marker `process`.")
+
+    subprocess.Popen.__init__ = refuse
+    try:
+        return (yield)
+    finally:
+        subprocess.Popen.__init__ = start
+
+
 @pytest.fixture(scope="session")
 def look_folder(tmp_path_factory) -> Path:
     return tmp_path_factory.mktemp("looks")

@@ -5,6 +5,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+pytestmark = pytest.mark.process
+
 ROOT = Path(__file__).resolve().parents[1]
 # -S leaves the installed copy out, so that only the checkout can be found.
 LIBRARIES = [path for path in sys.path if path.endswith("site-packages")]

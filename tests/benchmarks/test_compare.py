@@ -18,6 +18,8 @@ from relightgan.training.measure.paired_views import untouched_method
 from relightgan.training.run.config import RunConfig, resolve
 from relightgan.training.settings import given_options
 
+pytestmark = pytest.mark.process
+
 TINY = "--train.preview-photos 1 --photo-px 96"
 SYSTEMS = (
     System("broken", "has an option that isn't there", "--no-such-option 1"),

@@ -18,6 +18,8 @@ from relightgan.core.frames import read_plate
 from relightgan.training.measure.clips import find_clip, measure_clip
 from relightgan.training.measure.paired_views import find_views
 
+pytestmark = pytest.mark.fits
+
 COARSE = Detail(texture=0.12, light=0.12, rays=12, sun_rays=2)
 
 

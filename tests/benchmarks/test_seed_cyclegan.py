@@ -19,6 +19,8 @@ from relightgan.core.session import LookSession
 from relightgan.training.fit import checkpoint
 from relightgan.training.run.recipes import PRESETS
 
+pytestmark = pytest.mark.fits
+
 SMALL = SeedSettings(filters=16, blocks=1, critic_filters=16, batch_size=2, size_px=32, partners=3)
 
 

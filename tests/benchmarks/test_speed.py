@@ -9,6 +9,8 @@ from benchmarks import speed
 from relightgan.core.errors import RelightError
 from relightgan.core.look import load_look
 
+pytestmark = pytest.mark.fits
+
 
 def read(path):
     image = OpenImageIO.ImageInput.open(str(path))

@@ -39,6 +39,7 @@ def levels(findings):
     return [finding.level for finding in findings]
 
 
+@pytest.mark.process
 def test_this_installation_is_whole_and_the_report_is_json(capsys):
     assert cli.main(["doctor", "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
@@ -107,6 +108,7 @@ def test_no_gpu_is_a_note(no_gpu):
     assert levels(findings) == [NOTE]
 
 
+@pytest.mark.process
 def test_a_gpu_is_named_with_its_memory(tmp_path, monkeypatch):
     gpu_driver(tmp_path / "bin", 'echo "NVIDIA RTX A5000, 24564 MiB, 23000 MiB, 570.86"')
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
@@ -115,6 +117,7 @@ def test_a_gpu_is_named_with_its_memory(tmp_path, monkeypatch):
     assert finding.text == "NVIDIA RTX A5000, 24564 MiB (23000 MiB free), driver 570.86"
 
 
+@pytest.mark.process
 def test_a_driver_that_does_not_answer_is_a_problem(tmp_path, monkeypatch):
     gpu_driver(tmp_path / "bin", "echo 'Failed to initialize NVML: Driver/library version mismatch'; exit 18")
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
@@ -124,6 +127,7 @@ def test_a_driver_that_does_not_answer_is_a_problem(tmp_path, monkeypatch):
     assert "reboot" in finding.fix
 
 
+@pytest.mark.process
 @pytest.mark.skipif(shutil.which("nvidia-smi") is not None, reason="needs a machine without a GPU")
 def test_a_cpu_build_beside_a_gpu_is_a_note_that_says_what_to_install(tmp_path, monkeypatch):
     gpu_driver(tmp_path / "bin", 'echo "NVIDIA RTX A5000"')
@@ -147,6 +151,7 @@ def test_the_library_that_a_provider_lacks_is_picked_from_what_onnxruntime_says(
     assert doctor_checks.missing_library("nothing of the kind") == ""
 
 
+@pytest.mark.process
 def test_a_probe_that_fails_gives_its_last_line():
     answer, said = doctor_checks.ask_python("raise SystemExit('no such luck')")
     assert answer is None
@@ -154,6 +159,7 @@ def test_a_probe_that_fails_gives_its_last_line():
     assert doctor_checks.ask_python("import json; print(json.dumps({'a': 1}))")[0] == {"a": 1}
 
 
+@pytest.mark.process
 def test_a_broken_onnxruntime_is_a_problem_and_not_a_crash(tmp_path, monkeypatch, no_gpu):
     (tmp_path / "onnxruntime.py").write_text("raise ImportError('libonnxruntime.so: cannot open shared object file')\n")
     monkeypatch.syspath_prepend(tmp_path)
@@ -182,6 +188,7 @@ def test_the_plug_in_is_found_through_nuke_path_and_home(tmp_path, monkeypatch):
     assert levels(doctor_checks.check_plugin()) == [OK]
 
 
+@pytest.mark.process
 def test_the_doctor_never_loads_torch_itself():
     program = "import sys; from relightgan.core import cli; cli.main(['doctor']); print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)

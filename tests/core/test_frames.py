@@ -550,6 +550,7 @@ def refusal(path, plate):
     return None
 
 
+@pytest.mark.process
 def test_a_full_disk_never_leaves_a_partial_file_or_loses_the_one_before(tmp_path):
     small = tmp_path / "small"
     small.mkdir()
@@ -584,6 +585,7 @@ def test_a_full_disk_never_leaves_a_partial_file_or_loses_the_one_before(tmp_pat
         subprocess.run(["umount", small], check=True)
 
 
+@pytest.mark.process
 def test_a_full_disk_is_noticed_for_png_and_jpeg_too_and_does_not_end_the_process(tmp_path):
     small = tmp_path / "small"
     small.mkdir()

@@ -291,6 +291,7 @@ def in_a_shell(words, streams):
     return subprocess.run(["sh", "-c", line], cwd=ROOT, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.process
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_streams_that_are_closed_or_full(clip, identity_look, tmp_path):
     full = in_a_shell(f"look {identity_look}", ">/dev/full")

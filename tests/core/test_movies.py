@@ -274,6 +274,7 @@ def test_what_can_t_be_written_is_refused_before_anything_is_made(tmp_path):
             movie.write(picture(0)[::2, ::2])
 
 
+@pytest.mark.process
 def test_a_full_disk_is_an_error_that_leaves_nothing(tmp_path):
     small = tmp_path / "small"
     small.mkdir()

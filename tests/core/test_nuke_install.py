@@ -58,6 +58,7 @@ def config_in(into):
     return json.loads((into / "RelightGAN" / "relightgan.json").read_text(encoding="utf-8"))
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("name", HOMES)
 def test_a_copy_holds_what_nuke_needs_and_the_interpreter_that_relights(tmp_path, name, capsys):
     into, cache, looks = (tmp_path / name / part for part in (".nuke", "cache", "looks"))
@@ -80,6 +81,7 @@ def test_a_copy_holds_what_nuke_needs_and_the_interpreter_that_relights(tmp_path
     assert text.count('nuke.pluginAddPath("./RelightGAN")') == 1
 
 
+@pytest.mark.process
 def test_a_copy_is_enough_for_an_old_python_without_our_packages(home, can_relight):
     """What Nuke's own Python must be able to import, in a Python that has nothing else."""
     nuke_install.install(home, InstallSettings())
@@ -94,6 +96,7 @@ def test_a_copy_is_enough_for_an_old_python_without_our_packages(home, can_relig
     assert str(home) in done.stdout
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("link", [False, True])
 def test_the_worker_of_an_installation_runs_in_the_interpreter_that_installed_it(tmp_path, identity_look, link):
     """As Nuke would: a Python that has only what was installed asks the worker, which has everything."""
@@ -113,6 +116,7 @@ def test_the_worker_of_an_installation_runs_in_the_interpreter_that_installed_it
     assert done.stdout.strip() == "tiny"
 
 
+@pytest.mark.process
 @pytest.mark.skipif(sys.platform == "win32", reason="links need rights on Windows")
 def test_a_link_follows_this_installation_and_has_its_own_settings(home, can_relight, capsys):
     assert cli.main(["nuke-install", "--into", str(home), "--link", "--cache", str(home / "c")]) == 0
@@ -133,6 +137,7 @@ def test_a_link_follows_this_installation_and_has_its_own_settings(home, can_rel
     assert not folder.exists()
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("link", [False, True])
 def test_a_wheel_installs_the_plug_in_as_a_checkout_does(wheel_site, tmp_path, home, link):
     done = nuke_install_process("--into", home, *(["--link"] if link else []), path=wheel_site, cwd=tmp_path)
@@ -149,12 +154,14 @@ def test_a_wheel_installs_the_plug_in_as_a_checkout_does(wheel_site, tmp_path, h
     assert list(home.iterdir()) == []
 
 
+@pytest.mark.process
 def test_the_interpreter_is_asked_as_nuke_will_ask_it(monkeypatch):
     monkeypatch.setenv("PYTHONPATH", "/nowhere")
     monkeypatch.setenv("PYTHONHOME", "/would/break/any/interpreter")
     assert nuke_install.cannot_relight(str(ROOT)) == ""
 
 
+@pytest.mark.process
 def test_an_interpreter_without_our_packages_is_refused_and_nothing_is_left(home, monkeypatch, capsys):
     monkeypatch.setattr(nuke_install.sys, "executable", "/no/such/python")
     assert cli.main(["nuke-install", "--into", str(home)]) == 1

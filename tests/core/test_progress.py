@@ -85,6 +85,7 @@ print("result")
 """
 
 
+@pytest.mark.process
 def test_on_a_terminal_the_bar_moves_on_stderr_and_stdout_stays_clean():
     master, slave = pty.openpty()
     environment = {**os.environ, "TERM": "xterm", "COLUMNS": "100"}
@@ -164,6 +165,7 @@ raise SystemExit(run_command(job))
 """
 
 
+@pytest.mark.process
 def test_a_farm_cancel_ends_the_process_with_code_130_and_without_the_word_error():
     command = [sys.executable, "-c", WORK]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as job:

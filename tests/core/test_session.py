@@ -310,6 +310,7 @@ def predict_in_memory(look, *limit):
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=HANG_S, check=False)
 
 
+@pytest.mark.process
 @pytest.mark.skipif(sys.platform != "linux", reason="limits memory the Linux way")
 def test_short_of_memory_an_image_look_goes_on_in_smaller_tiles_and_then_gives_up_clearly(conv_look):
     """Processors differ in how much memory a convolution takes: what a whole frame takes is measured first."""
@@ -371,6 +372,7 @@ print(before, memory("VmHWM"))
 """
 
 
+@pytest.mark.process
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_a_uhd_frame_of_an_operator_look_stays_small(darken_grid_look):
     """Plate, network input and result are 100 MB each; the frame may not take more than half as much again.

@@ -23,6 +23,8 @@ from relightgan.core.progress import Cancellation
 from relightgan.core.worker import parser
 from relightgan.core.worker_tasks import LOOKS_KEPT, Tasks
 
+pytestmark = pytest.mark.process
+
 FRAMES = range(1, 9)
 TRIES = 4  # at what has to be quick: where others use the machine too, one may be slow for no fault of ours
 posix = pytest.mark.skipif(os.name != "posix", reason="signals and links of POSIX")

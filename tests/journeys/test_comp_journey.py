@@ -16,6 +16,8 @@ import OpenImageIO
 import pytest
 import tiny_plates
 
+pytestmark = pytest.mark.process
+
 ROOT = Path(__file__).resolve().parents[2]
 NUKE = ROOT / "tests" / "nuke_sim" / "bin" / "nuke"
 BATCH = ROOT / "nuke_plugin" / "batch.py"

@@ -18,6 +18,8 @@ import tiny_plates
 from relightgan.core import cli
 from relightgan.core.guidance_files import read_guidance
 
+pytestmark = pytest.mark.process
+
 ROOT = Path(__file__).resolve().parents[2]
 ARCHIVE = ROOT / "tests" / "data" / "made_by_0.1.0.zip"
 FRAMES = (1, 2)

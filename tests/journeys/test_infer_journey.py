@@ -12,6 +12,8 @@ import OpenImageIO
 import pytest
 import tiny_plates
 
+pytestmark = pytest.mark.process
+
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = [sys.executable, "-m", "relightgan.core.cli", "infer"]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}

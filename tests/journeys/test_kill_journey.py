@@ -21,6 +21,8 @@ import tiny_plates
 
 from relightgan.core import infer
 
+pytestmark = pytest.mark.process
+
 ROOT = Path(__file__).resolve().parents[2]
 NUKE = ROOT / "tests" / "nuke_sim" / "bin" / "nuke"
 BATCH = ROOT / "nuke_plugin" / "batch.py"

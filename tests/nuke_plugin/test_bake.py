@@ -21,6 +21,8 @@ import tiny_plates
 
 from relightgan.core.errors import Cancelled, PlateError, RelightError, SequenceError, WorkerError
 
+pytestmark = pytest.mark.process
+
 BLENDED = {"temporal_blend": 0.7, "temporal_window": 2}
 BLENDED_WORDS = ("--temporal-blend=0.7", "--temporal-window=2")
 

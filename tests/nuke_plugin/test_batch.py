@@ -19,6 +19,8 @@ import pytest
 import small_comps
 import tiny_plates
 
+pytestmark = pytest.mark.process
+
 ROOT = Path(__file__).parents[2]
 NUKE = ROOT / "tests" / "nuke_sim" / "bin" / "nuke"
 BATCH = ROOT / "nuke_plugin" / "batch.py"

@@ -16,6 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 KEY, OTHER = "0123456789abcdef", "fedcba9876543210"
 
 
+@pytest.mark.process
 def test_a_key_is_short_hexadecimal_and_the_same_in_a_fresh_process_whatever_its_hash_seed():
     parts = ("frame", {"b": 1.5, "a": [True, None, "ä"]}, -1001)
     code = f"from relightgan.nuke_plugin.cache import key_of; print(key_of(*{parts!r}))"

@@ -218,6 +218,7 @@ def test_a_bakes_folder_with_somebody_elses_file_keeps_it(tmp_path):
     assert not (folder / "main" / "source.0001.exr").exists()
 
 
+@pytest.mark.process
 def test_only_the_bakes_of_dead_processes_are_swept(tmp_path):
     code = (
         "import sys; from pathlib import Path; from relightgan.nuke_plugin import cache; "

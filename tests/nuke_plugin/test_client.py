@@ -29,6 +29,8 @@ from relightgan.core.errors import (
 from relightgan.nuke_plugin import client, worker_log, worker_process
 from relightgan.nuke_plugin.client import Limits, Worker
 
+pytestmark = pytest.mark.process
+
 ROOT = Path(__file__).resolve().parents[2]
 STAND_IN = ROOT / "tests" / "support" / "stand_in_worker.py"
 PATIENCE_S = 300.0  # no step here takes so long, on however slow and busy a machine

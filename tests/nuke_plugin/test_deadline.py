@@ -12,6 +12,8 @@ import pytest
 import small_comps
 import tiny_plates
 
+pytestmark = pytest.mark.process
+
 ROOT = Path(__file__).resolve().parents[2]
 NUKE = ROOT / "tests" / "nuke_sim" / "bin" / "nuke"
 ADAPTOR = Path(sys.executable).with_name("NukeAdaptor")

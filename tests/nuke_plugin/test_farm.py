@@ -80,12 +80,14 @@ def test_there_are_templates():
     assert set(TEMPLATES) == {"bake_and_render", "bake_and_render_plain"}
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("name", TEMPLATES)
 def test_a_template_is_valid(name):
     done = openjd("check", str(TEMPLATES[name]))
     assert done.returncode == 0, done.stdout
 
 
+@pytest.mark.process
 def test_the_plain_template_uses_no_extension():
     done = openjd("check", str(TEMPLATES["bake_and_render_plain"]), "--extensions", "")
     assert done.returncode == 0, done.stdout
@@ -135,6 +137,7 @@ def test_baked_and_rendered_in_chunks_the_frames_are_those_of_infer(
         np.testing.assert_array_equal(ours, tiny_plates.read_rgb(Path(str(wanted) % frame)))
 
 
+@pytest.mark.process
 def test_a_chunk_that_fails_fails_the_job_and_names_the_reason(comp):
     (comp.parent / "the plates" / "plates.1004.exr").unlink()
     done = run_job("bake_and_render", "all", comp, chunk=3)
@@ -144,6 +147,7 @@ def test_a_chunk_that_fails_fails_the_job_and_names_the_reason(comp):
     assert rendered(comp) == []
 
 
+@pytest.mark.process
 def test_rendering_what_was_not_baked_fails_with_the_command_to_run(comp):
     done = run_job("bake_and_render_plain", "Render", comp, chunk=5)
     assert done.returncode != 0

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 import small_comps
 
+pytestmark = pytest.mark.process
+
 FRAMES = [1001, 1002, 1003]
 
 

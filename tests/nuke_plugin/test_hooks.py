@@ -57,6 +57,7 @@ def test_choosing_a_look_shows_what_it_says_or_what_is_wrong_with_it(gui_comp, t
     assert text(gui_comp.node, "status") == "no look chosen"
 
 
+@pytest.mark.process
 def test_changing_a_setting_in_the_panel_shows_the_new_status_at_once(gui_comp):
     from nuke_simulator import control
 
@@ -125,6 +126,7 @@ def test_without_a_window_creating_and_loading_reads_no_look(comp, monkeypatch):
     assert other["look_info"].value() == "No look chosen."
 
 
+@pytest.mark.process
 def test_what_only_shows_is_not_saved(gui_comp, tmp_path):
     bake_all(gui_comp)
     path = tmp_path / "saved.nk"
@@ -138,12 +140,14 @@ def test_what_only_shows_is_not_saved(gui_comp, tmp_path):
 # Buttons
 
 
+@pytest.mark.process
 def test_relight_frame_makes_the_frame_that_is_looked_at(gui_comp):
     gui_comp.nuke.frame(1003)
     gui_comp.node["relight_frame"].execute()
     assert text(gui_comp.node, "status") == "ready 1003, missing 1001-1002,1004-1006"
 
 
+@pytest.mark.process
 def test_relight_range_makes_what_is_missing_or_stale_and_then_says_all_is_ready(
     gui_comp,
 ):
@@ -164,6 +168,7 @@ def test_relight_range_makes_what_is_missing_or_stale_and_then_says_all_is_ready
     assert control.messages() == ["RelightGAN1: all 6 frames are ready."]
 
 
+@pytest.mark.process
 def test_relight_range_takes_what_somebody_else_has_made(gui_comp, monkeypatch):
     from relightgan.nuke_plugin import bake
 
@@ -199,6 +204,7 @@ def test_cancelling_shows_no_message_and_keeps_what_is_finished(gui_comp):
     assert "missing" in text(gui_comp.node, "status")
 
 
+@pytest.mark.process
 def test_clear_asks_and_deletes_only_the_present_state(gui_comp):
     from nuke_simulator import control
 
@@ -221,6 +227,7 @@ def test_clear_asks_and_deletes_only_the_present_state(gui_comp):
     assert stored() == 6
 
 
+@pytest.mark.process
 def test_clear_without_a_window_asks_nobody(comp):
     from relightgan.nuke_plugin import state
 
@@ -274,6 +281,7 @@ def test_without_a_window_a_report_is_named_and_not_opened(comp, opened, tmp_pat
 # Machines without us
 
 
+@pytest.mark.process
 def test_a_script_opens_without_our_package_and_shows_the_frames_that_are_relit(
     comp,
     tmp_path,
@@ -317,6 +325,7 @@ def test_a_script_opens_without_our_package_and_shows_the_frames_that_are_relit(
         assert small_comps.same_bits(small_comps.rgb(Path(str(out) % frame)), relit)
 
 
+@pytest.mark.process
 def test_a_group_made_from_the_node_relights_too(gui_comp):
     group = gui_comp.node.makeGroup()
     group.setInput(0, gui_comp.read)

@@ -36,6 +36,7 @@ def test_what_steers_nukes_python_does_not_reach_ours():
     assert environment == {"HOME": "/home/a", "PYTHONPATH": str(ROOT), "PYTHONSAFEPATH": "1"}
 
 
+@pytest.mark.process
 def test_the_check_runs_doctor_in_the_interpreter(monkeypatch):
     monkeypatch.setenv("RELIGHTGAN_PYTHON", sys.executable)
     monkeypatch.setenv("PYTHONHOME", "/would/break/any/interpreter")

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.process
+
 ROOT = Path(__file__).resolve().parents[2]
 NUKE = ROOT / "tests" / "nuke_sim" / "bin" / "nuke"
 SMOKE = ROOT / "tests" / "nuke_smoke.py"

@@ -44,6 +44,7 @@ def test_what_runs_inside_nuke_is_python_3_9(path):
     ast.parse(path.read_text(encoding="utf-8"), feature_version=(3, 9))
 
 
+@pytest.mark.process
 @pytest.mark.skipif(python39() is None, reason="there is no Python 3.9 here")
 def test_a_real_python_3_9_compiles_it():
     program = "import sys; [compile(open(p, 'rb').read(), p, 'exec') for p in sys.argv[1:]]"
@@ -52,6 +53,7 @@ def test_a_real_python_3_9_compiles_it():
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.process
 @pytest.mark.skipif(python39() is None, reason="there is no Python 3.9 here")
 def test_a_real_python_3_9_imports_what_needs_neither_nuke_nor_qt(tmp_path):
     modules = [
@@ -124,6 +126,7 @@ def test_a_second_start_registers_nothing_twice(nuke_session):
     assert module.on_script_load in [call for _, call in registered("OnScriptLoad")]
 
 
+@pytest.mark.process
 def test_an_installed_copy_starts_as_the_checkout_does(nuke_session, tmp_path, monkeypatch):
     """`nuke-install`, then a start of Nuke that reads only the folder it made, with its own modules."""
     from relightgan.core import nuke_install
@@ -149,6 +152,7 @@ def test_an_installed_copy_starts_as_the_checkout_does(nuke_session, tmp_path, m
         sys.modules.update(ours)
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("link", [False, True])
 def test_an_artists_installation_renders_in_a_process_of_its_own(comp, tmp_path, link):
     """`nuke-install` into a home folder, then `nuke -t .../batch.py` and a plain `nuke -x` that know nothing else."""
@@ -246,6 +250,7 @@ def test_relight_selected_says_what_to_select(nuke_session):
     assert control.messages() == ["Select one or more RelightGAN nodes first."]
 
 
+@pytest.mark.process
 def test_a_script_that_is_opened_shows_what_is_relit_and_sweeps_in_the_window_only(comp, nuke_session, monkeypatch):
     from relightgan.nuke_plugin import bake, state
 

@@ -313,6 +313,7 @@ def test_the_order_in_which_nuke_writes_knobs_does_not_count(nuke_session, tmp_p
     assert all(keys(shot) == first for _ in range(5))
 
 
+@pytest.mark.process
 def test_keys_are_the_same_in_a_fresh_nuke_process(shot, tmp_path):
     import subprocess
     import sys
@@ -770,6 +771,7 @@ def test_a_chosen_cache_folder_is_never_overruled(beside, tmp_path):
     assert beside.state.state_of(beside.node, fresh=True).cache == tmp_path / "chosen"
 
 
+@pytest.mark.process
 def test_a_cache_that_can_only_be_read_shows_its_frames(shot):
     import json
     import subprocess

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import tiny_plates
 
+pytestmark = pytest.mark.process
+
 NUKE = Path(__file__).parents[1] / "nuke_sim" / "bin" / "nuke"
 REPORT = "import json, os, sys, nuke\nprint('REPORT ' + json.dumps(%s))\n"
 SCRIPT = """

@@ -20,6 +20,8 @@ from relightgan.training.measure.paired_views import UNTOUCHED, Method, find_vie
 from relightgan.training.relight import recipe as recipe_relight
 from relightgan.training.relight.networks import GainGridSettings
 
+pytestmark = pytest.mark.fits
+
 SIZE = (48, 64)
 FRAMES = range(1, 6)
 STEP_PX = 3

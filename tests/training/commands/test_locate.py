@@ -30,6 +30,8 @@ from relightgan.training.run.plate_finder import PlateFinder, lens_axis
 from relightgan.training.run.registered import load_run
 from relightgan.training.stops import DARK_FLOOR
 
+pytestmark = pytest.mark.fits
+
 HELD_OUT = 3  # of the first day's photos: the plate
 COUNT = 8
 

@@ -25,6 +25,8 @@ from relightgan.training.run_log import RunLog
 from relightgan.training.stops import DARK_FLOOR
 from relightgan.training.world.page import upright
 
+pytestmark = pytest.mark.fits
+
 
 def photos(*words):
     return main(["photos", *map(str, words), "--progress", "none"])

@@ -24,6 +24,8 @@ from relightgan.training.run.train import only_run_in, seconds_for_fit
 from relightgan.training.run_log import RunLog
 from relightgan.training.stage_cache import read_notes
 
+pytestmark = pytest.mark.fits
+
 ROOT = Path(__file__).resolve().parents[3]
 SMALL = {
     "relight": [

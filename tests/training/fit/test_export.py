@@ -24,6 +24,8 @@ from relightgan.training.gan import cyclegan as recipe_cyclegan
 from relightgan.training.relight import recipe as recipe_relight
 from relightgan.training.relight.networks import GainGridSettings
 
+pytestmark = pytest.mark.fits
+
 STATED = {
     "name": "courtyard", "licence": "Apache-2.0", "dataset": {"photos": 12}, "config": {"seed": 3},
     "evaluation": {"psnr_db": 27.5},

@@ -22,6 +22,8 @@ from relightgan.training.fit.loop import (
 )
 from relightgan.training.fit.preview import PreviewPhotos
 
+pytestmark = pytest.mark.fits
+
 ROOT = Path(__file__).resolve().parents[3]
 
 

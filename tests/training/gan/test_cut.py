@@ -21,6 +21,8 @@ from relightgan.training.run.config import resolve
 from relightgan.training.run.train import Job, parts_of
 from relightgan.training.settings import fields_of, from_dict, to_dict
 
+pytestmark = pytest.mark.fits
+
 SMALL = CutSettings(
     base_filters=8, blocks=1, critic_filters=8, head_channels=32, patches=64, size_px=32, batch_size=2,
     learning_rate=1e-3, critic_learning_rate=1e-3,

@@ -11,6 +11,8 @@ from relightgan.training.fit import checkpoint
 from relightgan.training.gan.cyclegan import CycleGanSettings, build, frozen, rate_share
 from relightgan.training.settings import fields_of, from_dict, to_dict
 
+pytestmark = pytest.mark.fits
+
 SMALL = CycleGanSettings(
     base_filters=8, blocks=1, critic_filters=8, size_px=32, batch_size=2, learning_rate=1e-3, critic_learning_rate=1e-3
 )

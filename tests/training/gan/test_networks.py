@@ -7,6 +7,8 @@ from torch import nn
 from relightgan.core.tiling import run_tiled
 from relightgan.training.gan.networks import Convolution, Critic, Downsample, Generator, Upsample
 
+pytestmark = pytest.mark.fits
+
 ONNX_TOLERANCE = 1e-5  # of values in 0..1; measured below 1e-6
 FORBIDDEN = (
     nn.Dropout,

@@ -29,6 +29,8 @@ from relightgan.training.world.depth import batches, box_mean, depth_maps, neigh
 from relightgan.training.world.semi_global import aggregate_costs, best_plane
 from relightgan.training.world.views import load_views, undistort
 
+pytestmark = pytest.mark.fits
+
 CPU = torch.device("cpu")
 SETTINGS = GuidanceSettings(raster_px=96, planes=48, neighbours=4, looks=6)
 

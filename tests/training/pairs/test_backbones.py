@@ -6,6 +6,8 @@ import torch.nn.functional as F
 from relightgan.core.errors import TrainingError
 from relightgan.training.pairs.backbones import embed_photos, load_backbone, to_picture
 
+pytestmark = pytest.mark.fits
+
 RESNET34_BLOCKS = {1: (3, 64), 2: (4, 128), 3: (6, 256), 4: (3, 512)}  # layer: blocks and channels (He et al. 2016)
 
 

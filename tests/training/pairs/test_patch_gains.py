@@ -8,6 +8,8 @@ from relightgan.training.pairs.backbones import load_backbone
 from relightgan.training.pairs.pairing import Pairs
 from relightgan.training.pairs.patch_gains import MAX_GAIN_STOPS, PatchTable, partners_of, patch_samples, patch_table
 
+pytestmark = pytest.mark.fits
+
 
 def in_sky(samples, skies):
     """Which samples lie in the sky of their photo, and which on its ground, a little away from the horizon."""

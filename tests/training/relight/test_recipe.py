@@ -34,6 +34,8 @@ from relightgan.training.settings import fields_of, from_dict, to_dict
 from relightgan.training.stops import DARK_FLOOR
 from relightgan.training.torch_colour import decode_srgb, encode_srgb
 
+pytestmark = pytest.mark.fits
+
 SMALL = RelightSettings(
     net=GainGridSettings(proxy_px=64, depth=4, width=4), patches_per_photo=128, batch_size=3, learning_rate=0.03,
 )  # fmt: skip

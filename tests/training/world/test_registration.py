@@ -24,6 +24,8 @@ from relightgan.training.world.sfm import (
     without_loose_photos,
 )
 
+pytestmark = pytest.mark.fits
+
 SETTINGS = RegisterSettings(max_points=800, partners=3, partners_across=3)
 
 
