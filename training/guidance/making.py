@@ -11,14 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-from relightgan.core.progress import Cancellation, progress
 from relightgan.training.days import DAY_NAMES, DIRECTIONS, Direction, along, from_day
 from relightgan.training.guidance.maps import GuidanceMaps, GuidanceSettings
 from relightgan.training.guidance.observations import badly_placed, guidance_maps, own_day_errors
 from relightgan.training.guidance.sheet import write_guidance_sheet
 from relightgan.training.photos.bank import Images
+from relightgan.training.stage import Stage
 from relightgan.training.stage_cache import digest, read_arrays, write_arrays
 from relightgan.training.world.depth import CHECKING_NEIGHBOURS, DepthMaps, depth_maps, neighbours
 from relightgan.training.world.registration import Registration
@@ -87,10 +86,7 @@ def make_guidance(
     ids: Sequence[str],
     settings: GuidanceSettings,
     directions: Sequence[Direction],
-    folder: Path,
-    device: torch.device,
-    style: str = "none",
-    stop: Cancellation | None = None,
+    stage: Stage,
 ) -> Guidance:
     """Guidance of registered photos; what the folder holds is not made again.
 
@@ -100,31 +96,22 @@ def make_guidance(
         ids: of the content of all photos, source first.
         settings: raster, planes, and numbers of neighbours and observers.
         directions: "ab" makes maps of source photos, "ba" of target photos.
-        folder: where results are stored.
-        device: used for computing.
-        style: of progress, see `core.progress`.
-        stop: checked between photos.
+        stage: where results are stored, and how they are computed.
 
     Raises:
         PhotoError: a prepared photo can't be read.
         TrainingError: the folder can't be written.
         Cancelled: a stop was asked for; what is done is kept.
     """
-    stop = stop or Cancellation()
     key = _key(registration, ids, settings)
-    paths = {direction: folder / f"guidance-{direction}.npz" for direction in directions}
-    sheets = {direction: folder / f"guidance-{direction}.jpg" for direction in directions}
+    paths = {direction: stage.folder / f"guidance-{direction}.npz" for direction in directions}
+    sheets = {direction: stage.folder / f"guidance-{direction}.jpg" for direction in directions}
     kept = {direction: read_arrays(paths[direction], key) for direction in directions}
     missing = [d for d in directions if kept[d] is None or not sheets[d].exists()]
     if missing:
         total = 2 * len(registration.solve.photos) + sum(registration.joined[from_day(d)] for d in missing)
-        with progress(total, "steps of guidance", style) as shown:
-
-            def done(count: int) -> None:
-                shown.advance(count)
-                stop.check()
-
-            views, depths = _views_with_depths(registration, banks, settings, folder, key, device, done)
+        with stage.counting(total, "steps of guidance") as done:
+            views, depths = _views_with_depths(registration, banks, settings, stage, key, done)
             errors = own_day_errors(views, depths, done)
             bad = badly_placed(errors)
             for direction in missing:
@@ -150,27 +137,18 @@ def load_observers(
     banks: Sequence[Images],
     ids: Sequence[str],
     settings: GuidanceSettings,
-    folder: Path,
-    device: torch.device,
-    style: str = "none",
-    stop: Cancellation | None = None,
+    stage: Stage,
 ) -> tuple[RegisteredViews, DepthMaps, np.ndarray]:
     """The registered photos as observers of plates: views, depths, and errors (n,) as of `own_day_errors`.
 
-    Results that the fit left in the folder are not made again. See `make_guidance` for arguments and errors.
+    Results that the fit left in the stage's folder are not made again. See `make_guidance` for arguments and errors.
     """
-    stop = stop or Cancellation()
     key = _key(registration, ids, settings)
-    kept = [read_arrays(folder / f"guidance-{direction}.npz", key) for direction in DIRECTIONS]
+    kept = [read_arrays(stage.folder / f"guidance-{direction}.npz", key) for direction in DIRECTIONS]
     known = [arrays["errors"] for arrays in kept if arrays is not None]
     number = len(registration.solve.photos)
-    with progress(number if known else 2 * number, "photos made ready", style) as shown:
-
-        def done(count: int) -> None:
-            shown.advance(count)
-            stop.check()
-
-        views, depths = _views_with_depths(registration, banks, settings, folder, key, device, done)
+    with stage.counting(number if known else 2 * number, "photos made ready") as done:
+        views, depths = _views_with_depths(registration, banks, settings, stage, key, done)
         errors = known[0] if known else own_day_errors(views, depths, done)
     return views, depths, errors
 
@@ -186,14 +164,13 @@ def _views_with_depths(
     registration: Registration,
     banks: Sequence[Images],
     settings: GuidanceSettings,
-    folder: Path,
+    stage: Stage,
     key: str,
-    device: torch.device,
     done: Callable[[int], None],
 ) -> tuple[RegisteredViews, DepthMaps]:
-    views = load_views(registration, banks, settings.raster_px, device)
+    views = load_views(registration, banks, settings.raster_px, stage.device)
     neighbour_rows = neighbours(registration, max(settings.neighbours, CHECKING_NEIGHBOURS))
-    return views, depth_maps(views, neighbour_rows, settings.neighbours, settings.planes, folder, key, done)
+    return views, depth_maps(views, neighbour_rows, settings.neighbours, settings.planes, stage.folder, key, done)
 
 
 def _map_settings(settings: GuidanceSettings) -> dict[str, Any]:

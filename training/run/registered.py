@@ -79,8 +79,6 @@ def load_run(run_dir: Path, device: torch.device, style: str, stop: Cancellation
         raise TrainingError(f"The photos of {run_dir} couldn't be put into one world.", FIX)
     banks = (source.training_bank, target.training_bank)
     ids = [name for bank in banks for name in content_ids(bank, config.photo_px)]
-    views, depths, errors = load_observers(
-        registration, banks, ids, config.guidance, run_dir / "guidance", device, style, stop
-    )
+    views, depths, errors = load_observers(registration, banks, ids, config.guidance, run.stage("guidance"))
     named = {day.name: {"training_photos": [photo.id for photo in day.training_photos]} for day in (source, target)}
     return RegisteredPhotos(run, banks, (a, b), registration, views, depths, errors, photos_digest(named))

@@ -104,10 +104,7 @@ def guide(
     """
     banks = [day.training_bank for day in days]
     ids = [name for bank in banks for name in content_ids(bank, run.config.photo_px)]
-    settings = run.config.guidance
-    return make_guidance(
-        registration, banks, ids, settings, directions, stage.folder, stage.device, stage.style, stage.stop
-    )
+    return make_guidance(registration, banks, ids, run.config.guidance, directions, stage)
 
 
 def gains_of(data: TrainingData, data_key: str, direction: Direction, run: Run, stage: Stage) -> GainSamples:

@@ -23,6 +23,7 @@ from relightgan.training.guidance.observations import (
     photo_guidance,
     weighted_median,
 )
+from relightgan.training.stage import Stage
 from relightgan.training.stops import DARK_FLOOR
 from relightgan.training.world import depth, views
 from relightgan.training.world.depth import batches, box_mean, depth_maps, neighbours
@@ -53,7 +54,7 @@ def found(scene, tmp_path_factory):
 
 def made(scene, folder, **words):
     ids = [f"photo {n}" for n in range(len(scene.registration.solve.photos))]
-    return make_guidance(scene.registration, scene.banks, ids, SETTINGS, ["ab", "ba"], folder, CPU, **words)
+    return make_guidance(scene.registration, scene.banks, ids, SETTINGS, ["ab", "ba"], Stage(folder, CPU, **words))
 
 
 def truth_of(scene, row, seen):
