@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -277,18 +277,20 @@ def write_cube(path: Path) -> Path:
     return path
 
 
-def untrained_flagship(path: Path) -> Path:
-    """A look of the `relight` recipe at its default size, as before training."""
+def untrained_flagship(path: Path, net: Mapping[str, int] | None = None) -> Path:
+    """A look of the `relight` recipe before training; `net` changes sizes of its network from the defaults."""
+    from relightgan.training.relight.networks import GainGridSettings
     from relightgan.training.relight.recipe import RelightSettings, build
 
-    return export_untrained(path, lambda device: build(RelightSettings(match_detail=False), NO_PHOTOS, device))
+    settings = RelightSettings(match_detail=False, net=GainGridSettings(**net or {}))
+    return export_untrained(path, lambda device: build(settings, NO_PHOTOS, device))
 
 
-def untrained_cyclegan(path: Path) -> Path:
-    """A look of the `cyclegan` recipe at its default size, the published ResNet-9, as before training."""
+def untrained_cyclegan(path: Path, sizes: Mapping[str, int] | None = None) -> Path:
+    """A look of the `cyclegan` recipe before training, the published ResNet-9 unless `sizes` changes its settings."""
     from relightgan.training.gan.cyclegan import CycleGanSettings, build
 
-    return export_untrained(path, lambda device: build(CycleGanSettings(), NO_PHOTOS, device))
+    return export_untrained(path, lambda device: build(CycleGanSettings(**sizes or {}), NO_PHOTOS, device))
 
 
 # Recipes keep their data for `step`, which is never called here; one of them asks whether there is any gain to learn.

@@ -1,6 +1,7 @@
 """Writes a look: one ONNX file, proved equal to torch before it takes its final name."""
 
 import base64
+import copy
 import dataclasses
 import datetime
 import functools
@@ -89,7 +90,7 @@ def to_onnx(spec: ExportSpec) -> onnx.ModelProto:
     """The recipe's module as an ONNX model with dynamic N, H and W, and `window` optional."""
     picture = {0: Dim.DYNAMIC, 2: Dim.DYNAMIC, 3: Dim.DYNAMIC}
     if spec.halves is None:
-        model = convert(spec.module, spec.inputs, [PLATE], list(spec.output_names), [picture])
+        model = convert(spec.module, spec.inputs, [PLATE], list(spec.output_names), [picture], spec.structure)
     else:
         predict, apply = spec.halves
         plate, window = spec.inputs
@@ -98,9 +99,9 @@ def to_onnx(spec: ExportSpec) -> onnx.ModelProto:
         with torch.no_grad():
             operators = predict(plate)
         shapes = [picture if min(o.shape[2:]) > 1 else {0: Dim.DYNAMIC} for o in operators]
-        first = convert(predict, (plate,), [PLATE], names, [picture])
-        inputs = [PLATE, WINDOW, *names]
-        second = convert(apply, (plate, window, *operators), inputs, [RELIT, *aovs], [picture, None, *shapes])
+        first = convert(predict, (plate,), [PLATE], names, [picture], spec.structure)
+        inputs, outputs = [PLATE, WINDOW, *names], [RELIT, *aovs]
+        second = convert(apply, (plate, window, *operators), inputs, outputs, [picture, None, *shapes], spec.structure)
         model = joined(first, second, names, aovs)
         # An initializer of an input's name is that input's default, so that plain hosts need give the plate only.
         model.graph.initializer.append(onnx.numpy_helper.from_array(window.numpy(), WINDOW))
@@ -114,12 +115,28 @@ def convert(
     input_names: list[str],
     output_names: list[str],
     dynamic_shapes: list[dict[int, Any] | None],
+    structure: str = "",
 ) -> onnx.ModelProto:
-    """One torch module as an ONNX model."""
+    """One torch module as an ONNX model.
+
+    The exporter reasons about sizes for half a minute; a graph of the same structure is taken again, with the module's
+    weights. `prove` compares the result with torch either way.
+
+    Args:
+        module: to export.
+        inputs: example inputs.
+        input_names: names of the inputs.
+        output_names: names of the outputs.
+        dynamic_shapes: the free axes of each input; None where all are fixed.
+        structure: names everything of the module but its weights; "" where its graph is of no use to others.
+    """
+    key = (structure, *input_names, *output_names, *(tuple(each.shape) for each in inputs))
+    if structure and key in GRAPHS:
+        return with_weights(GRAPHS[key], module)
     with warnings.catch_warnings(), quiet_exporter():
         warnings.simplefilter("ignore")  # the exporter warns of its own internals
         program = torch.onnx.export(
-            module.eval(),
+            (scattered(module) if structure else module).eval(),
             inputs,
             dynamo=True,
             opset_version=OPSET,
@@ -129,7 +146,39 @@ def convert(
             verbose=False,
         )
     assert program is not None
-    return without_traces(program.model_proto)
+    model = without_traces(program.model_proto)
+    if not structure:
+        return model
+    missing = {name for name, _ in module.named_parameters()} - {each.name for each in model.graph.initializer}
+    assert not missing, f"the graph of {structure} doesn't hold {missing} by name"
+    GRAPHS[key] = model.SerializeToString()
+    return with_weights(GRAPHS[key], module)
+
+
+def scattered(module: torch.nn.Module) -> torch.nn.Module:
+    """A copy with random weights: the exporter would make one of two weights of equal values, such as biases of 0."""
+    copied = copy.deepcopy(module)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for values in (*copied.parameters(), *copied.buffers()):
+            if values.is_floating_point():
+                values.copy_(torch.randn(values.shape, generator=generator))
+    return copied
+
+
+# Graphs that were exported in this process, by structure.
+GRAPHS: dict[tuple[Any, ...], bytes] = {}
+
+
+def with_weights(graph: bytes, module: torch.nn.Module) -> onnx.ModelProto:
+    """A graph that another module of the same structure was exported to, with this module's weights."""
+    model = onnx.load_model_from_string(graph)
+    weights = module.state_dict()
+    for initializer in model.graph.initializer:
+        if initializer.name in weights:
+            values = weights[initializer.name].detach().cpu().numpy()
+            initializer.CopyFrom(onnx.numpy_helper.from_array(values, initializer.name))
+    return model
 
 
 def without_traces(model: onnx.ModelProto) -> onnx.ModelProto:

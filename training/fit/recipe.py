@@ -22,6 +22,8 @@ class ExportSpec:
     # (a tensor alone where there are none). They are exported one by one and joined, so that the second takes operators
     # of any size wherever they come from.
     halves: tuple[torch.nn.Module, torch.nn.Module] | None = None
+    # A name for everything of `module` but its weights. Exports of one name share a graph; "" shares none.
+    structure: str = ""
 
 
 class Recipe(Protocol):

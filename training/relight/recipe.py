@@ -242,7 +242,8 @@ class RelightRecipe:
         }
         example = (torch.full((1, 3, *EXAMPLE_PX), 0.5), WHOLE)
         outputs = ("relit", *Operators._fields, "gain", "confidence")
-        return ExportSpec(module, example, outputs, facts, (module.net, module.apply_operators))
+        halves = module.net, module.apply_operators
+        return ExportSpec(module, example, outputs, facts, halves, structure=repr(self.settings.net))
 
     def memory(self) -> dict[str, Tensor]:
         """Nothing: a step depends on networks, optimisers and its own random numbers alone."""

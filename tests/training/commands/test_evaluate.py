@@ -100,7 +100,7 @@ def fresh_look(tmp_path_factory):
     """A look of the relight recipe that has learned nothing."""
     maps = GuidanceMaps(np.zeros(1, int), np.zeros((1, 8, 12, 3), np.float16), np.ones((1, 8, 12), np.float16))
     recipe = recipe_relight.build(
-        recipe_relight.RelightSettings(net=GainGridSettings(proxy_px=64, depth=4, width=2), match_detail=False),
+        recipe_relight.RelightSettings(net=GainGridSettings(proxy_px=64, depth=4, width=4), match_detail=False),
         TrainingData([], [], None, guidance=maps),
         torch.device("cpu"),
     )

@@ -17,6 +17,7 @@ from relightgan.core.look import load_look
 from relightgan.core.operator_look import cut
 from relightgan.core.session import LookSession
 from relightgan.core.version import VERSION
+from relightgan.training.fit import export
 from relightgan.training.fit.batches import TrainingData
 from relightgan.training.fit.export import PROOF_TOLERANCE, export_look, prove, relative_difference
 from relightgan.training.fit.recipe import ExportSpec
@@ -58,13 +59,17 @@ def exported(recipe, path):
 @pytest.fixture(scope="module")
 def relight(tmp_path_factory, measured_days):
     """A look of the relight recipe, with gains of up to a few stops that vary over the frame and with brightness."""
-    days = measured_days
+    recipe = relight_recipe(measured_days, seed=0)
+    return exported(recipe, tmp_path_factory.mktemp("relight") / "new folder" / "look.onnx")
+
+
+def relight_recipe(days, seed):
     data = TrainingData(days.first, days.second, days.pairs, days.gains)
     settings = recipe_relight.RelightSettings(net=GainGridSettings(proxy_px=64, depth=4, width=4))
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     recipe = recipe_relight.build(settings, data, torch.device("cpu"))
     nn.init.normal_(recipe.averaged.leave.weight, std=8.0)
-    return exported(recipe, tmp_path_factory.mktemp("relight") / "new folder" / "look.onnx")
+    return recipe
 
 
 @pytest.fixture(scope="module")
@@ -397,6 +402,15 @@ def test_the_difference_is_relative_above_1_and_absolute_below():
     assert relative_difference(np.float32([100.0, 0.0]), np.float32([101.0, 0.005])) == pytest.approx(0.01)
     assert relative_difference(np.float32([0.5, -8.0]), np.float32([0.25, -8.0])) == 0.25
     assert np.isnan(relative_difference(np.float32([1.0, 2.0]), np.float32([1.0, np.nan])))
+
+
+def test_a_second_export_of_one_structure_takes_the_graph_and_its_own_weights(relight, measured_days, tmp_path):
+    before = len(export.GRAPHS)
+    other = relight_recipe(measured_days, seed=1)
+    second = exported(other, tmp_path / "second.onnx")
+    assert len(export.GRAPHS) == before > 0
+    assert second.proof.differences < (PROOF_TOLERANCE,) * 2
+    assert second.path.read_bytes() != relight.path.read_bytes()
 
 
 @pytest.mark.parametrize("kind", ["relight", "cyclegan"])
