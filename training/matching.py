@@ -19,6 +19,7 @@ from relightgan.core.errors import ConfigError
 WORKING_PX = 640  # long side the features are found at: small photos are doubled, large ones reduced
 EPIPOLAR_PX = 2.0  # at that size, how far a match may lie from its epipolar line
 FEWEST_INLIERS = 8  # any seven matches agree on some epipolar geometry
+MAX_TRIES = 2000  # of a geometry of two photos
 LEAST_SHARE = 0.2  # of the matches that must agree: by chance up to 13 of 100 do, and 22 of 300
 
 
@@ -84,6 +85,7 @@ def match_points(
     settings: MatchingSettings,
     unit_a: np.ndarray | None = None,
     unit_b: np.ndarray | None = None,
+    tries: int = MAX_TRIES,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Indices of points in `a` and `b` that are one point of the set; both (n,), empty where none agree.
 
@@ -93,6 +95,7 @@ def match_points(
         settings: what counts as a match.
         unit_a: `rooted` descriptors of `a`, where the caller has them.
         unit_b: likewise of `b`.
+        tries: of their geometry, at most.
     """
     none = np.zeros(0, np.int64), np.zeros(0, np.int64)
     if min(len(a.xy), len(b.xy)) < settings.least_inliers:
@@ -102,7 +105,7 @@ def match_points(
     in_a, in_b = distinct_matches(unit_a, unit_b, settings.ratio)
     if len(in_a) < settings.least_inliers:
         return none
-    agreed = of_one_geometry(a.xy[in_a] * a.size, b.xy[in_b] * b.size)
+    agreed = of_one_geometry(a.xy[in_a] * a.size, b.xy[in_b] * b.size, tries)
     if agreed.sum() < max(settings.least_inliers, LEAST_SHARE * len(in_a)):
         return none
     return in_a[agreed], in_b[agreed]
@@ -152,15 +155,15 @@ def one_thread_each() -> Iterator[None]:
             blas[1](before)
 
 
-def of_one_geometry(places_a: np.ndarray, places_b: np.ndarray) -> np.ndarray:
+def of_one_geometry(places_a: np.ndarray, places_b: np.ndarray, tries: int = MAX_TRIES) -> np.ndarray:
     """Which matches agree with one geometry of two cameras; (n, 2) places in pixels each, to (n,) bool."""
     cv2.setRNGSeed(0)
     try:
-        _, inliers = cv2.findFundamentalMat(places_a, places_b, cv2.USAC_MAGSAC, EPIPOLAR_PX, 0.999, 2000)
+        _, inliers = cv2.findFundamentalMat(places_a, places_b, cv2.USAC_MAGSAC, EPIPOLAR_PX, 0.999, tries)
     except cv2.error:
         # OpenCV 5.0 trips over an empty model on one in twenty pairs of photos from the same place, such as from a
         # tripod. There the epipolar geometry isn't unique; a homography is.
-        _, inliers = cv2.findHomography(places_a, places_b, cv2.USAC_MAGSAC, EPIPOLAR_PX, None, 2000, 0.999)
+        _, inliers = cv2.findHomography(places_a, places_b, cv2.USAC_MAGSAC, EPIPOLAR_PX, None, tries, 0.999)
     return np.zeros(len(places_a), bool) if inliers is None else inliers[:, 0] > 0
 
 
