@@ -10,6 +10,7 @@ Everything is kept in the run folder, matches in parts, so that a stop loses lit
 """
 
 import dataclasses
+import functools
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,12 +22,21 @@ from relightgan.core.progress import Cancellation, progress
 from relightgan.training.days import Numbering
 from relightgan.training.pairs.pairing import centred, nearest
 from relightgan.training.stage_cache import digest, read_arrays, write_arrays
-from relightgan.training.world.matching import MatchingSettings, Points, find_points, match_points
+from relightgan.training.world.matching import (
+    MatchingSettings,
+    Points,
+    find_points,
+    match_points,
+    one_thread_each,
+    rooted,
+)
 from relightgan.training.world.settings import RegisterSettings
 from relightgan.training.world.sfm import LEAST_PHOTOS, Features, Matches, Solve, put_together, solve_cameras
 
 PART_PAIRS = 500  # pairs of photos that are matched between two savings
-FORMAT = 3  # of what is kept; a new number when the same input would give something else
+ROOTED_PHOTOS = 128  # photos whose descriptors are kept ready to compare; 0.6 MB each
+MAX_TRIES = 1000  # of a pair's geometry; half the usual ones, which loses 2 of 100 pairs: those with fewest matches
+FORMAT = 4  # of what is kept; a new number when the same input would give something else
 
 
 @dataclasses.dataclass(frozen=True)
@@ -216,7 +226,11 @@ def _matches(
     places = read_arrays(folder / "points.npz", key)
     if places is None or None in known:
         work = len(used) + sum(len(part) for part, had in zip(parts, known, strict=True) if had is None)
-        with progress(work, "steps of registering", style) as shown, ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        with (
+            progress(work, "steps of registering", style) as shown,
+            one_thread_each(),
+            ThreadPoolExecutor(os.cpu_count() or 1) as pool,
+        ):
 
             def done(steps: int) -> None:
                 shown.advance(steps)
@@ -270,10 +284,14 @@ def _match_part(
     pool: ThreadPoolExecutor,
     done: Callable[[int], None],
 ) -> dict[str, np.ndarray]:
+    unit = functools.lru_cache(ROOTED_PHOTOS)(lambda photo: rooted(points[photo].descriptors))
+
+    def match(pair: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+        one, two = pair
+        return match_points(points[one], points[two], matching, unit(one), unit(two), MAX_TRIES)
+
     rows = []
-    for in_one, in_two in pool.map(
-        lambda pair: match_points(points[pair[0]], points[pair[1]], matching), part.tolist()
-    ):
+    for in_one, in_two in pool.map(match, part.tolist()):
         rows.append(np.stack([in_one, in_two], axis=1))
         done(1)
     return {

@@ -6,12 +6,10 @@ depend on their order, so with more threads two runs agree only to a few digits.
 kind of CPU may differ by as much.
 """
 
-import os
 import signal
 import tempfile
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -32,8 +30,13 @@ START_INLIERS = 60  # matches that the two photos must share from which a solve 
 MOST_STARTS = 20  # of solves, when one doesn't take in the photos; each costs a second or so
 JOIN_INLIERS = 20  # points that a photo must share with the solve to join it
 FIRM_SIGHTINGS = 40  # and those it must show in the end; of 511 photos of the statue set 4 have fewer, 2 stand wrong
-ADJUSTING_ROUNDS = 10  # of an adjustment, at most; the next one goes on from there
-GROWTH = 2.0  # by how much a solve grows between two adjustments of everything, most of the time it takes
+MAX_ADJUSTING_ROUNDS = 5  # of an adjustment of everything; the next one goes on from there
+MAX_LOCAL_ROUNDS = 3  # of an adjustment around a photo that joined
+LOCAL_PHOTOS = 4  # photos that are adjusted together when one joins
+MIN_IMPROVEMENT = 1e-3  # share of the error that a round must take away, or the adjustment ends
+MIN_COVERAGE_GAIN = 0.8  # share that a point must add to what points tell of its photos, to be adjusted with cameras
+GROWTH = 3.0  # by how much a solve grows between two adjustments of everything, most of the time it takes
+MAX_ERROR_PX = 3.5  # between a point and its sighting, at the size of `Features`; others are dropped
 LEAST_ALIGNED = 12  # points two solves must have in common to be put together
 ALIGNED_SHARE = 0.02  # of a solve's extent: how far apart two places of one point may lie
 
@@ -121,7 +124,7 @@ def solve_cameras(
 
     with tempfile.TemporaryDirectory(prefix="relightgan-") as folder:
         database = Path(folder) / "matches.db"
-        _write_database(database, features, matches, seed, stop)
+        _write_database(database, features, matches, stop)
         stop.check()
         found = pycolmap.incremental_mapping(
             database, folder, folder, _mapping_options(seed), next_image_callback=joined, cancellation_token=token
@@ -247,21 +250,28 @@ def _mapping_options(seed: int) -> pycolmap.IncrementalPipelineOptions:
     options.max_num_models = MOST_STARTS
     options.min_model_size = LEAST_PHOTOS
     options.extract_colors = False
+    # It places photos that share too few points with the solve to join it; few of them stay, see FIRM_SIGHTINGS.
+    options.structure_less_registration_fallback = False
     options.ba_global_frames_ratio = options.ba_global_points_ratio = GROWTH
     options.ba_global_max_refinements = options.ba_local_max_refinements = 1
-    options.ba_global_max_num_iterations = options.ba_local_max_num_iterations = ADJUSTING_ROUNDS
+    options.ba_global_max_num_iterations, options.ba_local_max_num_iterations = MAX_ADJUSTING_ROUNDS, MAX_LOCAL_ROUNDS
+    options.ba_global_function_tolerance = options.ba_local_function_tolerance = MIN_IMPROVEMENT
+    options.mapper.ba_local_num_images = LOCAL_PHOTOS
     options.num_threads = 1
     options.random_seed = seed
     options.mapper.init_min_num_inliers = START_INLIERS
     options.mapper.abs_pose_min_num_inliers = JOIN_INLIERS
+    # Points that add little are adjusted afterwards, by cameras that stay.
     options.mapper.ba_global_ignore_redundant_points3D = True
+    options.mapper.ba_global_prune_points_min_coverage_gain = MIN_COVERAGE_GAIN
+    options.mapper.filter_max_reproj_error = MAX_ERROR_PX
     options.mapper.num_threads = 1
     options.mapper.random_seed = seed
     options.triangulation.random_seed = seed
     return options
 
 
-def _write_database(path: Path, features: Sequence[Features], matches: Matches, seed: int, stop: Cancellation) -> None:
+def _write_database(path: Path, features: Sequence[Features], matches: Matches, stop: Cancellation) -> None:
     database = pycolmap.Database.open(str(path))
     cameras: dict[int, pycolmap.Camera] = {}
     try:
@@ -285,32 +295,27 @@ def _write_database(path: Path, features: Sequence[Features], matches: Matches, 
             frame.add_data_id(image.data_id)
             database.write_frame(frame, use_frame_id=True)
             database.write_keypoints(number, one.xy.astype(np.float32).reshape(-1, 2))
-        options = pycolmap.TwoViewGeometryOptions()
-        options.min_num_inliers = LEAST_IN_TWO_VIEWS
-        options.ransac.random_seed = seed
-        # Mismatches are out already; what remains is which kind of geometry it is.
-        options.ransac.min_num_trials, options.ransac.max_num_trials = 20, 200
-
-        def look(pair: tuple[int, int]) -> pycolmap.TwoViewGeometry:
-            stop.check()
-            one, two = (features[number] for number in pair)
-            return pycolmap.estimate_two_view_geometry(
-                cameras[one.camera + 1],
-                one.xy.astype(np.float64),
-                cameras[two.camera + 1],
-                two.xy.astype(np.float64),
-                matches[pair].astype(np.uint32),
-                options,
-            )
-
-        pairs = sorted(matches)
-        with ThreadPoolExecutor(os.cpu_count() or 1) as pool, pycolmap.DatabaseTransaction(database):
-            for (first, second), geometry in zip(pairs, pool.map(look, pairs), strict=True):
-                if len(geometry.inlier_matches) >= LEAST_IN_TWO_VIEWS:
-                    database.write_matches(first + 1, second + 1, matches[first, second].astype(np.uint32))
-                    database.write_two_view_geometry(first + 1, second + 1, geometry)
+        with pycolmap.DatabaseTransaction(database):
+            for first, second in sorted(matches):
+                stop.check()
+                rows = matches[first, second].astype(np.uint32)
+                if len(rows) >= LEAST_IN_TWO_VIEWS:
+                    database.write_matches(first + 1, second + 1, rows)
+                    database.write_two_view_geometry(first + 1, second + 1, _agreed(rows))
     finally:
         database.close()
+
+
+def _agreed(rows: np.ndarray) -> pycolmap.TwoViewGeometry:
+    """Matches as COLMAP takes them once they agree with one geometry, which was seen to where they were made.
+
+    Its own search for that geometry would find the same matches again. What kind of geometry it is, the solve doesn't
+    ask: the two photos it starts from are looked at anew.
+    """
+    geometry = pycolmap.TwoViewGeometry()
+    geometry.config = pycolmap.TwoViewGeometryConfiguration.UNCALIBRATED
+    geometry.inlier_matches = rows
+    return geometry
 
 
 def _solve_of(reconstruction: pycolmap.Reconstruction) -> Solve:

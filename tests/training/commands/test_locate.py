@@ -73,7 +73,8 @@ def fitted(tmp_path_factory):
         "--source", folder / "day1", "--target", folder / "day2", "--out", made.look, "--run-dir", made.run,
         "--device", "cpu", "--progress", "none", "--train.images", "8", "--relight.net.proxy-px", "64",
         "--relight.net.depth", "4", "--relight.net.width", "4", "--relight.batch-size", "2",
-        "--photos.near-duplicates", "0", "--photos.blur-ratio", "0", "--photos.val-share", "0", "--photos.test-share", "0", "--guidance.raster-px", "96",
+        "--photos.near-duplicates", "0", "--photos.blur-ratio", "0",
+        "--photos.val-share", "0", "--photos.test-share", "0", "--guidance.raster-px", "96",
     ]  # fmt: skip
     assert cli.main(["train", *map(str, words)]) == 0
     return made

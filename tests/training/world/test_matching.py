@@ -5,7 +5,15 @@ import pytest
 
 from relightgan.core.colour import linear_to_srgb
 from relightgan.core.errors import ConfigError
-from relightgan.training.world.matching import MatchingSettings, Points, find_points, match_points
+from relightgan.training.world.matching import (
+    MatchingSettings,
+    Points,
+    distinct_matches,
+    find_points,
+    match_points,
+    one_thread_each,
+    rooted,
+)
 
 DUSK_STOPS = np.float32([-1.0, -0.7, -0.2])  # darker and bluer
 SETTINGS = MatchingSettings()
@@ -78,6 +86,51 @@ def described(rng, count):
     """Descriptors that can't be confused."""
     descriptors = rng.random((count, 128), dtype=np.float32) ** 4
     return descriptors / np.linalg.norm(descriptors, axis=1, keepdims=True)
+
+
+def test_distinct_matches_are_mutual_nearest_and_much_nearer_than_the_second():
+    rng = np.random.default_rng(0)
+    a, b = described(rng, 90), described(rng, 70)
+    b[:40] = a[:40] + 0.02 * described(rng, 40)
+    a[50:55] = a[:5]  # equal ones: the first has the match
+    b[60:63] = b[10:13]  # not distinct
+    distance = np.linalg.norm(a[:, None].astype(np.float64) - b, axis=2)
+    wanted = []
+    for row, far in enumerate(distance):
+        column = int(far.argmin())
+        near, second = np.sort(far)[:2]
+        if near < 0.85 * second and distance[:, column].argmin() == row:
+            wanted.append((row, column))
+    # At unit length as float32, as descriptors are.
+    unit_a, unit_b = (each / np.linalg.norm(each, axis=1, keepdims=True) for each in (a, b))
+    in_a, in_b = distinct_matches(unit_a, unit_b, 0.85)
+    assert list(zip(in_a.tolist(), in_b.tolist(), strict=True)) == wanted
+    assert len(wanted) >= 37
+    assert not {10, 11, 12, 50, 51, 52, 53, 54} & {*in_a.tolist()}
+
+
+def test_matches_are_the_same_with_one_thread_and_with_descriptors_at_hand():
+    linear = textured((240, 320))
+    photos = linear_to_srgb(linear), at_dusk(linear)[0]
+    before = cv2.getNumThreads()
+    wanted = [find_points(photo, MOST) for photo in photos]
+    matches = match_points(*wanted, SETTINGS)
+    with one_thread_each():
+        assert cv2.getNumThreads() == 1
+        found = [find_points(photo, MOST) for photo in photos]
+        again = match_points(*found, SETTINGS, *(rooted(points.descriptors) for points in found))
+    assert cv2.getNumThreads() == before
+    for one, other in zip(wanted, found, strict=True):
+        np.testing.assert_array_equal(one.xy, other.xy)
+        np.testing.assert_array_equal(one.descriptors, other.descriptors)
+    np.testing.assert_array_equal(matches, again)
+
+
+def test_threads_are_given_back_after_a_failure():
+    before = cv2.getNumThreads()
+    with pytest.raises(ZeroDivisionError), one_thread_each():
+        raise ZeroDivisionError
+    assert cv2.getNumThreads() == before
 
 
 @pytest.mark.parametrize("times", [0.8, 0.6])

@@ -187,6 +187,27 @@ def test_days_solved_alone_are_put_together_by_common_points(found, days, folder
     assert put_together(*alone, {}, 0) is None
 
 
+def test_a_few_wrong_matches_of_each_pair_do_no_harm(found, days, folder):
+    # Matches reach COLMAP as they are: whether they agree with a geometry was seen to before.
+    features, matches = features_and_matches(found, folder)
+    rng = np.random.default_rng(0)
+    for (_, second), rows in matches.items():
+        wrong = rng.choice(len(rows), len(rows) // 20, replace=False)
+        rows[wrong, 1] = rng.integers(0, len(features[second].xy), len(wrong))
+    solve = solve_cameras(features, matches, 0, Cancellation())
+    assert solve.photos.tolist() == list(range(14))
+    truth = true_centres(days)
+    moved = moved_by(solve, similarity(solve.centres, truth))
+    assert np.linalg.norm(moved.centres - truth, axis=1).max() < 0.03 * np.linalg.norm(np.ptp(truth, axis=0))
+    assert solve.errors.mean() < 1.0
+
+
+def test_the_same_photos_give_the_same_bits(found, days, tmp_path):
+    again = registered(days, tmp_path)
+    for field in dataclasses.fields(found.solve):
+        np.testing.assert_array_equal(getattr(again.solve, field.name), getattr(found.solve, field.name))
+
+
 def features_and_matches(found, folder):
     """What the solve was made from, out of the folder that keeps it."""
     with np.load(folder / "points.npz") as kept:
