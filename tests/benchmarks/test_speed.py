@@ -19,6 +19,7 @@ def read(path):
     return pixels
 
 
+@pytest.mark.process
 def test_the_lut_pass_grades_and_writes_every_frame(tmp_path):
     source = speed.write_plates(tmp_path / "plates", 96, 64, frames=3)
     command = speed.lut_pass(speed.write_cube(tmp_path / "grade.cube"), source, argparse.Namespace(frames=3))
@@ -45,6 +46,7 @@ def test_looks_that_were_never_trained_can_be_measured(tmp_path):
     assert load_look(speed.untrained_cyclegan(tmp_path / "cyclegan.onnx", small)).facts.operators == ()
 
 
+@pytest.mark.process
 def test_a_process_that_fails_is_told_with_its_last_words(tmp_path):
     def command(target):
         return [sys.executable, "-c", "raise SystemExit('no frames today')"]
@@ -53,6 +55,7 @@ def test_a_process_that_fails_is_told_with_its_last_words(tmp_path):
         speed.run_turn(command, tmp_path / "out.%04d.exr", frames=2)
 
 
+@pytest.mark.process
 def test_peak_memory_is_the_process_s_own_and_not_its_parent_s(tmp_path):
     held = np.ones(2**25)  # 256 MiB that a child, forked from here, would be charged with
     (tmp_path / "out.0001.exr").touch()

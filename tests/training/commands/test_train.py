@@ -171,6 +171,7 @@ def test_other_settings_in_the_same_run_folder_are_refused_before_anything_chang
     }
 
 
+@pytest.mark.process
 def test_sigterm_while_fitting_goes_on_with_the_same_command(dumps, tmp_path):
     out = tmp_path / "look.onnx"
     command = [sys.executable, str(ROOT / "training" / "train_from_set_photos.py"), *words(dumps, out, images=300)[1:]]

@@ -104,6 +104,7 @@ def test_another_seed_gives_other_numbers(tmp_path, monkeypatch):
     assert not same(numbers(one), numbers(two))
 
 
+@pytest.mark.process
 def test_sigterm_to_a_real_process_checkpoints_and_the_same_command_goes_on(tmp_path):
     command = [sys.executable, small.__file__, str(tmp_path / "run"), "--images", "6000"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
