@@ -27,6 +27,7 @@ if __name__ == "__main__":
 
 import numpy as np  # noqa: E402
 import pycolmap  # noqa: E402
+import torch  # noqa: E402
 
 from benchmarks.recording import command_text, machine  # noqa: E402
 from relightgan.core.cli import run_command  # noqa: E402
@@ -36,6 +37,7 @@ from relightgan.training.pairs.backbones import embed_photos, load_backbone  # n
 from relightgan.training.photos.bank import prepare_photos  # noqa: E402
 from relightgan.training.photos.index import index_photos  # noqa: E402
 from relightgan.training.run.config import RunConfig  # noqa: E402
+from relightgan.training.stage import Stage  # noqa: E402
 from relightgan.training.stage_cache import digest, read_arrays, write_arrays  # noqa: E402
 from relightgan.training.world import matching, sfm  # noqa: E402
 from relightgan.training.world import registration as register  # noqa: E402
@@ -103,8 +105,7 @@ def main(argv: Sequence[str]) -> int:
             config.registration,
             config.matching,
             words.seed,
-            words.folder or Path(scratch) / "registration",
-            "auto",
+            Stage(words.folder or Path(scratch) / "registration", torch.device("cpu"), "auto"),
         )
         total = process_s() - began
     if found is None:

@@ -16,7 +16,7 @@ from relightgan.training.run.run import Run
 from relightgan.training.run.stages import embed_day, guide, register
 from relightgan.training.run_log import RunLog
 from relightgan.training.world.page import figures, write_view
-from relightgan.training.world.sfm import LEAST_PHOTOS
+from relightgan.training.world.sfm import MIN_SOLVE_PHOTOS
 
 
 def show_registration(
@@ -43,10 +43,10 @@ def show_registration(
     found, embeddings = [], []
     for name, index, sheet in days:
         count = len(index.kept("train"))
-        if count < LEAST_PHOTOS:
+        if count < MIN_SOLVE_PHOTOS:
             raise PhotoError(
                 f"Only {count} photos of {name} can be used, too few to register.",
-                f"Give at least {LEAST_PHOTOS}, better a hundred, that overlap.",
+                f"Give at least {MIN_SOLVE_PHOTOS}, better a hundred, that overlap.",
             )
         found.append(prepare_day(name, index, sheet, run))
         embeddings.append(embed_day(found[-1], run, stage)[: found[-1].train])

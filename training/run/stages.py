@@ -86,7 +86,7 @@ def register(
         Day(bank, values, content_ids(bank, config.photo_px), [photo.focal_35mm for photo in bank.photos])
         for bank, values in zip(banks, embeddings, strict=True)
     )
-    return register_days(a, b, config.registration, config.matching, config.seed, stage.folder, stage.style, stage.stop)
+    return register_days(a, b, config.registration, config.matching, config.seed, stage)
 
 
 def guide(

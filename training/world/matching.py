@@ -16,11 +16,11 @@ import numpy as np
 
 from relightgan.core.errors import ConfigError
 
-WORKING_PX = 640  # long side the features are found at: small photos are doubled, large ones reduced
-EPIPOLAR_PX = 2.0  # at that size, how far a match may lie from its epipolar line
-FEWEST_INLIERS = 8  # any seven matches agree on some epipolar geometry
-MAX_TRIES = 2000  # of a geometry of two photos
-LEAST_SHARE = 0.2  # of the matches that must agree: by chance up to 13 of 100 do, and 22 of 300
+WORKING_PX = 640  # long side at which features are found: small photos are doubled, large ones reduced
+EPIPOLAR_PX = 2.0  # largest distance of a match from its epipolar line, px at that size
+MIN_INLIERS = 8  # lower limit of the setting `least_inliers`: any seven matches agree on some epipolar geometry
+MAX_TRIES = 2000  # random samples from which the geometry of two photos is found
+MIN_AGREEING_SHARE = 0.2  # share of the matches that must agree: by chance up to 13 of 100 do, and 22 of 300
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,8 @@ class MatchingSettings:
     least_inliers: int = 15  # matches that must agree on one geometry, or the pair is dropped
 
     def __post_init__(self) -> None:
-        if self.least_inliers < FEWEST_INLIERS:
-            raise ConfigError(f"least_inliers is {self.least_inliers}.", f"Give at least {FEWEST_INLIERS}.")
+        if self.least_inliers < MIN_INLIERS:
+            raise ConfigError(f"least_inliers is {self.least_inliers}.", f"Give at least {MIN_INLIERS}.")
         if not 0.0 < self.ratio <= 1.0:
             raise ConfigError(f"ratio is {self.ratio}.", "Give a value above 0, up to 1.")
 
@@ -50,12 +50,12 @@ class Points:
     size: tuple[int, int]  # width and height they were found at
 
 
-def find_points(image: np.ndarray, most: int) -> Points:
+def find_points(image: np.ndarray, max_points: int) -> Points:
     """The SIFT points of a photo.
 
     Args:
-        image: (H, W, 3) float32 sRGB-encoded; values outside 0..1 are held.
-        most: how many points, the strongest first.
+        image: (H, W, 3) float32 sRGB-encoded; values outside 0..1 are clamped.
+        max_points: the strongest points are kept, at most so many.
     """
     height, width = image.shape[:2]
     scale = WORKING_PX / max(height, width)
@@ -63,7 +63,7 @@ def find_points(image: np.ndarray, most: int) -> Points:
     size = (round(width * scale), round(height * scale))
     grey = cv2.resize(grey, size, interpolation=cv2.INTER_CUBIC if scale > 1 else cv2.INTER_AREA)
     # Without the precise upscale OpenCV's places lie a quarter of a pixel too far right and down.
-    sift = cv2.SIFT.create(nfeatures=most, contrastThreshold=0.02, enable_precise_upscale=True)
+    sift = cv2.SIFT.create(nfeatures=max_points, contrastThreshold=0.02, enable_precise_upscale=True)
     keypoints, descriptors = sift.detectAndCompute(grey, None)
     if descriptors is None:
         return Points(np.zeros((0, 2), np.float32), np.zeros((0, 128), np.uint8), size)
@@ -106,7 +106,7 @@ def match_points(
     if len(in_a) < settings.least_inliers:
         return none
     agreed = of_one_geometry(a.xy[in_a] * a.size, b.xy[in_b] * b.size, tries)
-    if agreed.sum() < max(settings.least_inliers, LEAST_SHARE * len(in_a)):
+    if agreed.sum() < max(settings.least_inliers, MIN_AGREEING_SHARE * len(in_a)):
         return none
     return in_a[agreed], in_b[agreed]
 

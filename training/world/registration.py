@@ -14,13 +14,13 @@ import functools
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 
-from relightgan.core.progress import Cancellation, progress
-from relightgan.training.days import Numbering
+from relightgan.core.progress import progress
+from relightgan.training.days import SOURCE, TARGET, Numbering
 from relightgan.training.pairs.pairing import centred, nearest
+from relightgan.training.stage import Stage
 from relightgan.training.stage_cache import digest, read_arrays, write_arrays
 from relightgan.training.world.matching import (
     MatchingSettings,
@@ -31,27 +31,28 @@ from relightgan.training.world.matching import (
     rooted,
 )
 from relightgan.training.world.settings import RegisterSettings
-from relightgan.training.world.sfm import LEAST_PHOTOS, Features, Matches, Solve, put_together, solve_cameras
+from relightgan.training.world.sfm import MIN_SOLVE_PHOTOS, Features, Matches, Solve, put_together, solve_cameras
 
-PART_PAIRS = 500  # pairs of photos that are matched between two savings
-ROOTED_PHOTOS = 128  # photos whose descriptors are kept ready to compare; 0.6 MB each
-MAX_TRIES = 1000  # of a pair's geometry; half the usual ones, which loses 2 of 100 pairs: those with fewest matches
-FORMAT = 4  # of what is kept; a new number when the same input would give something else
+PART_PAIRS = 500  # pairs of photos between two writes of matches
+ROOTED_PHOTOS = 128  # photos whose descriptors stay ready for comparing; 0.6 MB each
+# Random samples for the geometry of a pair: half the usual number, which loses 2 of 100 pairs, those of few matches.
+MAX_TRIES = 1000
+FORMAT = 4  # version of the kept files; it changes when the same input gives another result
 
 
 @dataclasses.dataclass(frozen=True)
 class Day:
-    """The photos of one light.
+    """The photos of one day.
 
     Attributes:
         images: (H, W, 3) float32 sRGB-encoded; may be a lazy sequence.
-        features: (N, C) of the content-pairing backbone.
-        ids: name each photo's content.
+        embeddings: (N, C) by the backbone of content pairing.
+        ids: a name for each photo's content.
         focals_35mm: mm, 35 mm equivalent; None where unknown.
     """
 
     images: Sequence[np.ndarray]
-    features: np.ndarray
+    embeddings: np.ndarray
     ids: Sequence[str]
     focals_35mm: Sequence[float | None]
 
@@ -61,13 +62,13 @@ class Registration:
     """The photos of both days in one world.
 
     Attributes:
-        solve: its cameras and points. Source photos are numbered from 0, target photos from `counts[0]` on.
-        places: (o, 2) float32 where each of the solve's sightings lies in its photo, 0..1.
-        sizes: (n, 2) width and height of each of the solve's photos at the size its lens is given for, px.
-        counts: how many source and target photos there were.
-        pairs: (P, 2) photos that were tried against each other.
-        verified: pairs of photos that agreed on a geometry: of source photos, of target photos, and across.
-        apart: the days were solved alone and put together afterwards.
+        solve: cameras and points; photos are numbered as in `numbering`.
+        places: (o, 2) float32 place of each observation in its photo, 0..1.
+        sizes: (n, 2) width and height of each of the solve's photos, px, at the size of its lens.
+        counts: number of source photos and of target photos, registered or not.
+        pairs: (P, 2) photos that were matched with each other.
+        verified: number of pairs that agree on a geometry: of source photos, of target photos, and across.
+        apart: True where each day was solved alone and the two were put together afterwards.
     """
 
     solve: Solve
@@ -85,18 +86,17 @@ class Registration:
 
     @property
     def joined(self) -> tuple[int, int]:
-        """How many source and target photos found their place."""
-        return _count_days(self.solve, self.counts[0])
+        """The numbers of registered source photos and target photos."""
+        return _count_days(self.solve, self.numbering)
 
     @property
     def on_both_days(self) -> np.ndarray:
-        """(p,) bool, which points are seen on both days."""
-        of_target = self.solve.seen_photo >= self.counts[0]
-        number = len(self.solve.points)
-        first, second = (
-            np.bincount(self.solve.seen_point[of_day], minlength=number) for of_day in (~of_target, of_target)
+        """(p,) bool, True for points that photos of both days show."""
+        day, number = self.numbering.day(self.solve.seen_photo), len(self.solve.points)
+        source, target = (
+            np.bincount(self.solve.seen_point[day == each], minlength=number) for each in (SOURCE, TARGET)
         )
-        return (first > 0) & (second > 0)
+        return (source > 0) & (target > 0)
 
     def summary(self) -> str:
         """The outcome in a sentence."""
@@ -115,64 +115,59 @@ def register_days(
     settings: RegisterSettings,
     matching: MatchingSettings,
     seed: int,
-    folder: Path,
-    style: str = "none",
-    stop: Cancellation | None = None,
+    stage: Stage,
 ) -> Registration | None:
     """Both days in one world; None where the photos don't allow it.
 
     Args:
-        source: photos of the light that is relit.
-        target: photos of the light that is wanted.
-        settings: which photos are matched with which.
-        matching: what counts as a match.
+        source: photos of the day whose light plates have.
+        target: photos of the day whose light they shall get.
+        settings: numbers of photos, points and partners.
+        matching: conditions of a match.
         seed: of the random choices.
-        folder: keeps matches and the solve; unchanged ones are not made again.
-        style: of progress, see `core.progress`.
-        stop: asked between steps.
+        stage: keeps matches and the solve; unchanged ones are not made again.
 
     Raises:
-        TrainingError: the folder can't be written.
+        TrainingError: the stage's folder can't be written.
         Cancelled: a stop was asked for; what is done is kept.
     """
-    stop = stop or Cancellation()
     days = (source, target)
-    first = len(source.ids)
+    numbering = Numbering((len(source.ids), len(target.ids)))
     chosen = [_evenly(len(day.ids), settings.max_photos) for day in days]
-    if min(map(len, chosen)) < LEAST_PHOTOS:
+    if min(map(len, chosen)) < MIN_SOLVE_PHOTOS:
         return None
     pairs = pairs_to_register(days, chosen, settings)
     key = digest([FORMAT, source.ids, target.ids, pairs.tolist(), settings.max_points, dataclasses.asdict(matching)])
-    used = np.concatenate([chosen[0], chosen[1] + first])
-    xy, sizes, matches = _matches(days, used, pairs, settings.max_points, matching, folder, key, style, stop)
+    used = np.concatenate([chosen[0], chosen[1] + numbering.start(TARGET)])
+    xy, sizes, matches = _matches(days, used, pairs, settings.max_points, matching, stage, key)
     features = [
         Features(xy[n], (int(sizes[n, 0]), int(sizes[n, 1])), camera, focal)
         for n, (camera, focal) in enumerate(_lenses(days, sizes))
     ]
     key = digest([key, seed, [list(source.focals_35mm), list(target.focals_35mm)]])
-    solve, apart = _solve(features, matches, first, len(used), seed, folder / "solve.npz", key, style, stop)
+    solve, apart = _solve(features, matches, numbering, len(used), seed, stage, key)
     if solve is None:
         return None
     places = np.array(
         [xy[n][m] / sizes[n] for n, m in zip(solve.seen_photo, solve.seen_feature, strict=True)], np.float32
     )
     verified = np.zeros(3, int)
-    for one, two in matches:
-        verified[2 if one < first <= two else int(one >= first)] += 1
-    counts = (first, len(target.ids))
+    for pair in matches:
+        one, two = numbering.day(np.array(pair))
+        verified[2 if one != two else one] += 1
     a, b, across = (int(number) for number in verified)
-    return Registration(solve, places, sizes[solve.photos], counts, pairs, (a, b, across), apart)
+    return Registration(solve, places, sizes[solve.photos], numbering.counts, pairs, (a, b, across), apart)
 
 
 def pairs_to_register(days: Sequence[Day], chosen: Sequence[np.ndarray], settings: RegisterSettings) -> np.ndarray:
-    """(P, 2) photos to look for common points in, first < second; target photos count on from the source's.
+    """(P, 2) photos to be matched, the smaller number first; target photos are numbered after the source's.
 
     Args:
         days: source and target.
-        chosen: which photos of each day take part.
-        settings: how many partners each has.
+        chosen: the photos of each day that take part.
+        settings: numbers of partners.
     """
-    unit = [centred(day.features[rows]) for day, rows in zip(days, chosen, strict=True)]
+    unit = [centred(day.embeddings[rows]) for day, rows in zip(days, chosen, strict=True)]
     numbers = (chosen[0], chosen[1] + len(days[0].ids))
     found: set[tuple[int, int]] = set()
     for query in (0, 1):
@@ -187,9 +182,11 @@ def pairs_to_register(days: Sequence[Day], chosen: Sequence[np.ndarray], setting
 # Private implementation
 
 
-def _evenly(count: int, most: int) -> np.ndarray:
+def _evenly(count: int, max_count: int) -> np.ndarray:
     return (
-        np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(np.int64)) if count else np.zeros(0, int)
+        np.unique(np.linspace(0, count - 1, min(count, max_count)).round().astype(np.int64))
+        if count
+        else np.zeros(0, int)
     )
 
 
@@ -211,38 +208,31 @@ def _matches(
     days: Sequence[Day],
     used: np.ndarray,
     pairs: np.ndarray,
-    most: int,
+    max_points: int,
     matching: MatchingSettings,
-    folder: Path,
+    stage: Stage,
     key: str,
-    style: str,
-    stop: Cancellation,
 ) -> tuple[list[np.ndarray], np.ndarray, Matches]:
     """Features (n, 2) px and size (2,) of every photo, and matches; from the folder where they are known."""
     parts = [pairs[n : n + PART_PAIRS] for n in range(0, len(pairs), PART_PAIRS)]
-    paths = [folder / f"matches-{n:03}.npz" for n in range(len(parts))]
+    paths = [stage.folder / f"matches-{n:03}.npz" for n in range(len(parts))]
     count = sum(len(day.ids) for day in days)
     known = [read_arrays(path, key) for path in paths]
-    places = read_arrays(folder / "points.npz", key)
+    places = read_arrays(stage.folder / "points.npz", key)
     if places is None or None in known:
         work = len(used) + sum(len(part) for part, had in zip(parts, known, strict=True) if had is None)
         with (
-            progress(work, "steps of registering", style) as shown,
+            stage.counting(work, "steps of registering") as done,
             one_thread_each(),
             ThreadPoolExecutor(os.cpu_count() or 1) as pool,
         ):
-
-            def done(steps: int) -> None:
-                shown.advance(steps)
-                stop.check()
-
-            points = _points(days, used, most, pool, done)
+            points = _points(days, used, max_points, pool, done)
             places = {
                 "xy": np.concatenate([points[n].xy * np.array(points[n].size, np.float32) for n in used]),
                 "lengths": np.array([len(points[n].xy) if n in points else 0 for n in range(count)]),
                 "sizes": np.array([points[n].size if n in points else (0, 0) for n in range(count)]),
             }
-            write_arrays(folder / "points.npz", key, places)
+            write_arrays(stage.folder / "points.npz", key, places)
             for number, (part, path) in enumerate(zip(parts, paths, strict=True)):
                 if known[number] is None:
                     known[number] = _match_part(points, part, matching, pool, done)
@@ -260,15 +250,15 @@ def _matches(
 def _points(
     days: Sequence[Day],
     used: np.ndarray,
-    most: int,
+    max_points: int,
     pool: ThreadPoolExecutor,
     done: Callable[[int], None],
 ) -> dict[int, Points]:
-    first = len(days[0].ids)
+    numbering = Numbering((len(days[0].ids), len(days[1].ids)))
 
     def find(number: int) -> Points:
-        image = days[0].images[number] if number < first else days[1].images[number - first]
-        return find_points(image, most)
+        day, photo = numbering.place(number)
+        return find_points(days[day].images[photo], max_points)
 
     points = {}
     for number, found in zip(used, pool.map(find, used), strict=True):
@@ -303,35 +293,37 @@ def _match_part(
 def _solve(
     features: Sequence[Features],
     matches: Matches,
-    first: int,
+    numbering: Numbering,
     photos: int,
     seed: int,
-    path: Path,
+    stage: Stage,
     key: str,
-    style: str,
-    stop: Cancellation,
 ) -> tuple[Solve | None, bool]:
     """The solve that holds both days and whether the days were put together; (None, ...) where there is none."""
-    names = [field.name for field in dataclasses.fields(Solve)]
+    names, path = [field.name for field in dataclasses.fields(Solve)], stage.folder / "solve.npz"
     if (known := read_arrays(path, key)) is not None:
         solve = Solve(*(known[name] for name in names)) if len(known["photos"]) else None
         return solve, bool(known["apart"])
-    with progress(photos, "photos placed", style) as shown:
-        solve = solve_cameras(features, matches, seed, stop, shown.advance)
-    apart = solve is None or min(_count_days(solve, first)) < LEAST_PHOTOS
+
+    def solved(own: Matches) -> Solve | None:
+        with progress(photos, "photos placed", stage.style) as shown:
+            return solve_cameras(features, own, seed, stage.stop, shown.advance)
+
+    solve = solved(matches)
+    apart = solve is None or min(_count_days(solve, numbering)) < MIN_SOLVE_PHOTOS
     if apart:
-        alone: list[Solve | None] = []
-        for target in (False, True):
-            own = {pair: rows for pair, rows in matches.items() if (pair[0] >= first) == (pair[1] >= first) == target}
-            with progress(photos, "photos placed", style) as shown:
-                alone.append(solve_cameras(features, own, seed, stop, shown.advance))
-        across = {pair: rows for pair, rows in matches.items() if pair[0] < first <= pair[1]}
-        solve = put_together(alone[0], alone[1], across, seed) if alone[0] and alone[1] else None
+        days = {pair: tuple(numbering.day(np.array(pair)).tolist()) for pair in matches}
+        source, target = (
+            solved({pair: rows for pair, rows in matches.items() if days[pair] == (day, day)})
+            for day in (SOURCE, TARGET)
+        )
+        across = {pair: rows for pair, rows in matches.items() if days[pair] == (SOURCE, TARGET)}
+        solve = put_together(source, target, across, seed) if source and target else None
     arrays = {name: getattr(solve, name) if solve else np.zeros(0) for name in names}
     write_arrays(path, key, {**arrays, "apart": np.array(apart)})
     return solve, apart
 
 
-def _count_days(solve: Solve, first: int) -> tuple[int, int]:
-    of_source = int((solve.photos < first).sum())
-    return of_source, len(solve.photos) - of_source
+def _count_days(solve: Solve, numbering: Numbering) -> tuple[int, int]:
+    source, target = np.bincount(numbering.day(solve.photos), minlength=2).tolist()
+    return source, target

@@ -22,23 +22,25 @@ from relightgan.core.progress import Cancellation
 if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is not None:
     signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGTERM))
 
-FRAME_DIAGONAL_MM = 43.2666  # of 35 mm film: what EXIF's equivalent focal length refers to (CIPA DCG-001)
-USUAL_FOCAL = 1.2  # of the long side, where nothing is known; it is refined
-LEAST_IN_TWO_VIEWS = 15  # matches of a pair of photos
-LEAST_PHOTOS = 3  # of a solve worth keeping
-START_INLIERS = 60  # matches that the two photos must share from which a solve grows
-MOST_STARTS = 20  # of solves, when one doesn't take in the photos; each costs a second or so
-JOIN_INLIERS = 20  # points that a photo must share with the solve to join it
-FIRM_SIGHTINGS = 40  # and those it must show in the end; of 511 photos of the statue set 4 have fewer, 2 stand wrong
-MAX_ADJUSTING_ROUNDS = 5  # of an adjustment of everything; the next one goes on from there
-MAX_LOCAL_ROUNDS = 3  # of an adjustment around a photo that joined
+FRAME_DIAGONAL_MM = 43.2666  # diagonal of 35 mm film, to which EXIF's equivalent focal length refers (CIPA DCG-001)
+USUAL_FOCAL = 1.2  # focal length where none is known, as a share of the long side; the solve refines it
+MIN_PAIR_MATCHES = 15  # fewest matches by which two photos are linked
+MIN_SOLVE_PHOTOS = 3  # fewest photos that make a solve
+START_INLIERS = 60  # fewest matches between the two photos from which a solve grows
+MAX_STARTS = 20  # solves that are begun where the first doesn't take in all photos; each costs a second or so
+JOIN_INLIERS = 20  # fewest points by which a photo joins a solve
+# Fewest points by which a photo stays in a finished solve. Of 511 photos of the statue set 4 have fewer, and 2 of those
+# stand in a wrong place.
+FIRM_OBSERVATIONS = 40
+MAX_ADJUSTING_ROUNDS = 5  # iterations of a bundle adjustment of everything; the next adjustment continues it
+MAX_LOCAL_ROUNDS = 3  # iterations of a bundle adjustment around a photo that has joined
 LOCAL_PHOTOS = 4  # photos that are adjusted together when one joins
-MIN_IMPROVEMENT = 1e-3  # share of the error that a round must take away, or the adjustment ends
-MIN_COVERAGE_GAIN = 0.8  # share that a point must add to what points tell of its photos, to be adjusted with cameras
-GROWTH = 3.0  # by how much a solve grows between two adjustments of everything, most of the time it takes
-MAX_ERROR_PX = 3.5  # between a point and its sighting, at the size of `Features`; others are dropped
-LEAST_ALIGNED = 12  # points two solves must have in common to be put together
-ALIGNED_SHARE = 0.02  # of a solve's extent: how far apart two places of one point may lie
+MIN_IMPROVEMENT = 1e-3  # an adjustment ends where an iteration takes away a smaller share of the error
+MIN_COVERAGE_GAIN = 0.8  # a point that adds a smaller share to what its photos know is left out of an adjustment
+GROWTH = 3.0  # factor of growth between two adjustments of everything, which take most of the time
+MAX_ERROR_PX = 3.5  # an observation that lies farther from its point is dropped; px at the size of `Features`
+MIN_ALIGNED = 12  # fewest common points by which two solves are put together
+ALIGNED_SHARE = 0.02  # distance within which two places of one point agree, as a share of a solve's extent
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ class Solve:
         lenses: (n, 4) float64 focal length, centre x, centre y in px, and the first radial distortion.
         points: (p, 3) float64.
         errors: (p,) mean reprojection error, px.
-        seen_point: (o,) the point of each sighting.
+        seen_point: (o,) the point of each observation.
         seen_photo: (o,) the photo it is seen in.
         seen_feature: (o,) as which of the photo's features.
     """
@@ -134,13 +136,13 @@ def solve_cameras(
         return None
     # A solve that grew from a bad pair stays small; COLMAP then starts another.
     solve = without_loose_photos(_solve_of(max(found.values(), key=lambda model: model.num_reg_images())))
-    return solve if len(solve.photos) >= LEAST_PHOTOS else None
+    return solve if len(solve.photos) >= MIN_SOLVE_PHOTOS else None
 
 
-def without_loose_photos(solve: Solve, least: int = FIRM_SIGHTINGS) -> Solve:
-    """The solve without photos that hang by fewer than `least` points: they often stand in a wrong place."""
-    sightings = np.bincount(solve.seen_photo, minlength=int(solve.photos.max(initial=0)) + 1)
-    firm = sightings[solve.photos] >= least
+def without_loose_photos(solve: Solve, min_points: int = FIRM_OBSERVATIONS) -> Solve:
+    """The solve without photos that hold by fewer than `min_points` points: they often stand in a wrong place."""
+    observations = np.bincount(solve.seen_photo, minlength=int(solve.photos.max(initial=0)) + 1)
+    firm = observations[solve.photos] >= min_points
     seen = np.isin(solve.seen_photo, solve.photos[firm])
     return replace(
         solve,
@@ -166,7 +168,7 @@ def put_together(base: Solve, other: Solve, matches: Matches, seed: int) -> Solv
         seed: of the random choices.
     """
     pairs = common_points(base, other, matches)
-    if len(pairs) < LEAST_ALIGNED:
+    if len(pairs) < MIN_ALIGNED:
         return None
     extent = float(np.linalg.norm(np.percentile(base.points, 90, axis=0) - np.percentile(base.points, 10, axis=0)))
     options = pycolmap.RANSACOptions(max_error=ALIGNED_SHARE * extent, random_seed=seed)
@@ -177,7 +179,7 @@ def put_together(base: Solve, other: Solve, matches: Matches, seed: int) -> Solv
     moved = moved_by(other, np.asarray(matrix, np.float64))
     apart = np.linalg.norm(moved.points[pairs[:, 1]] - base.points[pairs[:, 0]], axis=1)
     agreeing = pairs[apart < ALIGNED_SHARE * extent]
-    return _joined(base, moved, agreeing) if len(agreeing) >= LEAST_ALIGNED else None
+    return _joined(base, moved, agreeing) if len(agreeing) >= MIN_ALIGNED else None
 
 
 def common_points(base: Solve, other: Solve, matches: Matches) -> np.ndarray:
@@ -245,12 +247,12 @@ def pixels_of(focal_35mm: float | None, size: tuple[int, int]) -> float:
 
 def _mapping_options(seed: int) -> pycolmap.IncrementalPipelineOptions:
     options = pycolmap.IncrementalPipelineOptions()
-    options.min_num_matches = LEAST_IN_TWO_VIEWS
+    options.min_num_matches = MIN_PAIR_MATCHES
     options.multiple_models = True
-    options.max_num_models = MOST_STARTS
-    options.min_model_size = LEAST_PHOTOS
+    options.max_num_models = MAX_STARTS
+    options.min_model_size = MIN_SOLVE_PHOTOS
     options.extract_colors = False
-    # It places photos that share too few points with the solve to join it; few of them stay, see FIRM_SIGHTINGS.
+    # It places photos that share too few points with the solve to join it; few of them stay, see FIRM_OBSERVATIONS.
     options.structure_less_registration_fallback = False
     options.ba_global_frames_ratio = options.ba_global_points_ratio = GROWTH
     options.ba_global_max_refinements = options.ba_local_max_refinements = 1
@@ -299,7 +301,7 @@ def _write_database(path: Path, features: Sequence[Features], matches: Matches, 
             for first, second in sorted(matches):
                 stop.check()
                 rows = matches[first, second].astype(np.uint32)
-                if len(rows) >= LEAST_IN_TWO_VIEWS:
+                if len(rows) >= MIN_PAIR_MATCHES:
                     database.write_matches(first + 1, second + 1, rows)
                     database.write_two_view_geometry(first + 1, second + 1, _agreed(rows))
     finally:
@@ -323,12 +325,12 @@ def _solve_of(reconstruction: pycolmap.Reconstruction) -> Solve:
     poses = [reconstruction.image(number).cam_from_world().matrix() for number in images]
     lenses = [reconstruction.camera(reconstruction.image(number).camera_id).params for number in images]
     points = [reconstruction.point3D(number) for number in sorted(reconstruction.point3D_ids())]
-    sightings = sorted(
+    observations = sorted(
         (row, element.image_id - 1, element.point2D_idx)
         for row, point in enumerate(points)
         for element in point.track.elements
     )
-    seen = np.array(sightings, np.int64).reshape(-1, 3)
+    seen = np.array(observations, np.int64).reshape(-1, 3)
     return Solve(
         np.array(images, np.int64) - 1,
         np.array(poses, np.float64).reshape(-1, 3, 4),

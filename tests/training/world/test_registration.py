@@ -6,9 +6,11 @@ import numpy as np
 import painted_set
 import pytest
 import solid_set
+import torch
 
 from relightgan.core.errors import Cancelled, ConfigError
 from relightgan.core.progress import Cancellation
+from relightgan.training.stage import Stage
 from relightgan.training.world import registration as register
 from relightgan.training.world.matching import MatchingSettings
 from relightgan.training.world.point_colours import group_median, point_observations, robust_colours
@@ -38,7 +40,8 @@ def day(photos, name, focal=None):
 
 def registered(days, folder, seed=0, stop=None, settings=SETTINGS):
     pair = [day(photos, name) for name, (photos, _) in zip("ab", days, strict=True)]
-    return register_days(*pair, settings, MatchingSettings(), seed, folder, stop=stop)
+    stage = Stage(folder, torch.device("cpu"), stop=stop or Cancellation())
+    return register_days(*pair, settings, MatchingSettings(), seed, stage)
 
 
 def similarity(places, others):
