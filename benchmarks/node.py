@@ -47,7 +47,7 @@ BAR_FACTOR, BAR_PLUS_S = 1.5, 0.3  # one warm HD frame: at most this times the p
 
 
 @dataclass(frozen=True)
-class Row:
+class NodeRow:
     """One frame size; seconds, medians over the turns."""
 
     size: str
@@ -100,7 +100,7 @@ def main(argv: Sequence[str]) -> int:
     return EXIT_DONE
 
 
-def measure(size: str, look: Path, folder: Path, words: argparse.Namespace) -> Row:
+def measure(size: str, look: Path, folder: Path, words: argparse.Namespace) -> NodeRow:
     """All cases at one size, in turns."""
     width, height = SIZES[size]
     folder.mkdir()
@@ -120,7 +120,7 @@ def measure(size: str, look: Path, folder: Path, words: argparse.Namespace) -> R
             print(f"{size} {width}x{height}, turn {turn + 1} of {words.turns}: {name}", file=sys.stderr, flush=True)
             seconds[name].append(case())
     shutil.rmtree(folder)
-    return Row(size, *(statistics.median(taken) for taken in seconds.values()))
+    return NodeRow(size, *(statistics.median(taken) for taken in seconds.values()))
 
 
 def comp(plates: Path, look: Path, width: int, height: int, words: argparse.Namespace) -> tuple[Any, Any]:
@@ -219,7 +219,7 @@ def empty_cache(node: Any, folder: Path) -> None:
     state.forget()
 
 
-def markdown(record: dict[str, Any], rows: Sequence[Row]) -> str:
+def markdown(record: dict[str, Any], rows: Sequence[NodeRow]) -> str:
     """The page of results."""
     costs = [
         [row.size, f"{row.infer:.3f}", f"{row.bake:.3f}", f"{row.round_trip:.3f}", f"{row.overhead:.2f}"]

@@ -59,7 +59,7 @@ STREAMS = {"A": 10, "B": 11, "views": 12}  # of random cameras
 
 
 @dataclass(frozen=True)
-class Settings:
+class SecondSetSettings:
     """What is rendered."""
 
     out: Path
@@ -105,13 +105,13 @@ class Task:
 def main(argv: Sequence[str]) -> int:
     """Runs the command; the exit code."""
     words = build_parser().parse_args(argv)
-    settings = Settings(words.out, words.photos, words.views, words.frames, words.seed)
+    settings = SecondSetSettings(words.out, words.photos, words.views, words.frames, words.seed)
     made = render(settings, words.progress)
     print(f"{made} cameras rendered; the set is in {words.out}.")
     return EXIT_DONE
 
 
-def render(settings: Settings, style: str = "auto", place: Place | None = None) -> int:
+def render(settings: SecondSetSettings, style: str = "auto", place: Place | None = None) -> int:
     """Renders what is missing of a set; how many cameras that were.
 
     Args:
@@ -140,7 +140,7 @@ def render(settings: Settings, style: str = "auto", place: Place | None = None) 
     return len(tasks)
 
 
-def prepare(settings: Settings, style: str = "auto", check_stop: Callable[[], None] = lambda: None) -> Place:
+def prepare(settings: SecondSetSettings, style: str = "auto", check_stop: Callable[[], None] = lambda: None) -> Place:
     """Paints and lights the place, which takes a minute or two at full detail.
 
     Args:
@@ -159,7 +159,7 @@ def prepare(settings: Settings, style: str = "auto", check_stop: Callable[[], No
         return Place(scene, light(scene, sheets, sky, settings.detail, threads, done), sky)
 
 
-def check(settings: Settings) -> None:
+def check(settings: SecondSetSettings) -> None:
     """Makes sure that the numbers make sense and that the folder is ours.
 
     Raises:
@@ -187,7 +187,7 @@ def check(settings: Settings) -> None:
         raise PlateError(f"{settings.out} is there and isn't a second set.", "Give a new or empty --out.")
 
 
-def notes(settings: Settings) -> dict[str, object]:
+def notes(settings: SecondSetSettings) -> dict[str, object]:
     """What a set must agree in, to go on with it."""
     detail = settings.detail
     return {
@@ -200,7 +200,7 @@ def notes(settings: Settings) -> dict[str, object]:
     }
 
 
-def all_tasks(settings: Settings, boxes: Boxes) -> Iterator[Task]:
+def all_tasks(settings: SecondSetSettings, boxes: Boxes) -> Iterator[Task]:
     """Every picture of the set."""
     out = settings.out
     for number in range(settings.photos):
@@ -270,7 +270,7 @@ def write_exr(path: Path, rgb: np.ndarray) -> None:
         write_plain_exr(temporary, spec, rgb)
 
 
-def write_cameras(settings: Settings, boxes: Boxes) -> None:
+def write_cameras(settings: SecondSetSettings, boxes: Boxes) -> None:
     """Writes cameras.json beside the views and the clip: camera to world, metres, z up, looking along -z."""
     views = [drawn(settings.seed, "views", number, boxes) for number in range(settings.views)]
     frames = [walk(settings.seed, number) for number in range(settings.frames)]

@@ -57,7 +57,7 @@ class Turn:
 
 
 @dataclass(frozen=True)
-class Row:
+class SpeedRow:
     """One case at one size."""
 
     case: str
@@ -96,7 +96,7 @@ def main(argv: Sequence[str]) -> int:
     return EXIT_DONE
 
 
-def measure_all(words: argparse.Namespace, folder: Path) -> tuple[list[Row], list[str]]:
+def measure_all(words: argparse.Namespace, folder: Path) -> tuple[list[SpeedRow], list[str]]:
     """Every row, and which looks were made untrained.
 
     Raises:
@@ -181,9 +181,9 @@ def run_turn(command_to: Command, target: Path, frames: int) -> Turn:
     return Turn(per_frame, max(0.0, min(done) - started - per_frame), result["peak_bytes"] / 2**20)
 
 
-def summary(case: str, name: str, width: int, height: int, turns: Sequence[Turn]) -> Row:
+def summary(case: str, name: str, width: int, height: int, turns: Sequence[Turn]) -> SpeedRow:
     """The row of a case at a size: medians over its turns, the largest peak."""
-    return Row(
+    return SpeedRow(
         case,
         name,
         width,
@@ -196,14 +196,14 @@ def summary(case: str, name: str, width: int, height: int, turns: Sequence[Turn]
     )
 
 
-def stretched(row: Row, name: str) -> Row:
+def stretched(row: SpeedRow, name: str) -> SpeedRow:
     """A row at another size, by pixel count."""
     width, height = SIZES[name]
     seconds = row.seconds_per_frame * width * height / (row.width * row.height)
-    return Row(row.case, name, width, height, seconds, row.start_s, None, f"{row.width}x{row.height}", ())
+    return SpeedRow(row.case, name, width, height, seconds, row.start_s, None, f"{row.width}x{row.height}", ())
 
 
-def ratios(rows: Sequence[Row]) -> dict[str, dict[str, float]]:
+def ratios(rows: Sequence[SpeedRow]) -> dict[str, dict[str, float]]:
     """By size: cyclegan over the flagship, and the flagship over the LUT pass."""
     found: dict[str, dict[str, float]] = {}
     for name in dict.fromkeys(row.size for row in rows if row.case == FLAGSHIP):
@@ -215,7 +215,7 @@ def ratios(rows: Sequence[Row]) -> dict[str, dict[str, float]]:
     return found
 
 
-def markdown(record: dict[str, Any], rows: Sequence[Row]) -> str:
+def markdown(record: dict[str, Any], rows: Sequence[SpeedRow]) -> str:
     """The page of results."""
     table = [
         [

@@ -109,7 +109,7 @@ class NodeBake:
         self.on_frame = on_frame
         self.device = device or work.state.settings.device
         self.keys = {frame: work.state.frame_key(*frame) for frame in work.frames}
-        self.jobs: deque[tuple[client.Job, list[Path]]] = deque()  # each with the sources nobody needs after it
+        self.jobs: deque[tuple[client.WorkerJob, list[Path]]] = deque()  # each with the sources nobody needs after it
         self.over: list[Path] = []  # sources nobody needs once the next request is done
 
     def run(self) -> None:

@@ -29,7 +29,7 @@ from relightgan.core.protocol import LAST_EVENTS, Message
 from relightgan.nuke_plugin.worker_log import log_path
 from relightgan.nuke_plugin.worker_process import CRASHED, HUNG, IDLE, Limits, WorkerProcess, worker_command
 
-__all__ = ["Job", "Limits", "Worker", "log_path", "look_facts", "shared", "stop_shared"]
+__all__ = ["Limits", "Worker", "WorkerJob", "log_path", "look_facts", "shared", "stop_shared"]
 
 WAIT_S = 0.25  # at most, before Ctrl-C is heard on Windows
 CRASHES = 1  # how often a request is taken up again after the worker died under it
@@ -37,7 +37,7 @@ IDLE_ENDS = 3  # how often because the worker was ending for want of work just w
 STOPPED = "Stopped as asked; finished frames are whole."
 
 
-class Job:
+class WorkerJob:
     """A request on its way; made by `Worker.relight` and `Worker.look`.
 
     Args:
@@ -162,29 +162,29 @@ class Worker:
         self.limits = limits or Limits()
         self.lock = threading.RLock()
         self.process: WorkerProcess | None = None
-        self.jobs: dict[str, Job] = {}  # those not finished
+        self.jobs: dict[str, WorkerJob] = {}  # those not finished
         self.retired = False
         self.closed = False
 
-    def relight(self, request: Message, on_event: Callable[[Message], None] | None = None) -> Job:
+    def relight(self, request: Message, on_event: Callable[[Message], None] | None = None) -> WorkerJob:
         """Queues a request, and returns at once.
 
         Args:
             request: of type `relight`, see core/protocol.py; "type" and "id" may be left out.
-            on_event: gets each event, from `Job.poll`.
+            on_event: gets each event, from `WorkerJob.poll`.
 
         Raises:
             RelightError: the worker can't be started, or the request can't be sent.
         """
-        return self.submit(Job({"type": "relight", "id": uuid.uuid4().hex, **request}, on_event))
+        return self.submit(WorkerJob({"type": "relight", "id": uuid.uuid4().hex, **request}, on_event))
 
-    def look(self, path: str | os.PathLike[str]) -> Job:
+    def look(self, path: str | os.PathLike[str]) -> WorkerJob:
         """Asks what is inside a look; the result has `facts` and `sha256`.
 
         Raises:
             RelightError: as `relight`.
         """
-        return self.submit(Job({"type": "look", "id": uuid.uuid4().hex, "path": str(Path(path).absolute())}))
+        return self.submit(WorkerJob({"type": "look", "id": uuid.uuid4().hex, "path": str(Path(path).absolute())}))
 
     def covers(self, folders: Iterable[str | os.PathLike[str]]) -> bool:
         """Whether it may touch these folders."""
@@ -218,7 +218,7 @@ class Worker:
 
     # Private implementation
 
-    def submit(self, job: Job) -> Job:
+    def submit(self, job: WorkerJob) -> WorkerJob:
         """Sends a job to the process, which is started where none runs."""
         with self.lock:
             if self.closed:
@@ -229,7 +229,7 @@ class Worker:
             self.jobs[job.id] = job
         return job
 
-    def send(self, job: Job, request: Message) -> None:
+    def send(self, job: WorkerJob, request: Message) -> None:
         """Sends a request of a job."""
         if self.process is None or not self.process.alive:
             command = self.command or worker_command(self.folders)
@@ -266,7 +266,7 @@ class Worker:
                 if not job.finished:
                     self.jobs[job.id] = job  # behind those that its new process has already
 
-    def take_up(self, job: Job, why: str, how: str, waited: bool) -> RelightError | None:
+    def take_up(self, job: WorkerJob, why: str, how: str, waited: bool) -> RelightError | None:
         """Sends what is left of a job to a new process; returns why it can't be.
 
         Args:

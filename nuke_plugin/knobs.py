@@ -41,30 +41,30 @@ CACHE_FOLDER = "cache_folder"
 
 # What only our code reads
 VERSION = "relightgan_version"  # a node that has this knob is ours, whether it is a gizmo or a Group made from one
-RESULT_PATH = (
-    "result_path"  # where the relit frames lie, %V and %04d in it; saved, so that no Python is needed to show them
-)
-RESULT_FIRST = "result_first"  # the frames that result_path may have
-RESULT_LAST = "result_last"
-SOURCE_PATH = "source_path"  # where RG_Write writes during a bake; never saved
+# Path pattern of the relit frames, with %V and %04d. Saved in the script, so that it shows them without our Python.
+RESULT_PATH = "result_path"
+RESULT_FIRST = "result_first"  # first frame of the take in result_path
+RESULT_LAST = "result_last"  # last frame of that take
+SOURCE_PATH = "source_path"  # path pattern of RG_Write during a bake; never saved
 
 # Nodes inside
 WRITE_NODE = "RG_Write"
 READ_NODE = "RG_Read"
 
-# What changes the mix in Nuke but never a relit frame, so what a RelightGAN node further down has to look at besides
-# the relit frames of this one.
+# Knobs that change the node's output without changing its relit frames. They count in the frame keys of RelightGAN nodes
+# downstream, beside this node's own frame keys.
 LIVE = (STRENGTH, MASK_CHANNEL, MASK_INVERT, BYPASS, CROP_TO_FORMAT, "disable")
 
-RANGES = {EXPOSURE: (-30.0, 30.0), TEMPORAL_BLEND: (0.0, 1.0), TEMPORAL_WINDOW: (0.0, 32.0)}  # as core/pipeline.py
+# Minimum and maximum of each number, as in core/pipeline.py.
+RANGES = {EXPOSURE: (-30.0, 30.0), TEMPORAL_BLEND: (0.0, 1.0), TEMPORAL_WINDOW: (0.0, 32.0)}
 PRECISIONS = ("half", "float")
 
 
 @dataclass(frozen=True)
 class NodeSettings:
-    """What the artist set, apart from what is live in Nuke (strength, mask, bypass)."""
+    """The knobs that a bake depends on; strength, mask and bypass are live in Nuke and not among them."""
 
-    look: str  # path of the .onnx with forward slashes; empty where none is chosen
+    look: str  # path of the .onnx with forward slashes; empty: none chosen
     exposure: float  # stops
     temporal_blend: float  # 0..1
     temporal_window: int  # frames to either side
@@ -72,8 +72,8 @@ class NodeSettings:
     premultiplied: bool
     crop_to_format: bool
     precision: str  # one of PRECISIONS
-    device: str  # "auto", "cpu", "cuda", "cuda:N"; never changes which frame is asked for
-    cache_folder: str  # forward slashes; empty where the default is wanted
+    device: str  # "auto", "cpu", "cuda", "cuda:N"; not part of the frame key
+    cache_folder: str  # with forward slashes; empty: the default
 
     @property
     def radius(self) -> int:
@@ -87,7 +87,7 @@ def is_relight_node(node: nuke.Node) -> bool:
 
 
 def read_settings(node: nuke.Node) -> NodeSettings:
-    """What the artist set; nothing is held in range.
+    """The settings of a node; values are checked, never clamped.
 
     Raises:
         UsageError: a value is out of its range, or changes over the shot; names the node and the knob.
@@ -133,20 +133,20 @@ def path_of(node: nuke.Node, name: str) -> str:
     """A path, expressions evaluated, with forward slashes."""
     knob = knob_of(node, name)
     text = str(knob.value() or "")
-    # Only then, because Tcl takes the backslashes of a Windows path for escapes and drops them.
+    # Evaluated only with an expression in it: Tcl would drop the backslashes of a Windows path as escapes.
     return slashes(str(knob.evaluate() or "") if any(letter in text for letter in "[$") else text)
 
 
 def slashes(path: str) -> str:
-    """The path with forward slashes, which Nuke takes on every system; Tcl reads a backslash as an escape."""
+    """The path with forward slashes, which Nuke accepts on every system; Tcl reads a backslash as an escape."""
     return path.replace("\\", "/")
 
 
 def steady_value(node: nuke.Node, name: str) -> float:
-    """A knob's value, which has to be the same on every frame of the project: a bake has one set of settings.
+    """The value of a knob that must be the same on every frame of the project, as a bake has one set of settings.
 
     Raises:
-        UsageError: it changes.
+        UsageError: it is animated with more than one value.
     """
     knob = knob_of(node, name)
     if not (knob.isAnimated() or knob.hasExpression()):
@@ -165,12 +165,12 @@ def number_of(node: nuke.Node, name: str) -> float:
     """A number that has to be the same on every frame, in its range.
 
     Raises:
-        UsageError: it isn't. (Sliders hold nobody back from typing other values.)
+        UsageError: it varies, or is out of its range. (A slider's range doesn't limit typed values.)
     """
     number = float(steady_value(node, name))
-    least, most = RANGES[name]
-    if not (math.isfinite(number) and least <= number <= most):
-        raise UsageError(f"{node.fullName()}: {name} is {number:g}.", f"Set {least:g} to {most:g}.")
+    minimum, maximum = RANGES[name]
+    if not (math.isfinite(number) and minimum <= number <= maximum):
+        raise UsageError(f"{node.fullName()}: {name} is {number:g}.", f"Set {minimum:g} to {maximum:g}.")
     return number
 
 

@@ -15,8 +15,8 @@ from relightgan.core.errors import RelightError
 from relightgan.nuke_plugin.looks import direction_of, look_facts, look_preview, sides_of, trained_on
 
 VARIABLE = "RELIGHTGAN_LOOKS"
-MOST_DEEP = 3  # folders below a library's folder; a mistaken / must not be searched through
-MOST_ROWS = 4  # of evaluation figures
+MAX_DEPTH = 3  # folders below a library's folder; a mistaken / must not be searched through
+MAX_ROWS = 4  # of evaluation figures
 
 
 @dataclass(frozen=True)
@@ -50,11 +50,11 @@ def find_looks(folders: Iterable[Path], used: Iterable[str] = ()) -> Iterator[st
     A folder that isn't there, or can't be read, has none.
 
     Args:
-        folders: searched `MOST_DEEP` folders deep.
+        folders: searched `MAX_DEPTH` folders deep.
         used: looks that nodes of the script have, wherever they lie.
     """
     seen: set[str] = set()
-    for path in (*used, *(path for folder in folders for path in files_below(folder, MOST_DEEP))):
+    for path in (*used, *(path for folder in folders for path in files_below(folder, MAX_DEPTH))):
         place = Path(path).as_posix()
         if place not in seen:
             seen.add(place)
@@ -123,4 +123,4 @@ def evaluation_rows(evaluation: Any, above: str = "") -> list[tuple[str, str]]:
             rows += evaluation_rows(value, name)
         elif isinstance(value, (int, float)) and not isinstance(value, bool):
             rows.append((name[:1].upper() + name[1:], f"{value:.4g}"))
-    return rows[:MOST_ROWS]
+    return rows[:MAX_ROWS]

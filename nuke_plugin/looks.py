@@ -29,7 +29,7 @@ PREVIEW_KEY = "relightgan.preview"  # base64 of a JPEG: before and after, side b
 
 GRAPH_FIELD = 7
 METADATA_FIELD = 14
-MOST_METADATA = 64 << 20  # bytes of one entry; more is no look
+MAX_METADATA_BYTES = 64 << 20  # bytes of one entry; more is no look
 VARINT, FIXED64, LENGTH, FIXED32 = 0, 1, 2, 5  # protobuf's wire types
 CHUNK = 1 << 20
 REPORT = "report.html"  # as training/run_report.py names it, in a run folder beside the look
@@ -224,7 +224,7 @@ def scan_model(file: BinaryIO, size: int) -> dict[str, str]:
             length = read_varint(file)
             has_graph = has_graph or field == GRAPH_FIELD
             if field == METADATA_FIELD:
-                if length > min(MOST_METADATA, size - file.tell()):
+                if length > min(MAX_METADATA_BYTES, size - file.tell()):
                     raise BadMessage("cut short")
                 key, value = entry_of(file.read(length))
                 entries[key] = value

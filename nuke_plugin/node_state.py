@@ -1,4 +1,4 @@
-"""What a node wants now: its base, the keys of its frames, its take. Nothing is rendered to find out.
+"""The present state of a node: its base, frame keys and take, found without rendering.
 
     base       the look, the settings, and everything upstream except the contents of files
     frame key  base, frame, view, and the source files (size, time) that the frame and its window are made from
@@ -29,21 +29,21 @@ from relightgan.nuke_plugin.source_files import Stamps
 
 __all__ = ["NodeState", "forget", "frame_keys", "state_of"]
 
-KEPT_S = 2.0
-KEPT_PER_COST = 20.0  # where looking takes long (a slow file server), an answer is kept for so many times that long
+KEPT_S = 2.0  # a state is kept for at least this long
+KEPT_PER_COST = 20.0  # and for this many times as long as finding it took, such as on a slow file server
 
 
 @dataclass(frozen=True)
 class NodeState:
-    """What a node wants, found at one moment."""
+    """The state of a node at one moment."""
 
     node: nuke.Node
     settings: NodeSettings
     look_sha256: str
     base: str
-    first: int  # range of the source, which a window is clamped to
-    last: int
-    frames: tuple[int, ...]  # the frames of the take: the source's range and the project's
+    first: int  # first frame of the source; temporal windows are clamped to it
+    last: int  # last frame of the source, likewise
+    frames: tuple[int, ...]  # frames of the take: those of the source's and of the project's range
     views: tuple[str, ...]  # of the project
     places: Places
     keys: _Keys = field(repr=False, compare=False)
@@ -65,7 +65,7 @@ class NodeState:
 
     @property
     def pattern(self) -> str:
-        """What `result_path` is to be."""
+        """The value of `result_path` for this take."""
         return self.places.pattern(self.take)
 
     def frame_key(self, frame: int, view: str) -> str:
@@ -86,11 +86,11 @@ class NodeState:
 
 
 def state_of(node: nuke.Node, fresh: bool = False) -> NodeState:
-    """What a node wants now.
+    """The present state of a node.
 
     Args:
         node: a RelightGAN node.
-        fresh: look again; else an answer that is about two seconds old may be given.
+        fresh: examine script and files again; else a state that is about two seconds old may be returned.
 
     Raises:
         RelightError: there is no look or no source, or a setting makes no sense; names the node.
@@ -102,7 +102,7 @@ def state_of(node: nuke.Node, fresh: bool = False) -> NodeState:
 
 
 def frame_keys(node: nuke.Node, frames: Iterable[int], view: str) -> dict[int, str]:
-    """The keys of a few frames, looked at anew; of no other frame a file is looked at, if these need none.
+    """The keys of a few frames, from files as they are now; files that only other frames need aren't read.
 
     Raises:
         RelightError: as `state_of`.
@@ -112,12 +112,12 @@ def frame_keys(node: nuke.Node, frames: Iterable[int], view: str) -> dict[int, s
 
 
 def forget(node: nuke.Node | None = None, source: bool = True) -> None:
-    """Drops what is kept for about two seconds.
+    """Drops states that are kept for about two seconds.
 
     Args:
-        node: of this one; of every node when None.
-        source: also what was found upstream; not so where only the node's own settings changed, as when a slider is
-            dragged.
+        node: the node; None: all nodes.
+        source: also what was found upstream; False after a change of the node's own settings alone, such as the drag of
+            a slider.
     """
     for kept in (_KEPT, _SOURCES) if source else (_KEPT,):
         if node is None:
@@ -128,26 +128,26 @@ def forget(node: nuke.Node | None = None, source: bool = True) -> None:
 
 # Private implementation
 
-_KEPT: dict[str, tuple[float, NodeState]] = {}  # by full name: until when, and what
-_SOURCES: dict[str, tuple[float, _Source]] = {}  # the same, of what is upstream
+_KEPT: dict[str, tuple[float, NodeState]] = {}  # by full name: time of expiry, and the state
+_SOURCES: dict[str, tuple[float, _Source]] = {}  # by full name: time of expiry, and what is upstream
 
 
 @dataclass(frozen=True)
 class _Source:
-    """What was found upstream of a node; the stamps of files are there as far as somebody asked."""
+    """What was found upstream of a node; stamps of files are added when a frame needs them."""
 
     survey: upstream.Survey
     stamps: Stamps
 
 
 class _Moment:
-    """One look at the graph and the disk, which several nodes share."""
+    """One examination of the graph and the disk, shared by several nodes."""
 
     def __init__(self, fresh: bool) -> None:
         self.fresh = fresh
         self.files: dict[str, tuple[str, int, int]] = {}
         self.states: dict[str, NodeState] = {}
-        self.found: dict[str, _Source] = {}  # upstream of each node, where it was looked at anew
+        self.found: dict[str, _Source] = {}  # by full name: what was found upstream in this examination
         self.busy: set[str] = set()
 
     def state(self, node: nuke.Node) -> NodeState:
@@ -158,13 +158,13 @@ class _Moment:
             raise RelightError(f"{name} depends on itself.", "Undo the expression that leads back to it.")
         self.busy.add(name)
         try:
-            self.states[name] = self.look(node)
+            self.states[name] = self.examine(node)
         finally:
             self.busy.discard(name)
         return self.states[name]
 
     def kept_state(self, node: nuke.Node) -> NodeState:
-        """As `state`; everything is looked at now, and kept for a while."""
+        """As `state`, with all its frame keys; kept for a while."""
         started = time.monotonic()
         state = self.state(node)
         for found in self.states.values():
@@ -175,7 +175,7 @@ class _Moment:
         _SOURCES.update({name: (until, source) for name, source in self.found.items()})
         return state
 
-    def look(self, node: nuke.Node) -> NodeState:
+    def examine(self, node: nuke.Node) -> NodeState:
         settings = read_settings(node)
         if not settings.look:
             raise RelightError(
@@ -205,7 +205,7 @@ class _Moment:
         return self.found[node.fullName()]
 
     def state_if_any(self, node: nuke.Node) -> NodeState | None:
-        """The state of a node upstream; None where it has none: without a look it gives no picture either."""
+        """The state of a node upstream; None where it has none, as without a look, when it gives no picture either."""
         try:
             return self.state(node)
         except RelightError:
@@ -214,14 +214,14 @@ class _Moment:
 
 @dataclass
 class _Keys:
-    """Frame keys, each found when it is first asked for."""
+    """Frame keys, each computed when it is first needed."""
 
     base: str
     first: int
     last: int
     radius: int
     stamps: Stamps
-    above: tuple[NodeState | None, ...]  # of the RelightGAN nodes upstream
+    above: tuple[NodeState | None, ...]  # states of the RelightGAN nodes upstream
     takes: dict[tuple[tuple[int, ...], tuple[str, ...]], str] = field(default_factory=dict)
     known: dict[tuple[int, str], str] = field(default_factory=dict)
     contents: dict[tuple[int, str], str] = field(default_factory=dict)
@@ -244,7 +244,7 @@ class _Keys:
         return sorted({frame, *around})
 
     def content(self, frame: int, view: str) -> str:
-        """What the source of a frame is made from: files, and relit frames of RelightGAN nodes upstream."""
+        """A key of the files and relit frames upstream that the source of a frame is made from."""
         place = (frame, view)
         if place not in self.contents:
             relit = [self.relit(state, frame, view) for state in self.above]
@@ -260,7 +260,7 @@ class _Keys:
 
 
 def settings_key(settings: NodeSettings) -> dict[str, object]:
-    """The settings that a relit frame depends on."""
+    """The settings in the frame key; tests/nuke_plugin/test_frame_key.py checks that none is missing."""
     return {
         "exposure": settings.exposure,
         "temporal_blend": settings.temporal_blend,

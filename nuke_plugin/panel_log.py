@@ -12,8 +12,8 @@ from relightgan.nuke_plugin.qt import QtCore, QtGui, QtWidgets
 from relightgan.nuke_plugin.worker_log import log_path
 
 EVERY_MS = 500
-MOST_BYTES = 256 * 1024  # read at a time, and from the end of a log that is there already
-MOST_LINES = 5000
+MAX_BYTES = 256 * 1024  # read at a time, and from the end of a log that is there already
+MAX_LINES = 5000
 
 
 class LogView(QtWidgets.QWidget):
@@ -25,7 +25,7 @@ class LogView(QtWidgets.QWidget):
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self.text = QtWidgets.QPlainTextEdit()
         self.text.setReadOnly(True)
-        self.text.setMaximumBlockCount(MOST_LINES)
+        self.text.setMaximumBlockCount(MAX_LINES)
         self.text.setLineWrapMode(QtWidgets.QPlainTextEdit.LineWrapMode.NoWrap)
         self.text.setFont(QtGui.QFontDatabase.systemFont(QtGui.QFontDatabase.SystemFont.FixedFont))
         self.text.setPlaceholderText("The worker has said nothing yet. It starts with the first bake.")
@@ -60,7 +60,7 @@ class LogView(QtWidgets.QWidget):
         except OSError:
             size = 0
         if path != self._path or size < self._offset:  # another log, or begun anew
-            self._path, self._offset = path, max(0, size - MOST_BYTES)
+            self._path, self._offset = path, max(0, size - MAX_BYTES)
             self._decoder.reset()
             self.text.clear()
             self.where.setText(str(path))
@@ -72,7 +72,7 @@ class LogView(QtWidgets.QWidget):
         try:
             with self._path.open("rb") as file:
                 file.seek(self._offset)
-                content = file.read(MOST_BYTES)
+                content = file.read(MAX_BYTES)
         except OSError:
             return ""
         self._offset += len(content)

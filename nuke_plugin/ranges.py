@@ -14,7 +14,7 @@ from relightgan.core.errors import SequenceError
 
 __all__ = ["format_frames", "parse_frames", "runs"]
 
-MOST_FRAMES = 10_000_000  # what one text may mean; more is a slip of the keyboard
+MAX_FRAMES = 10_000_000  # what one text may mean; more is a slip of the keyboard
 EXAMPLE = "Write ranges like 1001-1100,1150 or 1-20x2."
 PIECE = re.compile(r"(-?\d+)(?:-(-?\d+)(?:([xy:])(-?\d+))?)?")
 
@@ -37,8 +37,8 @@ def parse_frames(text: str) -> list[int]:
         step = int(match[4] or 1)
         if step < 1:
             raise SequenceError(f"The frames {text!r} can't be read: the step in {piece!r} isn't above 0.", EXAMPLE)
-        if abs(last - first) + len(found) >= MOST_FRAMES:
-            raise SequenceError(f"The frames {text!r} are more than {MOST_FRAMES}.", EXAMPLE)
+        if abs(last - first) + len(found) >= MAX_FRAMES:
+            raise SequenceError(f"The frames {text!r} are more than {MAX_FRAMES}.", EXAMPLE)
         every = range(first, last + 1) if first <= last else range(first, last - 1, -1)
         if match[3] == "y":
             found.update(set(every) - set(every[::step]))

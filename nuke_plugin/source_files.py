@@ -1,4 +1,4 @@
-"""What a source is read from outside the script: files, and expressions that look at the machine; frame by frame.
+"""The files that a source reads, and knobs whose values depend on the machine; frame by frame.
 
 Runs inside Nuke (Python 3.9 and later): standard library and `nuke` only.
 """
@@ -20,24 +20,24 @@ from relightgan.nuke_plugin.knobs import slashes
 
 __all__ = ["FileKnob", "OutsideKnob", "Stamps", "value_at"]
 
-NUMBERED = re.compile(r"[%#\[$]")  # what makes a path another one on another frame, or in another view
+NUMBERED = re.compile(r"[%#\[$]")  # characters that make a path depend on frame or view
 
 
 @dataclass(frozen=True)
 class FileKnob:
-    """A file that a node upstream reads, or one for each frame.
+    """A file knob of a node upstream, with one file or one per frame.
 
     Args:
-        node: which.
-        knob: a nuke.File_Knob.
-        first: of a Read, the range that its files have; None for other nodes, which have a file for every frame.
-        last: as `first`.
+        node: the node.
+        knob: its nuke.File_Knob.
+        raw: the text of the knob.
+        is_one_file: all frames are read from one file, such as a movie or a still.
+        first: first frame of a Read's files; None for other nodes, which have a file for every frame.
+        last: last frame of a Read's files; None likewise.
         before: what a Read shows before its first frame: hold, loop, bounce or black.
-        after: as `before`, after its last.
-        any_frame: a Read that renumbers its frames: any of its files may be meant.
-        nearest: a Read that shows another frame where one is missing.
-        raw: the path as it is written.
-        is_one_file: every frame is read from one file, such as a movie or a still.
+        after: what it shows after its last frame, likewise.
+        any_frame: True for a Read that renumbers its frames, so that any of its files may be needed.
+        nearest: True for a Read that shows the nearest frame where one is missing.
     """
 
     node: nuke.Node
@@ -53,7 +53,7 @@ class FileKnob:
 
     @classmethod
     def of(cls, node: nuke.Node, knob: Any) -> FileKnob:
-        """What is to be known of a file knob, asked of Nuke once and not for every frame."""
+        """The properties of a file knob, read from Nuke once instead of for every frame."""
         raw = str(knob.value() or "")
         one = not NUMBERED.search(raw)
         if node.Class() != "Read":
@@ -99,7 +99,7 @@ class FileKnob:
 
 @dataclass(frozen=True)
 class OutsideKnob:
-    """A knob whose expression looks at something that no text of a script can hold, such as whether a file exists."""
+    """A knob whose value depends on more than the script, such as on the existence of a file."""
 
     node: nuke.Node
     name: str
@@ -107,16 +107,16 @@ class OutsideKnob:
 
 @dataclass
 class Stamps:
-    """What a source is read from as it is now; each file is looked at once.
+    """The present stamps (size and time) of a source's files; each file is read once.
 
     Args:
-        files: which.
+        files: file knobs upstream.
         outside: knobs whose values count.
-        keeps_time: a frame needs its own files only; else all count for each.
-        keeps_view: a view needs its own files only.
-        frames: what "every frame" means for files that aren't of a Read.
-        views: of the project.
-        known: stamps by path, shared between the nodes that are looked at together.
+        keeps_time: True where a frame needs only its own files; else all files count for each frame.
+        keeps_view: True where a view needs only its own files.
+        frames: the frames of files of nodes other than Reads.
+        views: views of the project.
+        known: stamps by path, shared by nodes that are examined together.
     """
 
     files: tuple[FileKnob, ...]
@@ -131,7 +131,7 @@ class Stamps:
     folder: str = field(default_factory=lambda: project_folder())
 
     def of(self, frame: int, view: str) -> str:
-        """What the source of a frame is read from; differs where a file was replaced, changed or lost."""
+        """A key of the files and values behind a frame's source; it changes with the size or time of any of these files."""
         place = (frame if self.keeps_time else None, view)
         if place not in self.answers:
             views = self.views_of(view)
@@ -142,7 +142,7 @@ class Stamps:
         return self.answers[place]
 
     def missing(self, frame: int, view: str) -> list[str]:
-        """The files of a frame that aren't there."""
+        """The missing files of a frame."""
         return [path for path in self.paths(frame, view) if self.stamp(path)[1] < 0]
 
     def paths(self, frame: int, view: str) -> list[str]:
@@ -182,14 +182,14 @@ class Stamps:
     def stamp(self, path: str) -> tuple[str, int, int]:
         """A file's stamp."""
         if path not in self.known:
-            # Nuke takes a relative path from the project's folder; what the script says stays in the key.
+            # Nuke resolves a relative path against the project's folder; the key has the path as in the script.
             whole = path if os.path.isabs(path) else knobs.absolute(path, self.folder)  # noqa: PTH117 - the hot path
             self.known[path] = (path, *file_stamp(whole)[1:])
         return self.known[path]
 
 
 def value_at(outside: OutsideKnob, frame: int, view: str) -> str:
-    """The value of a knob on a frame; an expression that fails is a value, too."""
+    """The value of a knob on a frame; the message of the error where its expression fails."""
     knob: Any = outside.node[outside.name]
     try:
         if isinstance(knob, nuke.EvalString_Knob):
@@ -200,7 +200,7 @@ def value_at(outside: OutsideKnob, frame: int, view: str) -> str:
 
 
 def project_folder() -> str:
-    """The folder that relative paths are taken from: the project directory, else where Nuke was started."""
+    """The folder of relative paths: the project directory, else the working directory of Nuke."""
     knob: Any = nuke.root().knob("project_directory")
     return str((knob.evaluate() if knob is not None else "") or Path.cwd())
 

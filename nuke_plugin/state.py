@@ -1,6 +1,6 @@
-"""What a node has of what it wants (`node_state`): ready, stale or missing frames, and how it comes to show them.
+"""Which frames of a node are ready, stale or missing in its present state (`node_state`), and linking of ready ones.
 
-Nothing is rendered to find out.
+Nothing is rendered for it.
 
 Runs inside Nuke (Python 3.9 and later): standard library and `nuke` only.
 """
@@ -36,7 +36,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Status:
-    """What a node has of the frames asked for; a frame counts as what is worst among its views."""
+    """Ready, stale and missing frames of a node; the worst status among its views is that of the frame."""
 
     ready: tuple[int, ...]
     stale: tuple[int, ...]
@@ -63,8 +63,8 @@ def status_of(
 
     Args:
         node: a RelightGAN node.
-        frames: all of `frames_wanted` when None.
-        views: all of the project when None.
+        frames: frame numbers; None: `frames_wanted`.
+        views: names of views; None: all of the project.
         fresh: as in `state_of`.
 
     Raises:
@@ -73,7 +73,7 @@ def status_of(
     state = state_of(node, fresh)
     wanted = sorted(set(frames_wanted(node) if frames is None else frames))
     shown = str(knobs.value_of(node, knobs.RESULT_PATH) or "")
-    # A take is named by the keys of its frames, so it holds no others.
+    # The name of a take is the hash of its frame keys, so all frames in it are ready.
     right = set(state.frames) if shown == state.pattern else set()
     stale: set[int] = set()
     missing: set[int] = set()
@@ -88,13 +88,13 @@ def status_of(
 
 
 def relink(node: nuke.Node) -> Status:
-    """Links what the store has into the node's take, and points `result_path` there if anything is.
+    """Links frames of the store into the node's take, and sets `result_path` to it if it has any.
 
-    Sets result_path, result_first and result_last only where they differ, and reloads RG_Read only then or when other
-    frames are there than last time, whoever put them there. Not to be called while Nuke executes.
+    Sets result_path, result_first and result_last only where they differ. Reloads RG_Read only then, or when the take
+    has other frames than last time, from any machine. Must not be called while Nuke executes.
 
     Returns:
-        the status of `frames_wanted` after that.
+        The new status of `frames_wanted`.
 
     Raises:
         RelightError: as `state_of`, or the cache can't be written.
@@ -112,7 +112,7 @@ def relink(node: nuke.Node) -> Status:
                     linked += cache.link(state.places, state.take, view, frame, key)
                 shown.add((view, frame))
     if shown:
-        with contextlib.suppress(RelightError):  # a cache that can only be read shows what it has all the same
+        with contextlib.suppress(RelightError):  # a read-only cache can still be shown
             cache.touch(state.places, take=state.take)
         if linked:
             _SHOWN.pop(node.fullName(), None)
@@ -121,7 +121,7 @@ def relink(node: nuke.Node) -> Status:
 
 
 def reload_results(node: nuke.Node) -> None:
-    """Makes Nuke look at the relit files again; it remembers by path, also that one was missing."""
+    """Makes Nuke read the relit files again: it caches by path, missing files too."""
     knobs.knob_of(graph.inner(node, knobs.READ_NODE), "reload").execute()
     _SHOWN.pop(node.fullName(), None)
 
@@ -142,7 +142,7 @@ def frames_wanted(node: nuke.Node) -> list[int]:
 def badge(node: nuke.Node) -> str:
     """The status in a line for the artist, such as `ready 1001-1010, stale 1011, missing 1012-1100`.
 
-    An error that the artist can mend is a line too.
+    An error is a line too, as the artist can mend it.
     """
     try:
         if not knobs.path_of(node, knobs.LOOK):
@@ -154,11 +154,13 @@ def badge(node: nuke.Node) -> str:
 
 # Private implementation
 
-_SHOWN: dict[str, tuple[str, set[tuple[str, int]]]] = {}  # pattern, views and frames at the last reload of RG_Read
+_SHOWN: dict[
+    str, tuple[str, set[tuple[str, int]]]
+] = {}  # by full name: pattern, views and frames at the last reload of RG_Read
 
 
 def _show(node: nuke.Node, state: NodeState, shown: set[tuple[str, int]]) -> None:
-    """Points a node to its take, which has these views and frames; the script counts as changed only by that."""
+    """Sets the result knobs to the take, which has these views and frames; nothing else marks the script as modified."""
     results = {
         knobs.RESULT_PATH: state.pattern,
         knobs.RESULT_FIRST: state.frames[0],
@@ -179,7 +181,7 @@ def _show(node: nuke.Node, state: NodeState, shown: set[tuple[str, int]]) -> Non
 
 
 def _is_same(state: NodeState, shown: str, frame: int, view: str) -> bool:
-    """True where the file that another take has for a frame is the one that is wanted now."""
+    """True where a frame of another take is the same file as the frame that is wanted now."""
     return cache.same_file(cache.relit_path(shown, view, frame), state.stored(frame, view))
 
 

@@ -13,7 +13,7 @@ from relightgan.nuke_plugin import graph
 
 __all__ = ["frames_asked", "warps_between"]
 
-MOST_SHIFTS = 6  # time offsets between two nodes; their possible sums double with each
+MAX_SHIFTS = 6  # time offsets between two nodes; their possible sums double with each
 
 
 def warps_between(below: nuke.Node, above: nuke.Node) -> list[nuke.Node]:
@@ -40,7 +40,7 @@ def frames_asked(below: nuke.Node, above: nuke.Node, frames: Iterable[int]) -> s
     asked = set(frames)
     shifts = {0}
     warps = warps_between(below, above)
-    if len(warps) > MOST_SHIFTS:
+    if len(warps) > MAX_SHIFTS:
         return None
     for warp in warps:
         if warp.Class() == "FrameHold" and _steady(warp, "first_frame") and not _value(warp, "increment"):

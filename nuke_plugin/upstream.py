@@ -1,8 +1,8 @@
-"""What a node's source is made from, found without rendering: the nodes as text, and the files they read.
+"""The nodes upstream of a node as text, and the files they read; found without rendering.
 
-The text changes with anything that may change a pixel: classes, connections, knobs, animation, expressions, what
-expressions refer to outside the stream, and the project's format and colour settings. Names and positions aren't in it.
-Where in doubt it changes too often: then frames are relit once more, and never wrongly shown.
+The text changes with anything that may change a pixel: classes, connections, knobs, animation, expressions, nodes
+outside the stream that expressions refer to, and the project's format and colour settings. It has no names or positions.
+In doubt it changes: then frames are relit once more, and no wrong frame is shown.
 
 Runs inside Nuke (Python 3.9 and later): standard library and `nuke` only.
 """
@@ -24,29 +24,32 @@ from relightgan.nuke_plugin.source_files import FileKnob, OutsideKnob, value_at
 
 __all__ = ["Survey", "source_range", "survey", "tcl_words"]
 
-# Knobs that every node has and that no pixel depends on.
-COSMETIC = frozenset((
+# Knobs of every node that no pixel depends on.
+COSMETIC_KNOBS = frozenset((
     "autolabel", "bookmark", "cached", "dope_sheet", "gl_color", "help", "hide_input", "icon", "indicators",
     "knobChanged", "label", "lock_connections", "name", "note_font", "note_font_color", "note_font_size", "onCreate",
     "onDestroy", "panel", "postage_stamp", "postage_stamp_frame", "reload", "selected", "tile_color", "updateUI",
     "xpos", "ypos",
 ))  # fmt: skip
-# By class: a Write's `version` counts renders, and its colour spaces are written out late; see Nukomfy's cache, which
-# met both (github.com/francescolorussi/Nukomfy). The proxy files aren't read, because a bake is made at full size.
-PASSING = {
+# Further knobs that no pixel of a bake depends on, by class. A Write's `version` counts renders, and Nuke sets its colour
+# spaces late; both were found by Nukomfy's cache (github.com/francescolorussi/Nukomfy). Proxy files aren't read, as a
+# bake is made at full size.
+UNCOUNTED_KNOBS = {
     "Read": frozenset(
         ("cacheLocal", "localizationPolicy", "origfirst", "origlast", "origset", "proxy", "proxy_format")
     ),
     "Write": frozenset(("in_colorspace", "out_colorspace", "version")),
     "Root": frozenset(("frame", "project_directory", "proxy", "proxySetting", "proxy_scale", "proxy_type")),
 }
-# A Write that doesn't read hands its input on.
-OF_A_WRITE = frozenset(("disable", "reading"))
-# Of a RelightGAN node: what our own code sets, and what decides where and when a frame is made but not how it looks.
-OWN = frozenset((
+# The only knobs that count of a Write that doesn't read its file: it passes its input on.
+WRITE_KNOBS = frozenset(("disable", "reading"))
+# Knobs of a RelightGAN node that no pixel depends on: those that our code sets, and those for where and when frames are
+# relit. They don't count where an expression refers to a RelightGAN node outside the stream.
+KNOBS_WITHOUT_PIXELS = frozenset((
     knobs.CACHE_FOLDER, knobs.DEVICE, knobs.FRAMES, knobs.LOOK_INFO, knobs.RESULT_FIRST, knobs.RESULT_LAST,
     knobs.RESULT_PATH, knobs.SOURCE_PATH, knobs.STATUS, "info_version", "info_help",
 ))  # fmt: skip
+# Knobs of the project's colour management, which always count.
 ROOT_KNOBS = (
     "colorManagement", "OCIO_config", "customOCIOConfigPath", "workingSpaceLUT", "int8Lut", "int16Lut", "logLut",
     "floatLut", "luts",
@@ -56,39 +59,39 @@ ASKS_FOR_PICTURE = re.compile(
     r"\b(actual_format|bbox|first_frame|format|height|input\d*|last_frame|metadata|pixel_aspect|python|sample|topnode"
     r"|width)\b"
 )
-# Of the project, what its own text or the source files stand for; `name` is where the script lies.
-NOT_OF_THE_PROJECT = frozenset(("format", "name", *ROOT_KNOBS))
+# Knobs of the project that `project_text` or `project_knobs` handles itself; `name` is the path of the script.
+PROJECT_KNOBS_COUNTED_ELSEWHERE = frozenset(("format", "name", *ROOT_KNOBS))
 TCL_COMMAND = re.compile(r"\[\s*([A-Za-z_:][\w:]*)")
-# Tcl commands whose answer follows from the script and the frame. Those that tell the time are among them: a slate with
-# the date of today would never be ready.
-INSIDE = frozenset((
+# Tcl commands whose result depends on script and frame alone. Commands for the time of day are among them, as otherwise
+# a slate with today's date would never be ready.
+SCRIPT_COMMANDS = frozenset((
     "bbox", "break", "catch", "class", "clock", "concat", "date", "exists", "expr", "expression", "for", "foreach",
     "format", "frame", "full_name", "global", "if", "incr", "input", "join", "knob", "lappend", "lindex", "list",
     "llength", "lrange", "lreplace", "lsearch", "lsort", "metadata", "range", "regexp", "regsub", "return", "sample",
     "set", "split", "string", "stack", "switch", "topnode", "value", "while",
 ))  # fmt: skip
-STEADY = frozenset(("env", "getenv", "info", "plugins", "pwd"))  # what is the same on every frame of a session
-ANY_FRAME = 1
+STEADY_COMMANDS = frozenset(("env", "getenv", "info", "plugins", "pwd"))  # Tcl commands with one result per session
+ANY_FRAME = 1  # the frame at which such commands are evaluated
 DOTTED = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*")
 DOTTED_TWICE = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+")
 IN_WINDOW = re.compile(r"\$\{?gui\b")
-MOST_FRAMES = 100_000  # a source that claims more, as some generators do, is taken to be as long as the project
+MAX_FRAMES = 100_000  # a source of more frames, as of some generators, counts as long as the project
 
 
 @dataclass(frozen=True)
 class Survey:
     """What is upstream of a node's input 0."""
 
-    key: str  # of the text
+    key: str  # hash of the text
     files: tuple[FileKnob, ...]
-    outside: tuple[OutsideKnob, ...]  # knobs whose values count besides their text
+    outside: tuple[OutsideKnob, ...]  # knobs whose values count beside their text
     relit: tuple[nuke.Node, ...]  # RelightGAN nodes that are on; their frame keys stand for their relit files
-    keeps_time: bool  # only the frame itself is asked for
-    keeps_view: bool
+    keeps_time: bool  # a frame needs only that frame of all nodes upstream
+    keeps_view: bool  # a view needs only that view of all nodes upstream
 
 
 def survey(node: nuke.Node) -> Survey:
-    """Looks at everything upstream of a node's input 0, and at the project's format and colour."""
+    """Surveys everything upstream of a node's input 0, and the project's format and colour."""
     stream = graph.upstream(node, [0])
     writer = _Writer(node, stream)
     key = key_of(writer.text_of(stream), project_text())
@@ -106,7 +109,7 @@ def survey(node: nuke.Node) -> Survey:
 
 
 def source_range(node: nuke.Node) -> tuple[int, int]:
-    """First and last frame of what comes into input 0.
+    """First and last frame of the source at input 0.
 
     Raises:
         RelightError: nothing is connected.
@@ -116,14 +119,14 @@ def source_range(node: nuke.Node) -> tuple[int, int]:
         raise RelightError(f"{node.fullName()} has no source.", "Connect a plate to its Source input.")
     found = source.frameRange()
     first, last = int(found.first()), int(found.last())
-    if last < first or last - first >= MOST_FRAMES:
+    if last < first or last - first >= MAX_FRAMES:
         root = nuke.root()
         return int(root.firstFrame()), int(root.lastFrame())
     return first, last
 
 
 def project_text() -> list[Any]:
-    """What of the project changes pixels: its format and its colour management."""
+    """The project's format and colour management, which change pixels."""
     root = nuke.root()
     form = root.format()
     words: list[Any] = [form.width(), form.height(), form.pixelAspect(), os.environ.get("OCIO", "")]
@@ -167,13 +170,13 @@ def tcl_words(text: str) -> list[str]:
 
 
 class _Writer:
-    """Writes nodes as text that their names aren't in."""
+    """Writes nodes as text without their names."""
 
     def __init__(self, node: nuke.Node, stream: list[nuke.Node]) -> None:
         self.own_name = node.fullName()
         self.stream = {other.fullName() for other in stream}
-        self.beside: list[nuke.Node] = []  # what expressions refer to, in the stream or not
-        self.pictures: list[nuke.Node] = []  # those of them that they may ask for a picture
+        self.beside: list[nuke.Node] = []  # nodes that expressions refer to, in the stream or not
+        self.pictures: list[nuke.Node] = []  # those of them whose picture the expressions may use
         self.outside: list[OutsideKnob] = []
         self.keys: dict[str, str] = {}
         self.busy: set[str] = set()
@@ -192,13 +195,13 @@ class _Writer:
         ]
 
     def knobs_of(self, node: nuke.Node) -> list[Any]:
-        """The knobs that aren't at their default, in order of their names, then what their expressions refer to."""
+        """The knobs not at their default by name, the keys of nodes that their expressions refer to, and further values."""
         in_stream = node.fullName() in self.stream
         words = tcl_words(node.writeKnobs(nuke.TO_SCRIPT | nuke.WRITE_NON_DEFAULT_ONLY))
         pairs = sorted(pair for pair in zip(words[::2], words[1::2]) if counts(node, pair[0], in_stream))
         files = _file_knobs(node)
         values = [value for name, text in pairs if name not in files for value in self.values_of(node, name, text)]
-        # A file's path is looked at frame by frame: of the project it needs no more, such as where the script lies.
+        # Paths of files are evaluated frame by frame elsewhere, so knobs of the project in them don't count here.
         asking = str([pair for pair in pairs if pair[0] not in files])
         naming = [text for name, text in pairs if name not in files or "[" in text]
         others = [*node.dependencies(nuke.EXPRESSIONS), *self.named_by(node, naming)]
@@ -206,7 +209,7 @@ class _Writer:
         keys = {
             name: self.key_of(other, asking if other.Class() == "Root" else str(pairs)) for name, other in named.items()
         }
-        # A node may be renamed, or moved into a group, and its expressions follow it; not where two share a name.
+        # A name is replaced by the node's key, as renaming a node changes no pixel; not where two nodes share the name.
         short = [other.name() for other in named.values()]
         single = {other.name(): keys[name] for name, other in named.items() if short.count(other.name()) == 1}
         if single:
@@ -215,20 +218,20 @@ class _Writer:
         return [pairs, sorted(keys.values()), values]
 
     def values_of(self, node: nuke.Node, name: str, text: str) -> list[str]:
-        """What the text of a knob doesn't say of its value; where that may be another on each frame, it is noted."""
+        """The value of a knob with Tcl in its text; a value that may differ among frames is left to `Stamps`."""
         knob = node.knob(name)
-        commands = set(TCL_COMMAND.findall(text)) - INSIDE
+        commands = set(TCL_COMMAND.findall(text)) - SCRIPT_COMMANDS
         if knob is None or not (commands or "$" in text):
             return []
-        if commands - STEADY:
+        if commands - STEADY_COMMANDS:
             self.outside.append(OutsideKnob(node, name))
             return []
-        # Whether there is a window is another matter for the artist than for the farm.
+        # `$gui` differs between the artist's session and the farm.
         window = [f"gui {bool(nuke.GUI)}"] if IN_WINDOW.search(text) else []
         return [*window, value_at(OutsideKnob(node, name), ANY_FRAME, nuke.views()[0])]
 
     def key_of(self, node: nuke.Node, asking: str) -> str:
-        """A key of a node that an expression refers to; of what is upstream too where it asks for the picture."""
+        """The key of a node that an expression refers to, with all upstream of it where the expression may use its picture."""
         name = node.fullName()
         if name in self.busy:
             return "loop"
@@ -246,9 +249,9 @@ class _Writer:
         return self.keys[known]
 
     def named_by(self, node: nuke.Node, texts: list[str]) -> list[nuke.Node]:
-        """The nodes that a node's knobs name, as `Grade1.white`, `parent.Group2.Blur1.size` or `[value root.name]`.
+        """The nodes named in a node's knobs, such as `Grade1.white`, `parent.Group2.Blur1.size` or `[value root.name]`.
 
-        `Node.dependencies` isn't known to list those that Tcl names, or that are asked for their picture only.
+        `Node.dependencies` may not list nodes in Tcl, or nodes of which only the picture is used.
         """
         chains: set[str] = set()
         for text in texts:
@@ -259,7 +262,7 @@ class _Writer:
         return list(found.values())
 
     def named(self, node: nuke.Node, chain: str) -> nuke.Node | None:
-        """The node that a dotted name leads to, seen from a node; None where it leads nowhere."""
+        """The node of a dotted name, resolved from a node; None where there is none."""
         here: nuke.Node | None = None
         for i, word in enumerate(chain.split(".")):
             found: nuke.Node | None
@@ -287,26 +290,26 @@ class _Writer:
 
 
 def project_knobs(asking: str) -> list[list[str]]:
-    """Of the project only the knobs that are asked for, so that its range isn't everything's."""
+    """The knobs of the project that a text names; not all, as a change of the range mustn't change every key."""
     root = nuke.root()
     names = set(re.findall(r"\w+", asking)) & set(root.knobs())
-    values = {name: root[name].toScript() for name in names - PASSING["Root"] - NOT_OF_THE_PROJECT}
+    values = {name: root[name].toScript() for name in names - UNCOUNTED_KNOBS["Root"] - PROJECT_KNOBS_COUNTED_ELSEWHERE}
     if "name" in names:
         values["name"] = script_path()
     return [[name, str(value)] for name, value in sorted(values.items())]
 
 
 def counts(node: nuke.Node, name: str, in_stream: bool) -> bool:
-    """True for a knob that pixels may depend on."""
-    if name in COSMETIC or name in PASSING.get(node.Class(), ()):
+    """True for a knob that pixels may depend on; `in_stream`: the node is upstream, not only referred to."""
+    if name in COSMETIC_KNOBS or name in UNCOUNTED_KNOBS.get(node.Class(), ()):
         return False
     if name == "version" and node.knob("reload") is not None and not isinstance(node, nuke.Group):
         return False  # counts how often `reload` was pressed, on every class of Nuke's that reads files
     if knobs.is_relight_node(node):
-        # In the stream its settings are in its frame keys already.
-        return name in knobs.LIVE if in_stream else name not in OWN
+        # In the stream, its frame keys have its settings.
+        return name in knobs.LIVE if in_stream else name not in KNOBS_WITHOUT_PIXELS
     if node.Class() == "Write" and not _reads(node):
-        return name in OF_A_WRITE
+        return name in WRITE_KNOBS
     return True
 
 
@@ -317,7 +320,7 @@ def _file_knobs(node: nuke.Node) -> list[str]:
         return []  # relit files are named by their keys
     if node.Class() == "Write" and not _reads(node):
         return []
-    passing = PASSING.get(node.Class(), frozenset())
+    passing = UNCOUNTED_KNOBS.get(node.Class(), frozenset())
     return [
         name
         for name, knob in sorted(node.knobs().items())

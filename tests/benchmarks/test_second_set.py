@@ -24,7 +24,7 @@ COARSE = Detail(texture=0.12, light=0.12, rays=12, sun_rays=2)
 
 
 def settings(out, **others):
-    return second_set.Settings(
+    return second_set.SecondSetSettings(
         out, photos=3, views=3, frames=3, photo_px=(80, 60), plate_px=(96, 72), detail=COARSE, **others
     )  # fmt: skip
 

@@ -1,5 +1,5 @@
 """Fits any recipe and writes its look.
 
-In: a recipe, with photos as batches. Out: checkpoints, previews, metrics, and a look proved equal to torch.
+In: a recipe, and photos as batches. Out: checkpoints, previews, metrics, and a look compared with torch.
 May use `guidance`, `pairs`, `photos`, `report` and the ground; never a recipe.
 """

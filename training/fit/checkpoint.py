@@ -1,8 +1,8 @@
-"""Checkpoints: everything a fit needs to go on to the same numbers, in one file that holds no code.
+"""Checkpoints: the complete state of a fit in one file, so that a resumed fit gives the same numbers.
 
-A checkpoint is a dict of tensors, numbers and words, so it loads with weights only. It is written under a temporary
-name and then put in place, so a file of the right name is always whole. The random numbers of a step are a function of
-(seed, images seen), so no generator's state needs keeping.
+A checkpoint is a dict of tensors, numbers and strings, and is loaded with `weights_only`: it can't run code. It is
+written under a temporary name and renamed, so a file with the right name is always whole. The random numbers of a step
+are a function of (seed, images so far), so no state of a generator is stored.
 """
 
 import contextlib
@@ -22,8 +22,7 @@ from relightgan.training.settings import differences, flatten
 
 CHECKPOINT_FORMAT = 1
 NAME = "checkpoint-{images:09d}.pt"
-# These may change between a stop and going on: they say how long, how to watch and how the look is written, not what
-# one step does.
+# Settings that may differ when a fit is resumed. They decide its length, its logs and the export, but no step.
 FREE_KEYS = (
     "preset",
     "train.images",
@@ -38,32 +37,32 @@ FREE_KEYS = (
 
 
 @dataclasses.dataclass
-class Progress:
-    """How far a fit is; saved with the networks."""
+class FitProgress:
+    """How far a fit has come; saved with the networks."""
 
-    images: int = 0  # shown to the networks so far
-    seconds: float = 0.0  # spent fitting, over all the times it ran
-    fraction: float = 0.0  # of the schedule; 1 is finished
-    previews: int = 0  # rungs of the preview ladder that are done
-    steps: int = 0  # since the last line of metrics
-    sums: dict[str, float] = dataclasses.field(default_factory=dict)  # of each loss over those steps
+    images: int = 0  # photos of each day that steps have used
+    seconds: float = 0.0  # time spent fitting, summed over all starts
+    fraction: float = 0.0  # the share of the schedule that is done; 1 is finished
+    previews: int = 0  # number of previews written, of those in the settings
+    steps: int = 0  # steps since the last line of metrics
+    sums: dict[str, float] = dataclasses.field(default_factory=dict)  # the sum of each loss over these steps
 
 
 def save_checkpoint(
-    folder: Path, recipe: Recipe, progress: Progress, config: Mapping[str, Any], data_key: str, keep: int
+    folder: Path, recipe: Recipe, progress: FitProgress, config: Mapping[str, Any], data_key: str, keep: int
 ) -> Path:
-    """The path of a new checkpoint; only the newest `keep` stay in the folder.
+    """Writes a checkpoint and removes all but the newest `keep`; its path.
 
     Args:
-        folder: where checkpoints lie; made when absent.
-        recipe: whose networks, EMA copies, optimisers and memory are saved.
-        progress: how far the fit is.
-        config: the resolved run configuration, nested plain values.
-        data_key: names the photos and pairs being fitted.
-        keep: how many to keep, at least 1.
+        folder: the folder of checkpoints; made when absent.
+        recipe: the recipe whose networks, EMA copies, optimisers and memory are saved.
+        progress: how far the fit has come.
+        config: the resolved run configuration as nested plain values.
+        data_key: the hash of the photos and pairs of the fit.
+        keep: number of checkpoints to keep, at least 1.
 
     Raises:
-        TrainingError: the networks hold numbers that aren't finite, or the file can't be written.
+        TrainingError: a network has weights that aren't finite, or the file can't be written.
     """
     for name, network in recipe.networks.items():
         if not all(bool(torch.isfinite(value).all()) for value in network.state_dict().values()):
@@ -92,7 +91,7 @@ def save_checkpoint(
         for old in _checkpoints(folder)[:-keep]:
             old.unlink()
     except (OSError, RuntimeError) as error:
-        # torch reports a full disk as a RuntimeError about places in its own source
+        # torch reports a full disk as a RuntimeError that names lines of its own source
         why = error.strerror if isinstance(error, OSError) else "it came out short, as on a full disk"
         raise TrainingError(
             f"The checkpoint {path} can't be written: {why}.", "Free some space, or choose another --run-dir."
@@ -110,10 +109,10 @@ def newest_checkpoint(folder: Path) -> Path | None:
 
 
 def read_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
-    """What a checkpoint holds, read with weights only.
+    """The content of a checkpoint, read with `weights_only`.
 
     Raises:
-        TrainingError: it can't be read, or is of another format.
+        TrainingError: the file can't be read, or has another format number.
     """
     try:
         content: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
@@ -130,13 +129,13 @@ def read_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str,
     return content
 
 
-def restore(content: Mapping[str, Any], path: Path, recipe: Recipe) -> Progress:
-    """Puts a checkpoint's state into a recipe and says how far it was.
+def restore(content: Mapping[str, Any], path: Path, recipe: Recipe) -> FitProgress:
+    """Restores a recipe from a checkpoint; how far the fit had come.
 
     Args:
-        content: from `read_checkpoint`.
-        path: of that checkpoint, for messages.
-        recipe: built from the same configuration.
+        content: the result of `read_checkpoint`.
+        path: path of that checkpoint, for messages.
+        recipe: a recipe built from the same configuration.
 
     Raises:
         TrainingError: the recipe's networks have another shape.
@@ -149,7 +148,7 @@ def restore(content: Mapping[str, Any], path: Path, recipe: Recipe) -> Progress:
         for name, optimiser in recipe.optimisers.items():
             optimiser.load_state_dict(content["optimisers"][name])
         recipe.recall(content["memory"])
-        return Progress(**content["progress"])
+        return FitProgress(**content["progress"])
     except (RuntimeError, KeyError, ValueError, TypeError) as error:
         raise TrainingError(
             f"The checkpoint {path} (version {content.get('version')}) doesn't fit this version's networks: "
@@ -161,16 +160,17 @@ def restore(content: Mapping[str, Any], path: Path, recipe: Recipe) -> Progress:
 def check_same_run(
     old_config: Mapping[str, Any], config: Mapping[str, Any], old_data: str | None, data_key: str | None, place: Path
 ) -> None:
-    """Refuses to go on with a run that began differently.
+    """Refuses to resume a run with other settings or photos.
 
     Args:
-        old_config: nested plain values, of the run as it began.
-        config: of the run as it is asked for now.
-        old_data, data_key: the keys of the photos, then and now; None where it isn't known yet.
-        place: the file that holds the old values.
+        old_config: the configuration at the start of the run, nested plain values.
+        config: the configuration now.
+        old_data: the hash of photos and pairs at the start of the run; None where it isn't known yet.
+        data_key: the same hash now.
+        place: the file with the old values, for messages.
 
     Raises:
-        TrainingError: a setting that changes what a step does isn't the same; it names the key and both values.
+        TrainingError: a setting outside `FREE_KEYS` differs (with the key and both values), or photos or pairs differ.
     """
     known = flatten(config).keys() & flatten(old_config).keys()
     for key, ours, theirs in differences(config, old_config):

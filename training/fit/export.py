@@ -1,4 +1,4 @@
-"""Writes a look: one ONNX file, proved equal to torch before it takes its final name."""
+"""Writes a look: one ONNX file, whose output is compared with torch before it gets its final name."""
 
 import base64
 import copy
@@ -34,37 +34,37 @@ from relightgan.core.look import (
 from relightgan.core.version import VERSION
 from relightgan.training.fit.recipe import ExportSpec
 
-OPSET = 18  # the first with antialiased Resize; all of GridSample that is needed came with 16
-# Height and width of the plates on which onnxruntime must give torch's numbers: one odd, one wider than a guide.
+OPSET = 18  # the first ONNX opset with an antialiased Resize; GridSample came with 16
+# Height and width of the plates for the comparison with torch: one with odd sides, one larger than `GUIDE_PX`.
 PROOF_SIZES = ((211, 157), (160, 1280))
-# Largest difference allowed, relative to the size of the value (absolute below 1). Measured: about 1e-6; float32 sums
-# in another order may differ more on other processors.
+# The largest difference allowed, relative for values above 1, absolute below. Measured: about 1e-6. Other processors
+# sum float32 in other orders, and may differ more.
 PROOF_TOLERANCE = 2e-4
 
 
 @dataclasses.dataclass(frozen=True)
 class Proof:
-    """How far onnxruntime's output lay from torch's, at each proof size."""
+    """The differences between the outputs of onnxruntime and torch, for each size of plate."""
 
     sizes: tuple[tuple[int, int], ...]  # height and width of the plates
-    differences: tuple[float, ...]  # largest relative difference over all outputs
-    tolerance: float
+    differences: tuple[float, ...]  # for each size, the largest relative difference over all outputs
+    tolerance: float  # the largest difference that was allowed
 
 
 def export_look(spec: ExportSpec, path: Path, facts: Mapping[str, Any], preview: bytes = b"") -> Proof:
-    """Exports one direction of a recipe, proves it, and only then puts it in place.
+    """Exports one direction of a recipe, compares it with torch, and then moves it to its path.
 
     Args:
-        spec: module, example inputs and output names, from a recipe's `export`.
-        path: the look to write; its folder is made.
-        facts: fields of `LookFacts` that the recipe doesn't know, such as name and dataset.
-        preview: JPEG of a photo before | after, from `preview.look_preview`; empty for none.
+        spec: the result of a recipe's `export`.
+        path: the .onnx file to write; its folder is made.
+        facts: fields of `LookFacts` that the recipe doesn't decide, such as name and dataset.
+        preview: JPEG from `preview.look_preview`; empty for none.
 
     Returns:
-        What the proof measured.
+        The measured differences.
 
     Raises:
-        LookError: the file can't be written, or onnxruntime doesn't give torch's numbers.
+        LookError: the file can't be written, or onnxruntime and torch differ too much.
     """
     complete = {**dict(spec.facts), "created": now(), "versions": versions(), **dict(facts)}
     look_facts = build_facts(complete, path)
@@ -103,7 +103,7 @@ def to_onnx(spec: ExportSpec) -> onnx.ModelProto:
         inputs, outputs = [PLATE, WINDOW, *names], [RELIT, *aovs]
         second = convert(apply, (plate, window, *operators), inputs, outputs, [picture, None, *shapes], spec.structure)
         model = joined(first, second, names, aovs)
-        # An initializer of an input's name is that input's default, so that plain hosts need give the plate only.
+        # An initializer with an input's name is that input's default, so that other hosts need to give the plate only.
         model.graph.initializer.append(onnx.numpy_helper.from_array(window.numpy(), WINDOW))
     model.producer_name, model.producer_version = "relightgan", VERSION
     return model
@@ -134,7 +134,7 @@ def convert(
     if structure and key in GRAPHS:
         return with_weights(GRAPHS[key], module)
     with warnings.catch_warnings(), quiet_exporter():
-        warnings.simplefilter("ignore")  # the exporter warns of its own internals
+        warnings.simplefilter("ignore")  # the exporter warns about its own internals
         program = torch.onnx.export(
             (scattered(module) if structure else module).eval(),
             inputs,
@@ -182,7 +182,7 @@ def with_weights(graph: bytes, module: torch.nn.Module) -> onnx.ModelProto:
 
 
 def without_traces(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The model without the exporter's notes on its nodes, which no runtime reads: they name files of this machine."""
+    """The model without the exporter's notes on its nodes, which name files of this machine."""
     graph = model.graph
     for part in (graph, *graph.node, *graph.value_info, *graph.input, *graph.output, *graph.initializer):
         del part.metadata_props[:]
@@ -191,8 +191,8 @@ def without_traces(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def joined(first: onnx.ModelProto, second: onnx.ModelProto, operators: list[str], aovs: list[str]) -> onnx.ModelProto:
-    """The two halves of an operator look as one graph: plate [and window] in; relit, the operators and AOVs out."""
-    # Both halves take the plate; names must differ while they are merged.
+    """The two halves of an operator look as one graph: plate [and window] in; relit, operators and AOVs out."""
+    # Both halves have an input `plate`, and merging needs different names.
     second = onnx.compose.add_prefix(second, "apply/")
     first.ir_version = second.ir_version = max(first.ir_version, second.ir_version)
     links = [(name, f"apply/{name}") for name in operators]
@@ -205,17 +205,17 @@ def joined(first: onnx.ModelProto, second: onnx.ModelProto, operators: list[str]
         node.output[:] = [plain.get(name, name) for name in node.output]
     for port in [*model.graph.input, *model.graph.output]:
         port.name = plain.get(port.name, port.name)
-    inputs = {port.name: port for port in model.graph.input}  # the plate stands there twice
+    inputs = {port.name: port for port in model.graph.input}  # without the second plate
     del model.graph.input[:]
     model.graph.input.extend(inputs.values())
     ports = {port.name: port for port in model.graph.output}
     del model.graph.output[:]
-    model.graph.output.extend(ports[name] for name in (RELIT, *operators, *aovs))  # plain hosts take the first
+    model.graph.output.extend(ports[name] for name in (RELIT, *operators, *aovs))  # other hosts show the first output
     return model
 
 
 class quiet_exporter:  # noqa: N801 - a context manager reads as a word
-    """Holds back what torch's exporter logs about torchvision, which we don't use."""
+    """Suppresses the messages of torch's exporter about torchvision, which we don't use."""
 
     def __enter__(self) -> None:
         self.logger = logging.getLogger("torch.onnx._internal.exporter._registration")
@@ -227,13 +227,13 @@ class quiet_exporter:  # noqa: N801 - a context manager reads as a word
 
 
 def prove(spec: ExportSpec, model: bytes, facts: LookFacts) -> Proof:
-    """Compares onnxruntime with torch on plates of two sizes, with values far above 1 where the look takes them.
+    """Compares onnxruntime with torch on plates of two sizes, with values far above 1 if the look is unbounded.
 
     Raises:
-        LookError: onnxruntime can't run it, or an output differs by more than `PROOF_TOLERANCE`.
+        LookError: onnxruntime can't run the model, or an output differs by more than `PROOF_TOLERANCE`.
     """
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # it warns that `window` has a default, which is what we want
+    options.log_severity_level = 3  # no warning that `window` has a default
     session = run_or_refuse(
         lambda: onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"]), "load"
     )
@@ -248,7 +248,7 @@ def prove(spec: ExportSpec, model: bytes, facts: LookFacts) -> Proof:
             expected = spec.module(torch.from_numpy(plate), *spec.inputs[1:])
         expected = [expected] if isinstance(expected, torch.Tensor) else list(expected)
         found = run_or_refuse(functools.partial(session.run, list(spec.output_names), {PLATE: plate}), "run")
-        # numpy's max, because a NaN must not be passed over
+        # numpy's max gives NaN if any difference is NaN
         worst = float(np.max([relative_difference(e.numpy(), f) for e, f in zip(expected, found, strict=True)]))
         if not worst <= PROOF_TOLERANCE:
             raise LookError(
@@ -261,10 +261,14 @@ def prove(spec: ExportSpec, model: bytes, facts: LookFacts) -> Proof:
 
 
 def run_or_refuse(call: Callable[[], Any], what: str) -> Any:
-    """What a call of onnxruntime gives.
+    """The result of a call of onnxruntime.
+
+    Args:
+        call: the call.
+        what: a verb for the message, such as "load".
 
     Raises:
-        LookError: it fails.
+        LookError: the call failed.
     """
     try:
         return call()
@@ -276,12 +280,12 @@ def run_or_refuse(call: Callable[[], Any], what: str) -> Any:
 
 
 def relative_difference(expected: np.ndarray, found: np.ndarray) -> float:
-    """The largest difference, relative where the expected value is above 1."""
+    """The largest difference: relative for expected values above 1, else absolute."""
     return float(np.max(np.abs(expected - found) / np.maximum(np.abs(expected), 1.0)))
 
 
 def versions() -> dict[str, str]:
-    """What made the look."""
+    """Versions of the software that writes the look, by package."""
     return {
         "relightgan": VERSION,
         "torch": torch.__version__,
@@ -292,5 +296,5 @@ def versions() -> dict[str, str]:
 
 
 def now() -> str:
-    """The time of day in UTC, ISO 8601."""
+    """The present time in UTC, ISO 8601, to the second."""
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

@@ -1,9 +1,9 @@
-"""The loop that fits a recipe: time, schedule, average weights, checkpoints, previews and metrics, from top to bottom.
+"""The loop that fits a recipe: schedule, averaged weights, checkpoints, previews and metrics.
 
-What a step learns from is the recipe's business; how long, and what is left behind on disk, is this module's. Progress
-is counted in images, and every random number of a step comes from (seed, images seen): the same command again goes on
-to the numbers an uninterrupted fit would have had. (With a time limit the schedule follows the clock, so it isn't
-repeated to the bit; nor are the sums of a GPU.)
+The recipe decides what a step learns; this module decides the length of the fit and the files it leaves. Progress is
+counted in images, and all random numbers of a step come from (seed, images so far). So a resumed fit gives the numbers
+of an uninterrupted one. Two things prevent this: a time limit, as the schedule then follows the clock, and a GPU, whose
+sums aren't repeatable to the bit.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ import torch
 from relightgan.core.errors import Cancelled, ConfigError, TrainingError
 from relightgan.core.progress import Cancellation, cancellation
 from relightgan.training.fit.checkpoint import (
-    Progress,
+    FitProgress,
     check_same_run,
     newest_checkpoint,
     read_checkpoint,
@@ -33,33 +33,33 @@ from relightgan.training.fit.recipe import Recipe
 from relightgan.training.run_log import RunLog, duration
 from relightgan.training.stage_cache import placing
 
-STATUS_KEEP = 0.96  # of the losses shown, at each step: about the mean of the last 25, some of which lack a loss
-DIVERGED = 1e6  # no loss of ours comes near this while a fit is sound
+STATUS_KEEP = 0.96  # smoothing of the losses in the status line: about the mean of the last 25 steps
+DIVERGED = 1e6  # a loss of this size means that the fit has diverged; sound ones stay far below
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainSettings:
-    """How long a fit runs, and what it leaves behind on the way."""
+    """The length of a fit, and the files that it leaves."""
 
-    # Length of the fit, in photos shown from each side. The schedule (learning rates) ends here, or with max_minutes.
+    # Length of the fit, in photos of each day. The schedule (learning rates) ends here, or with max_minutes.
     images: int = 400_000
-    # Minutes for everything, from photos to report; the schedule ends in this time, or with the images. none: no limit.
+    # Minutes for the whole run, from photos to report. The schedule ends with this or with images. none: no limit.
     max_minutes: float | None = None
-    # The exported weights are an average of the fitted ones in which those of this many images ago count half.
+    # The exported weights are an exponential average of the fitted ones, with this half-life in images.
     ema_half_life_images: int = 10_000
-    # While fewer images have been seen, the half-life is at most this share of them (Karras et al. 2020, appendix C).
+    # The half-life is at most this share of the images so far (Karras et al. 2020, appendix C).
     ema_warm_up: float = 0.05
-    # Multiply in bfloat16, on CUDA and on CPUs made for it: up to twice as fast. Weights stay float32.
+    # Multiply in bfloat16 where the GPU or CPU has instructions for it: up to twice as fast. Weights stay float32.
     bf16: bool = True
-    # One line of metrics per this many images: the mean of each loss over them.
+    # Images per line of metrics, each with the mean of every loss.
     log_images: int = 64
-    # When to write previews, as parts of the schedule from 0 to 1.
+    # When to write previews, as shares of the schedule from 0 to 1.
     previews: tuple[float, ...] = (0.0, 0.05, 0.1, 0.2, 0.4, 0.7, 1.0)
-    # Photos in each preview, of each direction.
+    # Photos per preview and direction.
     preview_photos: int = 4
     # Minutes between checkpoints.
     checkpoint_minutes: float = 5.0
-    # Checkpoints kept, newest first.
+    # Number of checkpoints to keep; older ones are deleted.
     keep_checkpoints: int = 2
 
     def __post_init__(self) -> None:
@@ -83,24 +83,24 @@ def fit(
     seed: int,
     device: torch.device,
     log: RunLog,
-    config: Mapping[str, Any],  # the resolved run configuration as nested plain values, kept in every checkpoint
-    data_key: str,  # names the photos and pairs; a checkpoint made from others is refused
+    config: Mapping[str, Any],  # the resolved run configuration as nested plain values, stored in every checkpoint
+    data_key: str,  # hash of the photos and pairs; a checkpoint with another one is refused
     previews: tuple[PreviewPhotos, ...] = (),  # one per direction; () = no previews
-    seconds_allowed: float | None = None,  # for the fit over all its starts; None = the image count alone ends it
+    seconds_allowed: float | None = None,  # for the fit, summed over all starts; None = the image count alone ends it
     stop: Cancellation | None = None,  # asked before each step; None = SIGINT and SIGTERM ask the fit to stop
-) -> Progress:
-    """Fits a recipe until its schedule is finished; goes on from the newest checkpoint in the run folder.
+) -> FitProgress:
+    """Fits a recipe to the end of its schedule, from the newest checkpoint in the run folder if there is one.
 
     Leaves `metrics.jsonl`, `previews/` and `checkpoints/` in `run_dir`.
 
     Raises:
-        TrainingError: a checkpoint can't be gone on from, or the fit has diverged.
-        Cancelled: SIGINT or SIGTERM came; a checkpoint has been written first.
+        TrainingError: a checkpoint can't be resumed, or the fit has diverged.
+        Cancelled: after SIGINT or SIGTERM, when a checkpoint has been written.
     """
     checkpoints, metrics = run_dir / "checkpoints", run_dir / "metrics.jsonl"
 
-    # Where were we?
-    progress = Progress()
+    # Resume.
+    progress = FitProgress()
     if (path := newest_checkpoint(checkpoints)) is not None:
         content = read_checkpoint(path, device)
         check_same_run(content["config"], config, content["data_key"], data_key, path)
@@ -117,15 +117,15 @@ def fit(
     began = time.monotonic() - progress.seconds
     images_at_start, seconds_at_start = progress.images, progress.seconds
     last_checkpoint, per_s = time.monotonic(), 0.0
-    usual: dict[str, float] = {}  # losses as they are shown
+    smoothed: dict[str, float] = {}  # smoothed losses of the status line
     with cancellation() if stop is None else contextlib.nullcontext(stop) as stop:
         while True:
-            # How far is it?
+            # Position in the schedule.
             progress.seconds = time.monotonic() - began
             progress.fraction = fraction_done(progress.images, settings.images, progress.seconds, seconds_allowed)
             done = progress.fraction >= 1
 
-            # Pictures of how far it is.
+            # Previews.
             due = sum(rung <= progress.fraction for rung in settings.previews)
             if due > progress.previews:
                 progress.previews = due
@@ -133,7 +133,7 @@ def fit(
                     name = f"preview-{photos.direction}-{progress.images:09d}.jpg"
                     write_preview(recipe, photos, run_dir / "previews" / name, progress.images)
 
-            # Keep what there is.
+            # Last metrics, stop, checkpoints.
             if done and progress.steps:
                 write_metrics(metrics, progress, per_s)
             if stop.asked:
@@ -147,10 +147,10 @@ def fit(
                 checkpoint()
                 last_checkpoint = time.monotonic()
             if done:
-                stop.check()  # one that came while the last checkpoint was written
+                stop.check()  # a signal may have come while the last checkpoint was written
                 break
 
-            # One step, and the average of the weights.
+            # A step, and the averaged weights.
             rng = np.random.default_rng([seed, progress.images])
             torch.manual_seed(int(rng.integers(2**63)))
             with torch.autocast(device.type, torch.bfloat16, enabled=settings.bf16 and multiplies_bf16(device)):
@@ -160,11 +160,11 @@ def fit(
             keep = ema_keep(recipe.batch_size, progress.images, settings.ema_half_life_images, settings.ema_warm_up)
             update_ema(recipe.ema, recipe.networks, keep)
 
-            # Numbers of how far it is.
+            # Metrics and status line.
             progress.steps += 1
             for name, value in losses.items():
                 progress.sums[name] = progress.sums.get(name, 0.0) + value
-                usual[name] = value + STATUS_KEEP * (usual.get(name, value) - value)
+                smoothed[name] = value + STATUS_KEEP * (smoothed.get(name, value) - value)
             progress.seconds = time.monotonic() - began
             per_s = (progress.images - images_at_start) / max(progress.seconds - seconds_at_start, 1e-9)
             if progress.images // settings.log_images > (progress.images - recipe.batch_size) // settings.log_images:
@@ -172,7 +172,7 @@ def fit(
             left_s = seconds_left(progress.images, settings.images, per_s, progress.seconds, seconds_allowed)
             log.status(
                 f"{progress.images:,} images, {per_s:.3g} images/s, {progress.fraction:.0%} done, "
-                f"{duration(left_s)} left; " + ", ".join(f"{name} {value:.3g}" for name, value in usual.items()),
+                f"{duration(left_s)} left; " + ", ".join(f"{name} {value:.3g}" for name, value in smoothed.items()),
                 progress.fraction,
             )
     word = "Fitted" if progress.images > images_at_start else "The fit was finished before:"
@@ -181,17 +181,17 @@ def fit(
 
 
 def multiplies_bf16(device: torch.device) -> bool:
-    """Does the device multiply bfloat16 itself? Others go the long way round, slower than with float32."""
+    """True where the device has instructions for bfloat16; others emulate it, slower than float32."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    known: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # torch 2.6 doesn't tell
+    known: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # torch 2.6 lacks it
     return bool(known.get("avx512_bf16") or known.get("amx_bf16"))
 
 
 def fraction_done(images: int, images_budget: int, seconds: float, seconds_allowed: float | None) -> float:
-    """How much of the schedule is done, 0 to 1: by images or by time, whichever is further on.
+    """The share of the schedule that is done, 0..1: the larger of its shares by images and by time.
 
-    Learning rates follow this number, so a time limit ends in a finished schedule and not in a cut-off one.
+    Learning rates follow it, so a time limit shortens the schedule instead of cutting it off.
     """
     by_time = seconds / max(seconds_allowed, 1e-9) if seconds_allowed is not None else 0.0
     return min(1.0, max(images / images_budget, by_time))
@@ -207,13 +207,14 @@ def seconds_left(
 
 
 def ema_keep(batch_size: int, images: int, half_life_images: float, warm_up: float) -> float:
-    """The share of the average that stays at one step, 0 to 1.
+    """The weight of the old average in a step of the exponential average, 0..1.
 
     Args:
         batch_size: images per step.
-        images: seen so far.
-        half_life_images: after so many images a weight's part in the average has halved.
-        warm_up: the half-life is at most this share of `images`, so that the start is soon forgotten; 0 turns it off.
+        images: images so far.
+        half_life_images: half-life of the average, in images.
+        warm_up: the half-life is at most this share of `images`, which limits the influence of the first steps; 0: no
+            such limit.
 
     Source: Karras et al., Training GANs with Limited Data, 2020, appendix C and its code.
     """
@@ -227,8 +228,8 @@ def update_ema(ema: Mapping[str, torch.nn.Module], networks: Mapping[str, torch.
 
     Args:
         ema: averaged copies, changed in place.
-        networks: the fitted networks, holding the names of `ema`.
-        keep: from `ema_keep`.
+        networks: the fitted networks, with at least the names of `ema`.
+        keep: the result of `ema_keep`.
     """
     for name, average in ema.items():
         for mean, now in zip(average.parameters(), networks[name].parameters(), strict=True):
@@ -237,8 +238,8 @@ def update_ema(ema: Mapping[str, torch.nn.Module], networks: Mapping[str, torch.
             old.copy_(new)
 
 
-def write_metrics(path: Path, progress: Progress, images_per_s: float) -> None:
-    """Appends one line of JSON: how far, how fast, and the mean of each loss since the line before.
+def write_metrics(path: Path, progress: FitProgress, images_per_s: float) -> None:
+    """Appends a line of JSON: progress, speed, and the mean of each loss since the last line.
 
     Raises:
         TrainingError: the file can't be written.
@@ -261,15 +262,15 @@ def write_metrics(path: Path, progress: Progress, images_per_s: float) -> None:
 
 
 def check_losses(losses: Mapping[str, float], images: int, checkpoints: Path) -> None:
-    """Stops a fit whose losses are no longer finite, or beyond all reason. Nothing is put back or skipped on the quiet.
+    """Stops a fit with a loss that is not finite or larger than `DIVERGED`. No step is skipped or reverted silently.
 
     Args:
-        losses: of one step, by name.
-        images: seen before that step.
-        checkpoints: the folder they lie in, for the message.
+        losses: losses of one step, by name.
+        images: images before that step.
+        checkpoints: the folder of checkpoints, for the message.
 
     Raises:
-        TrainingError: names the loss, its value and where the last sound state is.
+        TrainingError: with the loss, its value and the newest checkpoint.
     """
     wrong = [f"{name} = {value:.3g}" for name, value in losses.items() if not abs(value) < DIVERGED]
     if wrong:
@@ -282,7 +283,7 @@ def check_losses(losses: Mapping[str, float], images: int, checkpoints: Path) ->
 
 
 def forget_after(run_dir: Path, images: int) -> None:
-    """Removes metrics and previews of a run folder that are later than its checkpoint: they will be made again."""
+    """Removes metrics and previews later than the checkpoint, as the resumed fit makes them again."""
     metrics = run_dir / "metrics.jsonl"
     if metrics.exists():
         lines = metrics.read_text(encoding="utf-8").splitlines(keepends=True)

@@ -1,9 +1,9 @@
-"""Steps for layers of convolutions: a step changes each layer about equally far in every direction of what it can do.
+"""The optimiser Muon for convolutions and linear layers.
 
-Gradients of a batch mostly point where a few strong features are, and what is rare is learned last. Muon takes the
-momentum of a layer's gradient as a matrix and gives all its directions one length, by a few Newton-Schulz iterations
-(Jordan et al., "Muon: An optimizer for hidden layers in neural networks", 2024). torch has it for matrices alone, and
-always in bfloat16, which CPUs that aren't made for it do far more slowly than float32.
+Gradients are dominated by a few strong features, so that rare ones are learned last. Muon takes the momentum of a
+layer's gradient as a matrix and makes all its singular values about 1, by a few Newton-Schulz iterations (Jordan et
+al., "Muon: An optimizer for hidden layers in neural networks", 2024). torch has Muon for matrices alone, and always in
+bfloat16, which most CPUs emulate far more slowly than float32.
 """
 
 from collections.abc import Callable, Iterable
@@ -12,23 +12,22 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-# Of the polynomial a s + b s^3 + c s^5, which five times over brings singular values of 0 to 1 near 1 (Jordan et al.).
-SCHULZ = (3.4445, -4.7750, 2.0315)
-ITERATIONS = 5
-FAINTEST = 1e-7  # length of a gradient that counts as none
+# Coefficients of a s + b s^3 + c s^5; five iterations bring singular values from 0..1 near 1 (Jordan et al.).
+NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
+ITERATIONS = 5  # Newton-Schulz iterations per step
+MIN_NORM = 1e-7  # added to the norm of a gradient, so that a gradient of 0 stays 0
 
 
 class Muon(torch.optim.Optimizer):
-    """Muon with Nesterov's momentum, for the weights of convolutions and of linear layers.
+    """Muon with Nesterov momentum, for the weights of convolutions and linear layers.
 
-    A convolution's weight counts as a matrix of its outputs by its inputs at every place of the kernel. Matrices are
-    multiplied in float32, or as autocast says.
+    A convolution's weight counts as a matrix of outputs by (inputs times kernel pixels). Matrices are multiplied in
+    float32, or in the type of autocast.
 
     Args:
-        weights: of two dimensions or more, outputs first.
-        learning_rate: how far a step goes in each direction of a layer; the root of outputs over inputs times as far
-            where there are more outputs.
-        momentum: the share of earlier gradients that a step keeps.
+        weights: tensors of two dimensions or more, outputs first.
+        learning_rate: the singular value of a step; times sqrt(outputs / inputs) where there are more outputs.
+        momentum: the share of earlier gradients in a step, 0..1.
     """
 
     def __init__(self, weights: Iterable[nn.Parameter], learning_rate: float, momentum: float = 0.95) -> None:
@@ -36,7 +35,7 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Makes one step; weights without a gradient stay. A closure is called first, and its loss returned."""
+        """Makes a step; weights without a gradient stay. A closure is called first, and its loss returned."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -52,18 +51,18 @@ class Muon(torch.optim.Optimizer):
                 matrix = weight.grad.lerp(average, group["momentum"]).flatten(1)
                 outputs, inputs = matrix.shape
                 rate = group["lr"] * max(1.0, outputs / inputs) ** 0.5
-                weight.add_(even(matrix).view(weight.shape), alpha=-rate)
+                weight.add_(equalised(matrix).view(weight.shape), alpha=-rate)
         return loss
 
 
-def even(matrix: Tensor) -> Tensor:
-    """A matrix (m, n) with the same directions, all about equally long: its singular values lie near 1.
+def equalised(matrix: Tensor) -> Tensor:
+    """A matrix (m, n) with the same singular vectors and all singular values near 1.
 
-    Directions a thousand times shorter than the longest stay shorter, and nothing becomes of 0.
+    Singular values a thousand times smaller than the largest stay below 1, and 0 stays 0.
     """
-    a, b, c = SCHULZ
+    a, b, c = NEWTON_SCHULZ
     tall = matrix.shape[0] > matrix.shape[1]
-    found = (matrix.T if tall else matrix) / (matrix.norm() + FAINTEST)
+    found = (matrix.T if tall else matrix) / (matrix.norm() + MIN_NORM)
     for _ in range(ITERATIONS):
         gram = found @ found.T
         found = a * found + (b * gram + c * gram @ gram) @ found
@@ -71,6 +70,6 @@ def even(matrix: Tensor) -> Tensor:
 
 
 def set_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
-    """Gives an optimiser a learning rate."""
+    """Sets the learning rate of all groups of an optimiser."""
     for group in optimiser.param_groups:
         group["lr"] = rate

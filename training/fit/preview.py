@@ -1,4 +1,4 @@
-"""Previews: the same few photos relit again and again while a fit goes on, beside the photos they should resemble."""
+"""Previews of a fit: the same few photos, relit at several times, beside their nearest target photos."""
 
 import dataclasses
 import io
@@ -13,26 +13,27 @@ from relightgan.training.days import Direction
 from relightgan.training.fit.recipe import Recipe
 from relightgan.training.report.contact_sheet import contact_sheet
 
-LOOK_PREVIEW_PX, LOOK_PREVIEW_BYTES = 320, 40_000  # it lies in every look; the look library shows it
+# Maximum size of the preview that every look contains, which the look library shows: long side of a half, file size.
+LOOK_PREVIEW_PX, LOOK_PREVIEW_BYTES = 320, 40_000
 
 
 @dataclasses.dataclass(frozen=True)
 class PreviewPhotos:
-    """What one direction's previews show."""
+    """The photos in the previews of one direction."""
 
     direction: Direction
     sources: tuple[torch.Tensor, ...]  # each (1, 3, H, W) float32, srgb_log, on the fit's device
-    nearest: tuple[torch.Tensor, ...]  # for each source, the photo of the other side with the nearest content
+    nearest: tuple[torch.Tensor, ...]  # for each source, the photo of the other day with the nearest embedding
 
 
 def write_preview(recipe: Recipe, photos: PreviewPhotos, path: Path, images: int) -> Path:
     """Writes a contact sheet with a row per photo: source | relit | nearest target.
 
     Args:
-        recipe: relights with its averaged weights.
-        photos: what to show.
+        recipe: the recipe, which relights with its averaged weights.
+        photos: the photos of the sheet.
         path: .jpg to write; its folder is made.
-        images: seen by the networks so far, for the caption.
+        images: images so far, for the caption.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     rows = []
@@ -49,14 +50,14 @@ def write_preview(recipe: Recipe, photos: PreviewPhotos, path: Path, images: int
 
 
 def look_preview(recipe: Recipe, photos: PreviewPhotos) -> bytes:
-    """A JPEG that shows what a look does: the first photo before and after, side by side, of equal size without a gap.
+    """A JPEG of the first photo before and after, side by side, of equal size without a gap.
 
     Args:
-        recipe: relights with its averaged weights.
-        photos: what to show; one is enough.
+        recipe: the recipe, which relights with its averaged weights.
+        photos: at least one photo.
 
     Returns:
-        At most `LOOK_PREVIEW_BYTES`, each half at most `LOOK_PREVIEW_PX` wide and high.
+        The file, at most `LOOK_PREVIEW_BYTES`; each half is at most `LOOK_PREVIEW_PX` wide and high.
     """
     source = photos.sources[0]
     halves = [display_picture(photo) for photo in (source, recipe.relight(source, photos.direction))]
@@ -66,7 +67,7 @@ def look_preview(recipe: Recipe, photos: PreviewPhotos) -> bytes:
     both = np.concatenate([cv2.resize(half, size, interpolation=cv2.INTER_AREA) for half in halves], axis=1)
     picture = Image.fromarray(np.round(np.nan_to_num(both).clip(0, 1) * 255).astype(np.uint8))
     jpeg = b""
-    for quality in (88, 75, 60, 40, 20):  # noise takes many bytes; the last always fits
+    for quality in (88, 75, 60, 40, 20):  # lowered until the file fits, as noisy photos need many bytes; at 20 all fit
         stream = io.BytesIO()
         picture.save(stream, "JPEG", quality=quality, optimize=True)
         jpeg = stream.getvalue()
@@ -76,6 +77,6 @@ def look_preview(recipe: Recipe, photos: PreviewPhotos) -> bytes:
 
 
 def display_picture(photo: torch.Tensor) -> np.ndarray:
-    """(H, W, 3) float32 in 0..1 for showing, from (1, 3, H, W) srgb_log; values above 1 are cut."""
+    """(H, W, 3) float32 for display, clamped to 0..1, from (1, 3, H, W) srgb_log."""
     picture: np.ndarray = photo[0].detach().float().clamp(0, 1).permute(1, 2, 0).cpu().numpy()
     return np.ascontiguousarray(picture)

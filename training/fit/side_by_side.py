@@ -1,8 +1,8 @@
-"""Gradients of the parts of a batch, computed side by side on the cores of a CPU.
+"""Gradients of the parts of a batch, computed in parallel on the cores of a CPU.
 
-The usual way, all cores sharing each operation, has them wait for one another a thousand times per step: for small
-networks, or where other programs run too, they mostly wait. Here each core takes some pictures through the whole
-network and back, and they wait once. Where there are more cores than pictures, several share one.
+By default torch shares each operation among all cores, which then wait for each other a thousand times per step: with
+small networks, or on a busy machine, they mostly wait. Here each core takes some pictures forward and backward through
+the whole network, and waits once. Where there are more cores than pictures, several cores share a picture.
 """
 
 import functools
@@ -15,32 +15,32 @@ import torch
 from torch import Tensor
 
 Part = TypeVar("Part")
-Losses = tuple[Tensor, Mapping[str, Tensor]]  # what to descend, and figures to show
+Losses = tuple[Tensor, Mapping[str, Tensor]]  # the loss to minimise, and losses by name for metrics
 
 
 def parts_for(device: torch.device, pictures: int) -> int:
-    """How many parts a batch is best taken in: one per core, or one on a GPU, which has its own ways."""
+    """The number of parts of a batch: one per core of a CPU, at most one per picture; one on a GPU."""
     return 1 if device.type != "cpu" else max(1, min(pictures, torch.get_num_threads()))
 
 
 def descend(
     parts: Sequence[Part], losses_of: Callable[[Part], Losses], parameters: Sequence[torch.nn.Parameter]
 ) -> dict[str, float]:
-    """Sets the gradients of parameters to those of the sum of the parts' losses, whatever was there.
+    """Sets the gradients of parameters to those of the sum of the parts' losses; earlier gradients are replaced.
 
     Args:
-        parts: of a batch, such that the losses of the whole are the sums of theirs.
-        losses_of: of a part; called in several threads at once where there are several parts.
-        parameters: that the losses depend on.
+        parts: parts of a batch, whose losses add up to those of the batch.
+        losses_of: computes the losses of a part; it is called in several threads at once.
+        parameters: the parameters to fit.
 
     Returns:
-        The sums of the figures to show.
+        The losses by name, summed over the parts.
     """
     kind = parameters[0].device.type
     low, dtype = torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind)
 
     def work(part: Part) -> tuple[Sequence[Tensor], Mapping[str, Tensor]]:
-        with torch.autocast(kind, dtype, enabled=low):  # a thread's own affair
+        with torch.autocast(kind, dtype, enabled=low):  # autocast is a setting of each thread
             total, shown = losses_of(part)
         return torch.autograd.grad(total, list(parameters)), shown
 
@@ -54,15 +54,15 @@ def descend(
 
 @functools.cache
 def crew(number: int, cores: int) -> ThreadPoolExecutor:
-    """As many threads, among which the cores are divided; the number that other threads work with stays."""
+    """A pool of `number` threads that divide the cores among them; other threads keep their number of cores."""
     each = max(1, cores // number)
 
     def settle() -> None:
         torch.set_num_threads(each)
-        torch.get_num_threads()  # or its first operation would go back to the number that any thread set last
+        torch.get_num_threads()  # else the first operation resets it to the number that any thread set last
 
     pool = ThreadPoolExecutor(number, "crew", initializer=settle)
     all_there = threading.Barrier(number)
     list(pool.map(lambda _: all_there.wait(), range(number)))
-    torch.set_num_threads(cores)  # threads to come begin with the number that was set last
+    torch.set_num_threads(cores)  # later threads start with the number that was set last
     return pool

@@ -1,13 +1,13 @@
 """The `cut` recipe: contrastive unpaired translation (Park et al., ECCV 2020), one direction at a time.
 
-One translator and one critic. Instead of a way back, each place of the relit picture must be recognised, by what the
-translator's own first half sees, among 256 places of the photo it was made from. The same is asked of photos that have
-the wanted light already.
+One translator and one critic. Instead of a cycle, a contrastive loss keeps the content: from the features of the
+translator's first half, each place of the relit picture must be matched to the same place of the photo, among 256. The
+same loss applies to photos of the target light, which should stay as they are.
 
-A recipe to compare with, so all but that idea is `cyclegan`'s: networks, content-paired batches, crops and schedule.
-Unlike the published code: no instance norm anywhere (it would erase a plate's exposure, see `networks_cyclegan`), pairs
-by content and not by chance, and the two contrastive losses are added with their weights as the paper's objective has
-them, where its code takes half of each.
+This recipe is for comparison, so all else is that of `cyclegan`: networks, content-paired batches, crops and schedule.
+Differences from the published code: no instance norm (it would erase a plate's exposure, see `gan.networks`), pairs by
+content instead of random ones, and the two contrastive losses are added with their weights as in the paper, where the
+code takes half of each.
 """
 
 import dataclasses
@@ -45,35 +45,35 @@ class CutSettings:
         ConfigError: a value makes no sense.
     """
 
-    base_filters: int = 64  # channels of the translator at full size; 64 is the published ResNet-9, 16 suits a CPU
-    down_steps: int = 2  # how often the translator halves the picture before its residual blocks
-    blocks: int = 9  # residual blocks of the translator; each widens what a pixel sees by 4 px on every side
-    upsampling: Upsampling = "blur"  # resize repeats pixels; blur low-passes too, softer and freer of grids
+    base_filters: int = 64  # channels of the translator at full size: 64 as in the published ResNet-9, 16 for a CPU
+    down_steps: int = 2  # number of halvings of the picture before the residual blocks
+    blocks: int = 9  # residual blocks of the translator; each adds 4 px to its context on every side
+    upsampling: Upsampling = "blur"  # resize repeats pixels; blur also low-passes: softer, with fewer grid artefacts
     critic_filters: int = 64  # channels of the critic's first layer
-    critic_halvings: int = 3  # strided layers of the critic; 3 makes it judge patches of 70 px
+    critic_halvings: int = 3  # strided layers of the critic; with 3 it judges patches of 70 px
     adversary: Literal["lsgan", "bce"] = "lsgan"  # lsgan: least squares, as published; bce: cross-entropy
-    adversarial_weight: float = 1.0  # how much it matters that the critic takes pictures for photos of the other light
-    nce_weight: float = 1.0  # of recognising a relit photo's places in the photo
-    identity_nce_weight: float = 1.0  # of the same for photos that have the wanted light already; 0 leaves it out
-    patches: int = 256  # places of a picture that are told apart
-    temperature: float = 0.07  # of telling places apart; lower is stricter
-    head_channels: int = 256  # length of the vectors by which places are compared
-    batch_size: int = 4  # photos of each light per step
+    adversarial_weight: float = 1.0  # weight of the loss of the translator against the critic
+    nce_weight: float = 1.0  # weight of the contrastive loss between relit photo and photo
+    identity_nce_weight: float = 1.0  # weight of the contrastive loss for photos of the target light; 0 turns it off
+    patches: int = 256  # places per picture in the contrastive loss
+    temperature: float = 0.07  # temperature of the contrastive loss; lower is stricter
+    head_channels: int = 256  # length of the vectors that describe places
+    batch_size: int = 4  # photos of each day per step
     size_px: int = 256  # side of the square crops
-    learning_rate: float = 2e-4  # Adam, the translator and its projection heads
-    critic_learning_rate: float = 2e-4  # Adam, the critic
-    constant_fraction: float = 0.5  # of the run at full learning rate; then straight down to 0
+    learning_rate: float = 2e-4  # learning rate of the translator and its projection heads (Adam)
+    critic_learning_rate: float = 2e-4  # learning rate of the critic (Adam)
+    constant_fraction: float = 0.5  # share of the run at the full learning rate; then a straight line down to 0
 
     def __post_init__(self) -> None:
         counts = ("base_filters", "down_steps", "blocks", "critic_filters", "critic_halvings", "head_channels")
-        for name, least in {
+        for name, minimum in {
             **dict.fromkeys((*counts, "batch_size"), 1),
             **dict.fromkeys(("adversarial_weight", "nce_weight", "identity_nce_weight"), 0),
-            "patches": 2,  # one place alone can't be mistaken for another
-            "size_px": 3 * 2**self.critic_halvings,  # below this the critic has no patch left to judge
+            "patches": 2,  # a contrast needs two places
+            "size_px": 3 * 2**self.critic_halvings,  # below this the critic has no patch to judge
         }.items():
-            if getattr(self, name) < least:
-                raise ConfigError(f"{name} is {getattr(self, name)}.", f"Give at least {least}.")
+            if getattr(self, name) < minimum:
+                raise ConfigError(f"{name} is {getattr(self, name)}.", f"Give at least {minimum}.")
         if self.size_px % 2**self.down_steps:
             raise ConfigError(f"size_px is {self.size_px}.", f"Give a multiple of {2**self.down_steps}.")
         if min(self.learning_rate, self.critic_learning_rate) <= 0.0:
@@ -85,11 +85,11 @@ class CutSettings:
 
 
 class ProjectionHeads(nn.Module):
-    """For each depth, a two-layer MLP from its features to the vectors by which places are compared.
+    """For each depth, a two-layer MLP from features to the vectors that describe places.
 
     Args:
-        channels: of the features at each depth.
-        head_channels: of the vectors.
+        channels: channels of the features at each depth.
+        head_channels: length of the vectors.
     """
 
     def __init__(self, channels: Sequence[int], head_channels: int) -> None:
@@ -104,10 +104,10 @@ class ProjectionHeads(nn.Module):
 
         Args:
             features: for each depth (N, C, h, w).
-            places: for each depth (S,) numbers of cells, row by row; the same in every picture.
+            places: for each depth (S,) indices of cells, row by row; the same for every picture.
 
         Returns:
-            For each depth (N, S, head_channels), of any length.
+            For each depth (N, S, head_channels), not normalised.
         """
         return [
             head(layer.flatten(2)[..., cells].transpose(1, 2))
@@ -116,15 +116,14 @@ class ProjectionHeads(nn.Module):
 
 
 class CutRecipe:
-    """A translator, its projection heads, a critic and their optimisers, with the data they learn from.
+    """A translator, its projection heads, a critic, their optimisers and training data; see `fit.recipe.Recipe`.
 
-    See `recipe.Recipe`. Only the direction "ab" of the data is learned; a look of the other direction is another fit,
-    on data with its sides exchanged.
+    Only the direction "ab" of the data is learned. The other direction is another fit, on data with both days swapped.
 
     Args:
-        settings: of this recipe.
-        data: gives content-paired batches.
-        device: where the networks live.
+        settings: settings of this recipe.
+        data: the source of content-paired batches.
+        device: the device of the networks.
     """
 
     def __init__(self, settings: CutSettings, data: PairedData, device: torch.device) -> None:
@@ -146,11 +145,11 @@ class CutRecipe:
         }
 
     def step(self, rng: np.random.Generator, fraction_done: float) -> dict[str, float]:
-        """Draws a batch, improves the translator and its heads once, then the critic once.
+        """Draws a batch and makes a step of the translator and its heads, then one of the critic.
 
         Args:
-            rng: decides the batch and the places that are told apart.
-            fraction_done: of the whole run, 0..1; sets the learning rates.
+            rng: draws the batch and the places of the contrastive loss.
+            fraction_done: the share of the run that is done, 0..1; it sets the learning rates.
 
         Returns:
             Losses by name, before weighting; `generator` and `critic` are what was minimised.
@@ -172,23 +171,23 @@ class CutRecipe:
         torch.autograd.backward(losses["critic"])
         self.optimisers["critic"].step()
 
-        # One wait for the GPU, not one for each loss.
+        # A single wait for the GPU, not one per loss.
         values = torch.stack([value.detach() for value in losses.values()]).tolist()
         return dict(zip(losses, values, strict=True))
 
     def generator_losses(self, a: Tensor, b: Tensor, rng: np.random.Generator) -> tuple[dict[str, Tensor], Tensor]:
-        """What the translator minimises, with gradient to it and its heads and to nothing else.
+        """The losses of the translator, with gradients to it and its heads alone.
 
         Args:
             a, b: (N, 3, h, w) photos on the device, srgb_log, 0..1, content-paired.
-            rng: decides the places that are told apart.
+            rng: draws the places of the contrastive loss.
 
         Returns:
             Losses by name (`generator` is their weighted sum), and the relit photos of `a`.
         """
         settings = self.settings
         wants_identity = settings.identity_nce_weight > 0.0
-        # One call for both: no layer looks from one picture to another, so they stay what they would be alone.
+        # One call for both: no layer mixes pictures of a batch, so the results are those of two calls.
         made = self.generator(torch.cat((a, b)) if wants_identity else a)
         fake, same = made[: len(a)], made[len(a) :]
         with frozen(self.critic):
@@ -202,34 +201,34 @@ class CutRecipe:
         return losses, fake
 
     def nce(self, photos: Tensor, made: Tensor, rng: np.random.Generator) -> Tensor:
-        """How hard it is to recognise places of what was made of photos in the photos, averaged over depths.
+        """The contrastive loss between photos and their translations, averaged over depths.
 
         Args:
-            photos: (N, 3, h, w), 0..1; what is seen of them is fixed, as the thing to be found.
-            made: (N, 3, h, w) what the translator made of them; gradient goes through here to the translator, and
-                to translator and heads as what looks at it.
-            rng: decides the places.
+            photos: (N, 3, h, w), 0..1; no gradient flows through their features.
+            made: (N, 3, h, w) their translations; the gradient flows through them to the translator, and through their
+                features to translator and heads.
+            rng: draws the places.
         """
-        looked_at = self.generator.encode(made, self.depths)
-        places = [draw_places(rng, layer, self.settings.patches) for layer in looked_at]
-        queries = self.heads(looked_at, places)
+        made_features = self.generator.encode(made, self.depths)
+        places = [draw_places(rng, layer, self.settings.patches) for layer in made_features]
+        queries = self.heads(made_features, places)
         with torch.no_grad():
             keys = self.heads(self.generator.encode(photos, self.depths), places)
         losses = [patch_nce(q, k, self.settings.temperature) for q, k in zip(queries, keys, strict=True)]
         return torch.stack(losses).mean()
 
     def critic_loss(self, real: Tensor, fake: Tensor) -> Tensor:
-        """What the critic minimises, with gradient to it and to nothing else; (N, 3, h, w) photos and relit ones."""
-        # Both at once, so that the power iteration of spectral norm moves once per step.
+        """The loss of the critic for photos and relit photos (N, 3, h, w), with gradients to it alone."""
+        # One call for both, so that spectral norm makes one power iteration per step.
         real_scores, fake_scores = self.critic(torch.cat((real, fake.detach())))[0].split(len(real))
         return ADVERSARIES[self.settings.adversary].critic(real_scores, fake_scores)
 
     def relight(self, photos: Tensor, direction: Direction) -> Tensor:
-        """Photos in the other light, by the averaged translator.
+        """Photos relit by the averaged translator.
 
         Args:
-            photos: (N, 3, H, W) float32, srgb_log, any size from 8 px; held to 0..1.
-            direction: what the fit's own direction is called; there is only one.
+            photos: (N, 3, H, W) float32, srgb_log, any size from 8 px; clamped to 0..1.
+            direction: the fit's only direction.
 
         Returns:
             (N, 3, H, W) float32, 0..1, on this recipe's device, without gradient.
@@ -237,32 +236,32 @@ class CutRecipe:
         return relight_any_size(self.averaged, on_device(photos, self.device))
 
     def export(self, direction: Direction) -> ExportSpec:
-        """The averaged translator as an image look, exactly as `cyclegan` exports its own."""
+        """The averaged translator as an image look, in the form of `cyclegan`'s."""
         return image_look(self.averaged, direction, "cut")
 
     def memory(self) -> dict[str, Tensor]:
-        """Nothing: a step depends on networks, optimisers and its own random numbers alone."""
+        """Nothing: a step depends on networks, optimisers and its random numbers alone."""
         return {}
 
     def recall(self, memory: Mapping[str, Tensor]) -> None:
-        """Puts back what `memory` gave."""
+        """Does nothing, as `memory` gives nothing."""
 
 
 def build(settings: CutSettings, data: PairedData, device: torch.device) -> CutRecipe:
-    """The recipe, with fresh networks drawn from torch's own random numbers; see `CutRecipe`."""
+    """The recipe with new networks, whose weights come from torch's global random numbers; see `CutRecipe`."""
     return CutRecipe(settings, data, device)
 
 
 def nce_depths(down_steps: int, blocks: int) -> tuple[int, ...]:
-    """At which depths (see `Generator.encode`) places are compared.
+    """The depths (see `Generator.encode`) of the contrastive loss.
 
-    The picture, each halving, the first residual block and the middle one: for nine blocks the five layers of the
-    paper's appendix.
+    The picture, each halving, the first and the middle residual block: with nine blocks, the five layers of the paper's
+    appendix.
     """
     return tuple(sorted({*range(down_steps + 1), down_steps + 1, down_steps + (blocks + 1) // 2}))
 
 
 def draw_places(rng: np.random.Generator, features: Tensor, count: int) -> Tensor:
-    """(S,) numbers of different cells of a layer (N, C, h, w), row by row; all of them where it has fewer."""
+    """(S,) random indices of different cells of a layer (N, C, h, w), row by row; all cells where there are fewer."""
     cells = features.shape[-2] * features.shape[-1]
     return torch.from_numpy(rng.choice(cells, min(count, cells), replace=False)).to(features.device)

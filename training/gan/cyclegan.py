@@ -1,8 +1,9 @@
-"""The `cyclegan` recipe: the lighting swap of NeuralVFX (2018), with its defects mended.
+"""The `cyclegan` recipe: the lighting swap of NeuralVFX (2018), without its defects.
 
-Two translators and two critics learn from content-paired photos of two lights: adversary, L1 cycle, identity, and the
-means and deviations of the critics' features (Zhu et al. 2017; github.com/NeuralVFX/lighting-swap-cyclegan). Mended:
-the critics learn from their own loss only, no dropout, no instance norm (exposure survives), no transposed convolution.
+Two translators and two critics are fitted to content-paired photos of two days. Losses: adversarial, L1 cycle,
+identity, and means and deviations of the critics' features (Zhu et al. 2017;
+github.com/NeuralVFX/lighting-swap-cyclegan). Corrected: critics get gradients of their own loss only; no dropout, no
+instance norm (so that exposure survives), no transposed convolution.
 """
 
 import contextlib
@@ -25,7 +26,7 @@ from relightgan.training.gan.losses import ADVERSARIES, cycle_l1, feature_statis
 from relightgan.training.gan.networks import Critic, Generator, Upsampling
 
 Network = TypeVar("Network", bound=nn.Module)
-EXAMPLE_PX = (64, 96)  # size of the picture that export traces; any size works afterwards
+EXAMPLE_PX = (64, 96)  # height and width of the picture that export traces; looks take any size
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,35 +37,35 @@ class CycleGanSettings:
         ConfigError: a value makes no sense.
     """
 
-    base_filters: int = 64  # channels of a translator at full size; 64 is the published ResNet-9, 16 suits a CPU
-    down_steps: int = 2  # how often a translator halves the picture before its residual blocks
-    blocks: int = 9  # residual blocks of a translator; each widens what a pixel sees by 4 px on every side
-    upsampling: Upsampling = "blur"  # resize repeats pixels; blur low-passes too, softer and freer of grids
+    base_filters: int = 64  # channels of a translator at full size: 64 as in the published ResNet-9, 16 for a CPU
+    down_steps: int = 2  # number of halvings of the picture before the residual blocks
+    blocks: int = 9  # residual blocks of a translator; each adds 4 px to its context on every side
+    upsampling: Upsampling = "blur"  # resize repeats pixels; blur also low-passes: softer, with fewer grid artefacts
     critic_filters: int = 64  # channels of a critic's first layer
-    critic_halvings: int = 3  # strided layers of a critic; 3 makes it judge patches of 70 px
+    critic_halvings: int = 3  # strided layers of a critic; with 3 it judges patches of 70 px
     adversary: Literal["lsgan", "bce"] = "lsgan"  # lsgan: least squares, steadier; bce: cross-entropy, as NeuralVFX
-    adversarial_weight: float = 1.0  # how much it matters that critics take the pictures for photos of the other light
-    cycle_weight: float = 10.0  # of L1 between a photo and its way there and back
-    identity_weight: float = 5.0  # of L1 change to photos that have the wanted light already; 0 leaves it out
-    feature_weight: float = 5.0  # of means and deviations of the critics' features (small, by spectral norm); 0: none
-    pool_size: int = 50  # earlier pictures kept to show the critics again; 0 shows new ones only
-    batch_size: int = 4  # photos of each light per step
+    adversarial_weight: float = 1.0  # weight of the loss of the translators against the critics
+    cycle_weight: float = 10.0  # weight of the L1 difference between a photo and its translation there and back
+    identity_weight: float = 5.0  # weight of the L1 change of photos of the target light; 0 turns it off
+    feature_weight: float = 5.0  # weight of the differences in the critics' feature statistics; 0 turns it off
+    pool_size: int = 50  # earlier pictures kept for the critics; 0 gives them new ones only
+    batch_size: int = 4  # photos of each day per step
     size_px: int = 256  # side of the square crops
-    learning_rate: float = 2e-4  # Adam, translators
-    critic_learning_rate: float = 2e-4  # Adam, critics
-    constant_fraction: float = 0.5  # of the run at full learning rate; then straight down to 0
+    learning_rate: float = 2e-4  # learning rate of the translators (Adam)
+    critic_learning_rate: float = 2e-4  # learning rate of the critics (Adam)
+    constant_fraction: float = 0.5  # share of the run at the full learning rate; then a straight line down to 0
 
     def __post_init__(self) -> None:
         counts = ("base_filters", "down_steps", "blocks", "critic_filters", "critic_halvings", "batch_size")
         not_negative = ("adversarial_weight", "cycle_weight", "identity_weight", "feature_weight", "pool_size")
-        smallest_px = 3 * 2**self.critic_halvings  # below this a critic has no patch left to judge
-        for name, least in {
+        min_size_px = 3 * 2**self.critic_halvings  # below this a critic has no patch to judge
+        for name, minimum in {
             **dict.fromkeys(counts, 1),
             **dict.fromkeys(not_negative, 0),
-            "size_px": smallest_px,
+            "size_px": min_size_px,
         }.items():
-            if getattr(self, name) < least:
-                raise ConfigError(f"{name} is {getattr(self, name)}.", f"Give at least {least}.")
+            if getattr(self, name) < minimum:
+                raise ConfigError(f"{name} is {getattr(self, name)}.", f"Give at least {minimum}.")
         if self.size_px % 2**self.down_steps:
             raise ConfigError(f"size_px is {self.size_px}.", f"Give a multiple of {2**self.down_steps}.")
         if min(self.learning_rate, self.critic_learning_rate) <= 0.0:
@@ -74,7 +75,7 @@ class CycleGanSettings:
 
 
 class PairedPhotos(Protocol):
-    """A batch: photos of both lights, row by row of like content."""
+    """A batch of content pairs: photos of both days, pair by pair."""
 
     @property
     def a(self) -> Tensor:
@@ -86,19 +87,19 @@ class PairedPhotos(Protocol):
 
 
 class PairedData(Protocol):
-    """Where batches come from; TrainingData of `batches` is one."""
+    """A source of batches, such as `fit.batches.TrainingData`."""
 
     def draw(self, rng: np.random.Generator, batch_size: int, size_px: int, /) -> PairedPhotos:
-        """A batch that is a function of `rng`'s state."""
+        """A batch, which depends on the state of `rng` alone."""
 
 
 class CycleGanRecipe:
-    """Two translators, two critics and their optimisers, with the data they learn from; see `recipe.Recipe`.
+    """Two translators, two critics, their optimisers and training data; see `fit.recipe.Recipe`.
 
     Args:
-        settings: of this recipe.
-        data: gives content-paired batches.
-        device: where the networks live.
+        settings: settings of this recipe.
+        data: the source of content-paired batches.
+        device: the device of the networks.
     """
 
     def __init__(self, settings: CycleGanSettings, data: PairedData, device: torch.device) -> None:
@@ -122,11 +123,11 @@ class CycleGanRecipe:
         self.pools = {name: ImagePool(settings.pool_size) for name in ("a", "b")}
 
     def step(self, rng: np.random.Generator, fraction_done: float) -> dict[str, float]:
-        """Draws a batch, improves the translators once, then the critics once.
+        """Draws a batch and makes a step of the translators, then one of the critics.
 
         Args:
-            rng: decides the batch and what the critics see of the pools.
-            fraction_done: of the whole run, 0..1; sets the learning rates.
+            rng: draws the batch, and pictures of the pools for the critics.
+            fraction_done: the share of the run that is done, 0..1; it sets the learning rates.
 
         Returns:
             Losses by name, before weighting; `generators` and `critics` are the sums that were minimised.
@@ -148,12 +149,12 @@ class CycleGanRecipe:
         torch.autograd.backward(losses["critics"])
         self.optimisers["critics"].step()
 
-        # One wait for the GPU, not one for each loss.
+        # A single wait for the GPU, not one per loss.
         values = torch.stack([value.detach() for value in losses.values()]).tolist()
         return dict(zip(losses, values, strict=True))
 
     def generator_losses(self, a: Tensor, b: Tensor) -> tuple[dict[str, Tensor], Tensor, Tensor]:
-        """What the translators minimise, with gradient to the translators and to nothing else.
+        """The losses of the translators, with gradients to them alone.
 
         Args:
             a, b: (N, 3, h, w) photos on the device, srgb_log, 0..1, content-paired.
@@ -193,7 +194,7 @@ class CycleGanRecipe:
         return losses, fake_a, fake_b
 
     def critic_losses(self, a: Tensor, b: Tensor, fake_a: Tensor, fake_b: Tensor) -> dict[str, Tensor]:
-        """What the critics minimise, with gradient to the critics and to nothing else.
+        """The losses of the critics, with gradients to them alone.
 
         Args:
             a, b: (N, 3, h, w) photos.
@@ -202,16 +203,16 @@ class CycleGanRecipe:
         adversary = ADVERSARIES[self.settings.adversary]
         losses = {}
         for name, real, fake in (("a", a, fake_a.detach()), ("b", b, fake_b.detach())):
-            # Both at once, so that the power iteration of spectral norm moves once per step.
+            # One call for both, so that spectral norm makes one power iteration per step.
             real_scores, fake_scores = self.critics[name](torch.cat((real, fake)))[0].split(len(real))
             losses[f"critic_{name}"] = adversary.critic(real_scores, fake_scores)
         return losses | {"critics": losses["critic_a"] + losses["critic_b"]}
 
     def relight(self, photos: Tensor, direction: Direction) -> Tensor:
-        """Photos in the other light, by the averaged translator.
+        """Photos relit by the averaged translator.
 
         Args:
-            photos: (N, 3, H, W) float32, srgb_log, any size from 8 px; held to 0..1.
+            photos: (N, 3, H, W) float32, srgb_log, any size from 8 px; clamped to 0..1.
             direction: "ab" or "ba".
 
         Returns:
@@ -228,12 +229,12 @@ class CycleGanRecipe:
         return {f"pool_{name}": pool.state() for name, pool in self.pools.items()}
 
     def recall(self, memory: Mapping[str, Tensor]) -> None:
-        """Puts back what `memory` gave."""
+        """Restores the pools from `memory`."""
         for name, pool in self.pools.items():
             pool.restore(memory[f"pool_{name}"], self.device)
 
     def _translate(self, direction: Direction, photos: Tensor, already_there: Tensor | None) -> tuple[Tensor, Tensor]:
-        # One call for both: no layer looks from one picture to another, so they stay what they would be alone.
+        # One call for both: no layer mixes pictures of a batch, so the results are those of two calls.
         if already_there is None:
             relit: Tensor = self.generators[direction](photos)
             return relit, relit[:0]
@@ -250,16 +251,16 @@ class CycleGanRecipe:
 
 
 def build(settings: CycleGanSettings, data: PairedData, device: torch.device) -> CycleGanRecipe:
-    """The recipe, with fresh networks drawn from torch's own random numbers; see `CycleGanRecipe`."""
+    """The recipe with new networks, whose weights come from torch's global random numbers; see `CycleGanRecipe`."""
     return CycleGanRecipe(settings, data, device)
 
 
 def rate_share(fraction_done: float, constant_fraction: float) -> float:
-    """The share of the full learning rate, 1..0: constant first, then straight to 0 at the end (Zhu et al. 2017).
+    """The share of the full learning rate, 1..0: constant, then a straight line to 0 at the end (Zhu et al. 2017).
 
     Args:
-        fraction_done: of the run, 0..1.
-        constant_fraction: of the run at full rate, 0..1.
+        fraction_done: the share of the run that is done, 0..1.
+        constant_fraction: the share of the run at the full rate, 0..1.
     """
     if fraction_done <= constant_fraction:
         return 1.0
@@ -268,7 +269,7 @@ def rate_share(fraction_done: float, constant_fraction: float) -> float:
 
 @contextlib.contextmanager
 def frozen(network: nn.Module) -> Iterator[None]:
-    """Within it, losses give the network no gradient, though gradient passes through to its input."""
+    """A context in which the network's parameters get no gradients; gradients pass through it to its input."""
     parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
     try:
         for parameter in parameters:
@@ -280,18 +281,18 @@ def frozen(network: nn.Module) -> Iterator[None]:
 
 
 def on_device(photos: Tensor, device: torch.device) -> Tensor:
-    """Photos as the networks take them: on their device, held to 0..1, channels last."""
+    """Photos on the device of the networks, clamped to 0..1, channels last in memory."""
     return photos.to(device, non_blocking=True).clamp(0.0, 1.0).contiguous(memory_format=torch.channels_last)
 
 
 def placed(network: Network, device: torch.device, layout: torch.memory_format = torch.channels_last) -> Network:
-    """A network moved to a device. Channels last is faster for these shapes, and free for a norm over channels."""
+    """A network on a device, channels last in memory: faster for these shapes and for a norm over channels."""
     moved: Network = network.to(device).to(memory_format=layout)  # type: ignore[call-overload]
     return moved
 
 
 def averaged_copy(network: Network) -> Network:
-    """A copy for the loop to average into: it learns nothing by itself."""
+    """A copy for the averaged weights, without gradients."""
     return copy.deepcopy(network).requires_grad_(False).eval()
 
 
@@ -302,7 +303,7 @@ def adam(networks: Mapping[str, nn.Module], rate: float) -> torch.optim.Optimize
 
 
 def relight_any_size(network: Generator, photos: Tensor) -> Tensor:
-    """Photos (N, 3, H, W) of any size from 8 px, relit without gradient; padded to the size multiple and cut again."""
+    """Photos (N, 3, H, W) of any size from 8 px, relit without gradients: padded to the size multiple, and cropped."""
     height, width = photos.shape[-2:]
     below, right = -height % network.size_multiple, -width % network.size_multiple
     with torch.no_grad():
@@ -311,7 +312,7 @@ def relight_any_size(network: Generator, photos: Tensor) -> Tensor:
 
 
 def image_look(network: Generator, direction: Direction, translator: str) -> ExportSpec:
-    """A translator as an image look of pictures in 0..1; a copy, so that later steps don't change it."""
+    """A copy of a translator as an image look of pictures in 0..1, for export."""
     module = placed(copy.deepcopy(network), torch.device("cpu"), torch.contiguous_format)
     facts = {
         "direction": direction,

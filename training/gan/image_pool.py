@@ -1,4 +1,4 @@
-"""Fakes of earlier steps, shown to a critic again so that it can't be led round in circles."""
+"""A pool of translations from earlier steps, given to the critic again so that the training doesn't oscillate."""
 
 import numpy as np
 import torch
@@ -6,10 +6,10 @@ from torch import Tensor
 
 
 class ImagePool:
-    """Up to `size` earlier fakes; half of what a critic sees comes from here (Shrivastava et al. 2017, section 2.3).
+    """Up to `size` earlier fakes, half of the critic's input (Shrivastava et al. 2017, section 2.3).
 
     Args:
-        size: pictures kept; 0 turns the pool off.
+        size: maximum number of pictures; 0 turns the pool off.
     """
 
     def __init__(self, size: int = 50) -> None:
@@ -17,14 +17,14 @@ class ImagePool:
         self.pictures: list[Tensor] = []
 
     def exchange(self, pictures: Tensor, rng: np.random.Generator) -> Tensor:
-        """Pictures to show a critic: each a new one, or with even odds an older one that it takes the place of.
+        """Pictures for the critic: each new one, or with probability 0.5 an older one, which it replaces.
 
         Args:
             pictures: (N, 3, H, W), this step's fakes.
-            rng: decides what is shown; the same generator state gives the same pictures.
+            rng: draws the pictures; the same state gives the same pictures.
 
         Returns:
-            (N, 3, H, W) without gradient. The pool starts afresh when the size of the pictures changes.
+            (N, 3, H, W) without gradient. The pool is emptied when the size of the pictures changes.
         """
         pictures = pictures.detach()
         if self.size == 0:
@@ -45,9 +45,9 @@ class ImagePool:
         return torch.stack(shown)
 
     def state(self) -> Tensor:
-        """What the pool holds, (n, 3, H, W), for a checkpoint; n is 0 when empty."""
+        """The pictures of the pool, (n, 3, H, W), for a checkpoint; n is 0 when empty."""
         return torch.stack(self.pictures).cpu() if self.pictures else torch.zeros(0, 3, 0, 0)
 
     def restore(self, state: Tensor, device: torch.device) -> None:
-        """Puts back what `state` gave."""
+        """Restores the pool from `state`."""
         self.pictures = [picture.to(device) for picture in state]

@@ -1,7 +1,7 @@
-"""The formulas a fit minimises, one function each, with its source.
+"""Losses of `cyclegan` and `cut`, one function per formula, with its source.
 
-All take torch tensors, work in float32 whatever precision the networks ran in, and return a scalar with gradient to
-every argument that has one, but for what is said to be fixed. Pictures are (N, 3, H, W); scores are of any shape.
+All compute in float32, whatever the precision of the networks, and return a scalar. Gradients flow to all arguments,
+except where a docstring excludes one. Pictures are (N, 3, H, W); scores have any shape.
 """
 
 from collections.abc import Callable, Sequence
@@ -34,7 +34,7 @@ def bce_generator(fake_scores: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Adversary:
-    """The two sides of one game: what the critic minimises, and what the generator minimises."""
+    """The adversarial losses of a critic and a generator."""
 
     critic: Callable[[Tensor, Tensor], Tensor]
     generator: Callable[[Tensor], Tensor]
@@ -49,12 +49,12 @@ def cycle_l1(pictures: Tensor, there_and_back: Tensor) -> Tensor:
 
 
 def identity_l1(pictures: Tensor, kept: Tensor) -> Tensor:
-    """Mean absolute change to pictures that already have the wanted light (Taigman 2017; Zhu et al. 2017, 5.2)."""
+    """Mean absolute change of pictures that already have the target light (Taigman 2017; Zhu et al. 2017, 5.2)."""
     return (pictures.float() - kept.float()).abs().mean()
 
 
 def feature_statistics(real_features: Sequence[Tensor], fake_features: Sequence[Tensor]) -> Tensor:
-    """How far apart the channels' means and deviations are, summed over layers.
+    """The differences of the channels' means and deviations, summed over layers.
 
     The mean and the standard deviation of each channel are taken over batch *and* space, so this compares styles; over
     the batch alone, as the lighting swap of NeuralVFX did, it compares blurred pictures. (Matching such statistics: Li
@@ -72,17 +72,17 @@ def feature_statistics(real_features: Sequence[Tensor], fake_features: Sequence[
 
 
 def patch_nce(queries: Tensor, keys: Tensor, temperature: float) -> Tensor:
-    """How hard it is to tell which place of a picture a place of its translation came from.
+    """The contrastive loss between places of pictures and of their translations.
 
-    Cross-entropy of picking the right one of S places of the same picture by cosine similarity (Park et al. 2020,
-    equations 2 and 3): the other places of the picture are the negatives, no other picture is.
+    Cross-entropy of finding the right one among S places of the same picture by cosine similarity (Park et al. 2020,
+    equations 2 and 3): negatives are the other places of the same picture.
 
     Args:
         queries: (N, S, C) features at S places of each translation.
-        keys: (N, S, C) at the same places of the pictures they were made from; no gradient goes here.
-        temperature: similarities are divided by it; lower is stricter.
+        keys: (N, S, C) features at the same places of the source pictures; they get no gradient.
+        temperature: divides the similarities; lower is stricter.
     """
-    with torch.autocast(queries.device.type, enabled=False):  # a bfloat16 similarity over 0.07 would be too coarse
+    with torch.autocast(queries.device.type, enabled=False):  # bfloat16 is too coarse for similarities divided by 0.07
         q, k = F.normalize(queries.float(), dim=-1), F.normalize(keys.detach().float(), dim=-1)
         similarity = q @ k.transpose(1, 2) / temperature  # (N, S queries, S keys)
         right = torch.arange(similarity.shape[1], device=similarity.device).expand(similarity.shape[:2])
@@ -91,4 +91,4 @@ def patch_nce(queries: Tensor, keys: Tensor, temperature: float) -> Tensor:
 
 def _statistics(features: Tensor) -> tuple[Tensor, Tensor]:
     variance, mean = torch.var_mean(features.float(), dim=(0, 2, 3), correction=0)
-    return mean, torch.sqrt(variance + 1e-8)  # a silent channel would have an endless slope
+    return mean, torch.sqrt(variance + 1e-8)  # the slope of the root would be infinite for a constant channel

@@ -1,9 +1,9 @@
 """The two networks of `cyclegan` and `cut`: a ResNet translator that tiles without seams, and a PatchGAN critic.
 
 The translator follows CycleGAN's ResNet-9 (Zhu et al. 2017, appendix 7.2, after Johnson et al. 2016) with five changes:
-no normalising over the frame (it deletes the exposure of a plate, and makes a tile disagree with its frame), resizing
-before a convolution instead of transposed convolution (Odena et al. 2016, checkerboards), low-passed downsampling
-(Zhang 2019), no dropout, and an output that is a change to the input which starts near none.
+no normalisation over the frame (it erases a plate's exposure, and makes tiles differ from their frame), resizing before
+a convolution instead of transposed convolution (checkerboards: Odena et al. 2016), low-pass before downsampling (Zhang
+2019), no dropout, and an output that is a change of the input, nearly 0 at the start.
 """
 
 import itertools
@@ -19,15 +19,15 @@ from torch.nn.utils.parametrizations import spectral_norm
 Upsampling = Literal["resize", "blur"]
 
 LEAK = 0.2  # slope of every leaky ReLU, as in the published translator and critics
-HEAD_START = 0.02  # scale of the last layer at the start: the first picture out is nearly the picture in
-SQUEEZE = 1.0 / 256.0  # pure black and white are held this far inside 0..1, so that they too can be changed
+HEAD_START = 0.02  # factor on the first weights of the last layer: an untrained translator hardly changes pictures
+SQUEEZE = 1.0 / 256.0  # 0..1 is compressed by this at both ends, so that black and white have finite logits
 
 
 class Generator(nn.Module):
-    """Pictures of one light turned into pictures of the other.
+    """A translator of pictures from one light to the other.
 
-    The change is predicted where light multiplies: `logit(relit) = logit(plate) + change`, which scales dark values by
-    `exp(change)` and eases towards white, so it can neither leave 0..1 nor start as an inverted picture.
+    It predicts a change of logits: `logit(relit) = logit(plate) + change`, which multiplies dark
+    values by `exp(change)` and levels off towards white. Results stay within 0..1, and a change of 0 is the identity.
 
     Every layer reads a bounded neighbourhood and nothing else of the frame, so a tile with `overlap_px` of context
     gives the frame's own values.
@@ -57,29 +57,29 @@ class Generator(nn.Module):
             cast(Tensor, self.head.bias).zero_()
 
     def forward(self, plate: Tensor) -> Tensor:
-        """The relit picture.
+        """Relights pictures.
 
         Args:
-            plate: (N, 3, H, W) float32, sRGB-encoded; held to 0..1. H and W: multiples of
+            plate: (N, 3, H, W) float32, sRGB-encoded; clamped to 0..1. H and W: multiples of
                 `size_multiple`, at least twice that.
 
         Returns:
             (N, 3, H, W) float32, sRGB-encoded, 0..1.
         """
         display = plate.clamp(0.0, 1.0)
-        # No normalising up to here and none on the residual stream: this is where a plate's own exposure lives.
+        # No normalisation up to here nor on the residual stream, which keep the plate's exposure.
         features = F.leaky_relu(self.stem(display * 2.0 - 1.0), LEAK)
         for layer in itertools.chain(self.down, self.blocks, self.up):
             features = layer(features)
         return changed(display, self.head(features))
 
     def encode(self, plate: Tensor, depths: Sequence[int]) -> list[Tensor]:
-        """What the translator sees at several depths on its way down, for losses that compare places of two pictures.
+        """Features of the translator's first half at several depths, for losses that compare places of pictures.
 
         Args:
             plate: as for `forward`.
-            depths: rising. 0 is the picture itself; each halving, then each residual block, is one deeper. Nothing
-                beyond the last is computed.
+            depths: depths in rising order. 0 is the picture; each halving, then each residual block, adds 1. Layers after
+                the last depth aren't computed.
 
         Returns:
             For each depth (N, C, h, w), with gradient to the plate and to the layers up to there.
@@ -96,16 +96,16 @@ class Generator(nn.Module):
         return kept
 
     def depth_channels(self, depths: Sequence[int]) -> list[int]:
-        """How many channels `encode` gives at each depth."""
+        """The number of channels that `encode` gives at each depth."""
         widths = [3, *(self.stem.out_channels * 2**step for step in range(1, len(self.down) + 1))]
         return [widths[min(depth, len(self.down))] for depth in depths]
 
     @property
     def reach_px(self) -> int:
-        """How far, in pixels, an output pixel looks to the farther side; computed from the layers themselves."""
+        """The largest distance, in pixels, of an input pixel that an output pixel depends on, along one axis."""
         layers = [self.stem, *self.down, *self.blocks, *self.up, self.head]
         farthest = 0
-        for pixel in range(self.size_multiple):  # pixels of one cell look differently far to either side
+        for pixel in range(self.size_multiple):  # the distance differs among the pixels of a cell
             first = last = pixel
             for layer in reversed(layers):
                 first, last = cast(_Layer, layer).reads(first, last)
@@ -114,7 +114,7 @@ class Generator(nn.Module):
 
     @property
     def receptive_field_px(self) -> int:
-        """The side, in pixels, of the smallest centred square that holds all an output pixel can depend on."""
+        """The side, in pixels, of the smallest centred square with all input pixels that an output pixel depends on."""
         return 2 * self.reach_px + 1
 
     @property
@@ -125,11 +125,11 @@ class Generator(nn.Module):
 
 
 def changed(display: Tensor, change: Tensor) -> Tensor:
-    """A picture moved along the logistic curve; a change of 0 gives the picture itself.
+    """A picture whose logits were changed; a change of 0 gives the picture itself.
 
     Args:
         display: (N, 3, H, W) in 0..1.
-        change: (N, 3, H, W), any value: positive brightens.
+        change: (N, 3, H, W) added to the logits, unbounded; positive brightens.
 
     Returns:
         (N, 3, H, W) float32 in 0..1.
@@ -140,7 +140,7 @@ def changed(display: Tensor, change: Tensor) -> Tensor:
 
 
 class _Layer(nn.Module):
-    """A layer that knows which of its input's indices it reads, along one axis."""
+    """A layer that states which input indices it reads, along one axis."""
 
     def reads(self, first: int, last: int) -> tuple[int, int]:
         """The first and last input index that the outputs `first`..`last` depend on."""
@@ -148,7 +148,7 @@ class _Layer(nn.Module):
 
 
 class Convolution(nn.Conv2d, _Layer):
-    """A convolution that mirrors the picture at its true borders and keeps its size."""
+    """A convolution that keeps the size, with the picture mirrored at its borders."""
 
     def __init__(self, channels_in: int, channels_out: int, kernel: int) -> None:
         super().__init__(channels_in, channels_out, kernel, padding=kernel // 2, padding_mode="reflect")
@@ -160,9 +160,9 @@ class Convolution(nn.Conv2d, _Layer):
 
 
 class ChannelNorm(nn.Module):
-    """Each pixel's features at mean 0 and variance 1 over the *channels* (layer norm as in ConvNeXt, Liu et al. 2022).
+    """Normalises each pixel's features over the *channels* (layer norm as in ConvNeXt, Liu et al. 2022).
 
-    Unlike instance norm it never looks at another pixel.
+    Unlike instance norm it mixes no pixels.
     """
 
     def __init__(self, channels: int) -> None:
@@ -179,9 +179,9 @@ class ChannelNorm(nn.Module):
 class Downsample(_Layer):
     """Half the size, more channels, without aliasing: low-pass [1, 3, 3, 1], then a strided convolution.
 
-    Filtering *before* the strided convolution costs a quarter of Zhang's order (convolution, then blur) and is equally
-    free of aliases, since both are linear. The even filter puts each output in the middle of its four pixels, where the
-    upsampling expects it.
+    The low-pass *before* the strided convolution costs a quarter of Zhang's order (convolution, then blur) and is as
+    free of aliases, as both are linear. The even filter centres each output among its four pixels, as the upsampling
+    needs.
     """
 
     def __init__(self, channels_in: int, channels_out: int) -> None:
@@ -207,8 +207,8 @@ class Downsample(_Layer):
 class ResidualBlock(_Layer):
     """`features + branch(features)`: the branch is normalised, the stream is not.
 
-    Each branch starts scaled by 1/sqrt(blocks), so that the sum of them all has a sane size from the first step
-    (Zhang et al. 2019, Fixup, whose further rules aren't needed with a norm in the branch).
+    Each branch starts scaled by 1/sqrt(blocks), so that their sum has about the size of one from the first
+    step (Fixup, Zhang et al. 2019; its further rules aren't needed with a norm in the branch).
     """
 
     def __init__(self, channels: int, blocks: int) -> None:
@@ -253,11 +253,10 @@ class Upsample(_Layer):
 
 
 class Critic(nn.Module):
-    """Judges patches of a picture: real photo of this light, or made up (PatchGAN, Isola et al. 2017).
+    """Scores patches of a picture: photo of this light, or translation (PatchGAN, Isola et al. 2017).
 
-    Four or five 4x4 convolutions, 70x70 pixels seen per judgement at the usual three halvings. Spectral norm (Miyato et
-    al. 2018) on all layers but the last holds its slope in check; there is no instance norm, because a critic that
-    can't see brightness and contrast can't ask for the right light.
+    4x4 convolutions; with three halvings a score depends on 70x70 pixels. Spectral norm (Miyato et al. 2018) on all
+    layers but the last limits the slope. There is no instance norm: it would hide brightness and contrast.
 
     Args:
         base_filters: channels of the first layer; doubled per layer, at most 8 times.
@@ -274,14 +273,14 @@ class Critic(nn.Module):
         self.judge = _critic_convolution(widths[-1], 1, stride=1)
 
     def forward(self, pictures: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """How real each patch looks, and the features behind it.
+        """The score of each patch, and features.
 
         Args:
             pictures: (N, 3, H, W), sRGB-encoded, 0..1; sides of at least 24 at three halvings.
 
         Returns:
-            Scores (N, 1, h, w), unbounded (logits for `bce`), and the activations of every hidden layer but the first,
-            which is too near the pixels to say anything about style.
+            Scores (N, 1, h, w), unbounded (logits for `bce`), and the activations of all hidden layers but the first,
+            whose features are too close to pixels for statistics of style.
         """
         features = pictures * 2.0 - 1.0
         kept = []

@@ -1,11 +1,11 @@
-"""What a look has to beat, and what it could reach at best: colour transfer without learning, and fits to the truth.
+"""Baselines for looks (colour transfer without learning), and oracles (fits to the truth).
 
 Every method takes and returns one scene-linear picture, (H, W, 3) float32, Rec.709 primaries, unbounded, no NaN.
-Baselines know only the two photo dumps. Oracles know the true picture: they are upper bounds for anything that can
-express no more than they can, not methods.
+Baselines know only the two photo dumps. Oracles know the true picture: they are upper bounds for methods with the same
+form of result, and no methods themselves.
 
-Methods that live in display space see and give the picture clipped to [0, 1] and sRGB-encoded: highlights are lost, as
-they are wherever such a method is used. The transfer in stops and the gain grid keep them.
+Methods in display space take and return the picture clipped to [0, 1] and sRGB-encoded, so highlights are lost. The
+transfer in stops and the gain grid keep them.
 """
 
 import itertools
@@ -23,13 +23,13 @@ from relightgan.training.pairs.pairing import centred
 from relightgan.training.stops import from_stops, to_stops
 
 NEAREST = "histogram of the nearest photo"
-PHOTOS_AT_A_TIME = 16
-HISTOGRAM_BINS = 256
-LUT_SIZE = 17
-GRID_COLUMNS = 40
-GRID_DEPTH = 8
-GRID_MAX_STOPS = 6.0
-GRID_ROUNDS = 4
+PHOTOS_AT_A_TIME = 16  # photos per call of the backbone
+HISTOGRAM_BINS = 256  # one per 8-bit display value
+LUT_SIZE = 17  # entries per axis of the oracle 3D LUT
+GRID_COLUMNS = 40  # cells across the picture of the oracle gain grid
+GRID_DEPTH = 8  # its brightness steps
+GRID_MAX_STOPS = 6.0  # its maximum gain, up or down
+GRID_ROUNDS = 4  # Gauss-Newton steps of its fit
 
 
 @dataclass(frozen=True)
@@ -76,24 +76,24 @@ def pool_photos(photos: Iterable[np.ndarray]) -> Pool:
 
 @dataclass(frozen=True)
 class NearPhotos:
-    """The other day's photos, to find the one that shows most nearly what a plate shows, whatever the light.
+    """The target day's photos, with embeddings to find the one nearest in content to a plate.
 
     Attributes:
-        embed: pictures (display-encoded, 0..1) to (N, C) features; see `backbones.embed_photos`.
-        source_mean: (C,) mean of the source photos' features: what a plate's are centred by.
-        features: (M, C) of the target photos, centred by their own mean, unit length; see `pairing.centred`.
+        embed: N pictures (display-encoded, 0..1) to (N, C) embeddings; see `backbones.embed_photos`.
+        source_mean: (C,) mean of the source photos' embeddings, which is subtracted from a plate's.
+        embeddings: (M, C) embeddings of the target photos minus their mean, of unit length; see `pairing.centred`.
         histograms: (M, 3, 256) pixels of each target photo per 8-bit display value.
     """
 
     embed: Callable[[Sequence[np.ndarray]], np.ndarray]
     source_mean: np.ndarray
-    features: np.ndarray
+    embeddings: np.ndarray
     histograms: np.ndarray
 
     def nearest(self, plate: np.ndarray) -> int:
-        """Number of the target photo nearest a scene-linear plate, by cosine, as photos are paired for a fit."""
-        moved = self.embed([to_display(plate)])[0] - self.source_mean
-        return int((self.features @ moved).argmax())
+        """Index of the target photo nearest to a scene-linear plate by cosine similarity, as photos are paired."""
+        centred_plate = self.embed([to_display(plate)])[0] - self.source_mean
+        return int((self.embeddings @ centred_plate).argmax())
 
 
 def near_photos(
@@ -101,11 +101,11 @@ def near_photos(
     target: Iterable[np.ndarray],
     embed: Callable[[Sequence[np.ndarray]], np.ndarray],
 ) -> NearPhotos:
-    """What `match_nearest` knows of two photo dumps, read a few photos at a time.
+    """Reads two photo dumps for `match_nearest`, a few photos at a time.
 
     Args:
-        source: photos of the plates' day, (H, W, 3) float32, display-encoded sRGB, 0..1.
-        target: photos of the other day.
+        source: photos of the source day, (H, W, 3) float32, display-encoded sRGB, 0..1.
+        target: photos of the target day.
         embed: see `NearPhotos`.
 
     Raises:
@@ -124,29 +124,29 @@ def near_photos(
 
 
 def identity(plate: np.ndarray) -> np.ndarray:
-    """The plate itself: what leaving it alone scores."""
+    """The plate itself, as the baseline without any change."""
     return plate
 
 
 def transfer_lab(plate: np.ndarray, source: Pool, target: Pool) -> np.ndarray:
-    """Mean and deviation of L*a*b* carried from one dump's to the other's (Reinhard 2001, with pooled statistics)."""
+    """Maps mean and deviation of L*a*b* from those of one dump to those of the other (Reinhard 2001, pooled)."""
     lab = (to_lab(to_display(plate)) - source.lab_mean) * _ratio(target.lab_deviation, source.lab_deviation)
     return _from_display(_from_lab(lab + target.lab_mean))
 
 
 def transfer_stops(plate: np.ndarray, source: Pool, target: Pool) -> np.ndarray:
-    """Mean and deviation per channel carried from one dump's to the other's in stops; clips nothing."""
+    """Maps mean and deviation per channel, in stops, from those of one dump to those of the other; clips nothing."""
     stops = (to_stops(plate) - source.stops_mean) * _ratio(target.stops_deviation, source.stops_deviation)
     return from_stops(stops + target.stops_mean)
 
 
 def match_histogram(plate: np.ndarray, source: Pool, target: Pool) -> np.ndarray:
-    """A curve per channel, display-encoded, that turns one dump's histogram into the other's."""
+    """A curve per channel, display-encoded, that maps one dump's histogram to the other's."""
     return _with_histogram(plate, source.histogram, target.histogram)
 
 
 def match_nearest(plate: np.ndarray, near: NearPhotos) -> np.ndarray:
-    """A curve per channel, display-encoded, that gives the plate the nearest target photo's histogram."""
+    """A curve per channel, display-encoded, that maps the plate's histogram to the nearest target photo's."""
     return _with_histogram(plate, _histogram(to_display(plate)), near.histograms[near.nearest(plate)])
 
 
@@ -178,16 +178,16 @@ def oracle_lut(plate: np.ndarray, truth: np.ndarray, size: int = LUT_SIZE) -> np
 def oracle_gain_grid(
     plate: np.ndarray, truth: np.ndarray, columns: int = GRID_COLUMNS, depth: int = GRID_DEPTH
 ) -> np.ndarray:
-    """The best log2-gain bilateral grid for this picture: what the `relight` translator could express at best.
+    """The best log2-gain bilateral grid for this picture: an upper bound for `relight` looks.
 
-    relit = plate * 2^gain, the gain read by position and brightness from a grid of three channels. The display-encoded
-    error is minimised by damped Gauss-Newton steps; pixels that are above 1 both ways hardly count, as they look equal.
+    relit = plate * 2^gain; the gain is sampled by position and brightness from a grid of three channels. Damped
+    Gauss-Newton steps minimise the display-encoded error; pixels above 1 in both pictures hardly count, as they look equal.
 
     Args:
         plate: scene-linear picture.
         truth: the same view under the target light.
         columns: cells across the picture; the rows follow its aspect.
-        depth: brightness steps, even in display-encoded luminance 0..1.
+        depth: brightness steps, at equal distances in display-encoded luminance 0..1.
     """
     height, width = plate.shape[:2]
     rows = max(2, round(columns * height / width))
@@ -206,17 +206,17 @@ def oracle_gain_grid(
     wanted = linear_to_srgb(wanted_linear.astype(np.float32))
     log_gain = to_stops(wanted_linear) - to_stops(pixels)
     grid = _least_squares(lookup, log_gain, np.square(_slope(np.maximum(wanted_linear, 0.0))), ridge=1e-4, rounds=60)
-    best, least = grid, np.inf
+    best, min_cost = grid, np.inf
     for _ in range(GRID_ROUNDS):
         relit = pixels * np.exp2(lookup @ grid)
         error = wanted - linear_to_srgb(relit.astype(np.float32))
-        seen = np.where((relit > 1.0) & (wanted_linear > 1.0), 0.01, 1.0)
-        cost = float((seen * np.square(error)).sum())
-        if cost < least:
-            best, least = grid, cost
+        visible = np.where((relit > 1.0) & (wanted_linear > 1.0), 0.01, 1.0)
+        cost = float((visible * np.square(error)).sum())
+        if cost < min_cost:
+            best, min_cost = grid, cost
         slope = _slope(relit)
         step = _least_squares(
-            lookup, error / np.maximum(slope, 1e-3), seen * np.square(slope), ridge=1e-2, rounds=40
+            lookup, error / np.maximum(slope, 1e-3), visible * np.square(slope), ridge=1e-2, rounds=40
         )  # fmt: skip
         grid = np.clip(grid + np.clip(step, -1.0, 1.0), -GRID_MAX_STOPS, GRID_MAX_STOPS)
     return np.asarray(plate.reshape(-1, 3) * np.exp2(lookup @ best), dtype=np.float32).reshape(plate.shape)
@@ -240,7 +240,7 @@ def to_lab(shown: np.ndarray) -> np.ndarray:
 
 
 def _histogram(shown: np.ndarray) -> np.ndarray:
-    """(3, 256) pixels per 8-bit display value of a display-encoded picture; values outside 0..1 are held."""
+    """(3, 256) pixels per 8-bit display value of a display-encoded picture, clamped to 0..1."""
     levels = np.rint(np.clip(shown, 0.0, 1.0) * (HISTOGRAM_BINS - 1)).astype(np.intp).reshape(-1, 3)
     return np.stack([np.bincount(levels[:, channel], minlength=HISTOGRAM_BINS) for channel in range(3)])
 
@@ -271,7 +271,7 @@ def _from_display(shown: np.ndarray) -> np.ndarray:
 
 
 def _ratio(target: np.ndarray, source: np.ndarray) -> np.ndarray:
-    # A dump of one flat colour has no deviation to scale by; its mean is then all there is to carry over.
+    # A dump of one flat colour has no deviation; only its mean is mapped then.
     ratio: np.ndarray = np.divide(target, source, out=np.ones_like(target), where=source > 1e-6)
     return ratio
 
@@ -284,7 +284,7 @@ def _slope(linear: np.ndarray) -> np.ndarray:
 
 
 def _trilinear(place: np.ndarray, shape: tuple[int, int, int]) -> sparse.csr_matrix:
-    """The matrix that reads a flattened 3D table at the places given, (N, 3) in table cells: (N, cells), 8 per row."""
+    """The matrix that samples a flattened 3D table at (N, 3) positions in cells: (N, cells), 8 values per row."""
     limits = np.asarray(shape) - 1
     lower = np.minimum(np.floor(place).astype(np.int64), limits - 1)
     part = place - lower
@@ -301,22 +301,22 @@ def _trilinear(place: np.ndarray, shape: tuple[int, int, int]) -> sparse.csr_mat
 def _least_squares(
     lookup: sparse.csr_matrix, wanted: np.ndarray, weights: np.ndarray, ridge: float, rounds: int
 ) -> np.ndarray:
-    """The table whose readings come nearest, weighted, in all three channels at once: (cells, 3).
+    """The table (cells, 3) whose samples are nearest to the wanted values, by weighted least squares.
 
     Conjugate gradients on the normal equations, scaled by their diagonal (Saad 2003, algorithm 9.1); `ridge` times that
-    diagonal's mean holds cells that nothing reads at 0.
+    diagonal's mean keeps cells that no pixel samples at 0.
     """
     turned = lookup.T.tocsr()
     diagonal = lookup.multiply(lookup).T.tocsr() @ weights
-    hold = ridge * np.maximum(diagonal.mean(axis=0), 1e-12)
-    scale = 1.0 / (diagonal + hold)
+    damping = ridge * np.maximum(diagonal.mean(axis=0), 1e-12)
+    scale = 1.0 / (diagonal + damping)
     table = np.zeros_like(diagonal)
     rest = turned @ (weights * wanted)
     direction = ready = scale * rest
     energy = (rest * ready).sum(axis=0)
     enough = 1e-10 * energy
     for _ in range(rounds):
-        pushed = turned @ (weights * (lookup @ direction)) + hold * direction
+        pushed = turned @ (weights * (lookup @ direction)) + damping * direction
         length = energy / np.maximum((direction * pushed).sum(axis=0), 1e-30)
         table = table + length * direction
         rest = rest - length * pushed

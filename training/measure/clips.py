@@ -1,7 +1,8 @@
-"""Measures looks on clips with known flow: how steady they are in time.
+"""Measures the flicker of looks on clips with known flow.
 
-A clip: a folder with A/, perhaps B/, and flow/, each a file per frame that ends in its number; flow NNNN has u, v and
-valid as R, G, B and goes from frame NNNN to NNNN-1: the point (x, y) of NNNN is at (x + u, y + v) in NNNN-1.
+A clip is a folder with A/, flow/ and optionally B/. Each has a file per frame, whose name ends in the frame number. Flow
+NNNN has u, v and valid as R, G, B and goes from frame NNNN to NNNN-1: the point (x, y) of NNNN is at (x + u, y + v) in
+NNNN-1.
 """
 
 import functools
@@ -28,7 +29,7 @@ from relightgan.training.measure.paired_views import (
 )
 from relightgan.training.stops import to_stops
 
-TRUTH = "truth"
+TRUTH = "truth"  # row of the true relit clip
 
 
 @dataclass(frozen=True)
@@ -37,11 +38,11 @@ class Clip:
 
     folder: Path
     plates: dict[int, Path]
-    truths: dict[int, Path]  # empty where there is no true relit clip
+    truths: dict[int, Path]  # frames of the true relit clip; empty where there is none
     flows: dict[int, Path]  # from the frame of this number to the one before
 
     def steps(self) -> list[int]:
-        """The frames that have a flow and a frame before."""
+        """The frames with a flow and a previous frame."""
         return [frame for frame in self.plates if frame in self.flows and frame - 1 in self.plates]
 
 
@@ -69,13 +70,13 @@ def measure_clip(
     window: int = 2,
     on_frame: Callable[[], None] = lambda: None,
 ) -> dict[str, dict[str, float]]:
-    """Stability in time of the input, of the truth (where there is one) and of looks with each temporal blend.
+    """Flicker of the input, of the truth (if there is one), and of each look with each temporal blend.
 
     Args:
-        clip: from `find_clip`.
-        sessions: looks by name; may be none.
+        clip: the result of `find_clip`.
+        sessions: looks by name; may be empty.
         blends: temporal blends, 0..1 each.
-        window: frames to either side of the blend.
+        window: temporal window, in frames to either side.
         on_frame: called after each measured frame; `rows_of` times the clip's steps in all.
 
     Returns:
@@ -99,7 +100,7 @@ def measure_clip(
 
 
 def rows_of(clip: Clip, looks: int, blends: int) -> int:
-    """How many rows `measure_clip` gives."""
+    """The number of rows of `measure_clip`."""
     return 1 + bool(clip.truths) + looks * blends
 
 
@@ -107,7 +108,7 @@ def rows_of(clip: Clip, looks: int, blends: int) -> int:
 
 
 def _by_frame(folder: Path) -> dict[int, Path]:
-    """The pictures of a folder by the number their names end in, in order of it.
+    """The pictures of a folder by the frame number at the end of their names, in order.
 
     Raises:
         PlateError: as `pictures_of`, or a name ends in no number.

@@ -1,4 +1,4 @@
-"""Measures looks on paired views and on clips, beside what needs no learning."""
+"""Measures looks, baselines and oracles on paired views and on clips."""
 
 import functools
 import sys
@@ -37,48 +37,50 @@ from relightgan.training.measure.tables import (
 )
 from relightgan.training.photos.files import decode_photo, find_photo_files, is_movie_file, to_float
 
-POOL_SIDE_PX = 512  # colour statistics need no more
+POOL_SIDE_PX = 512  # long side of photos for colour statistics and embeddings
 
 
 @dataclass(frozen=True)
 class Request:
-    """What to measure."""
+    """A request for measurements."""
 
-    looks: tuple[Path, ...] = ()  # none: baselines alone
+    looks: tuple[Path, ...] = ()  # looks to measure; without any, baselines alone
     pairs: Path | None = None  # folder with A/ B/ [mask/]
     clip: Path | None = None  # folder with A/ [B/] flow/
-    direction: str = ""  # "ab" relights A towards B, "ba" the other way; what the looks say when empty
-    source_photos: Path | None = None  # photo dump of the light that is relit, for transfers from photos
-    target_photos: Path | None = None  # photo dump of the light that is wanted
-    oracles: bool = False  # also the fits to the truth; some ten seconds per view of 640x480
+    direction: str = ""  # "ab" relights A to B, "ba" back; empty: as the looks state
+    source_photos: Path | None = None  # photo dump of the source day, for colour transfers
+    target_photos: Path | None = None  # photo dump of the target day
+    oracles: bool = False  # also fits to the truth: about ten seconds per view of 640x480
     blends: tuple[float, ...] = (0.0, 1.0)  # temporal blends to measure on the clip
-    window: int = 2  # frames to either side of the blend
-    device: str = "auto"  # as `relightgan infer`
-    pictures: Path | None = None  # folder for a picture per view; none when None
-    guidance: Path | None = None  # folder with <view>.exr from `relightgan locate`: looks with a grid also guided
+    window: int = 2  # temporal window, in frames to either side
+    device: str = "auto"  # a device, as for `relightgan infer`
+    pictures: Path | None = None  # folder for a picture per view; None: no pictures
+    guidance: Path | None = (
+        None  # folder with <view>.exr from `relightgan locate`, for guided results of looks with a grid
+    )
 
 
 def evaluate(request: Request, style: str = "none", check: Callable[[], None] = lambda: None) -> dict[str, Any]:
-    """Everything asked for, measured.
+    """Measures everything in a request.
 
     Args:
-        request: what to measure.
-        style: how to show progress; see `core.progress`.
+        request: the request.
+        style: style of the progress display; see `core.progress`.
         check: called after each view and frame; may raise `Cancelled`.
 
     Returns:
-        direction, versions, looks (name -> path, sha256, translator, device), and as asked for
-        pairs: {"folder", "views", "methods": as `evaluation.measure_views`} and
-        clip: {"folder", "frames", "window", "rows": as `evaluation_clip.measure_clip`}. Plain JSON types.
+        direction, versions, looks (name -> path, sha256, translator, device), and as requested
+        pairs: {"folder", "views", "methods": as `paired_views.measure_views`} and
+        clip: {"folder", "frames", "window", "rows": as `clips.measure_clip`}. Plain JSON types.
 
     Raises:
         UsageError: nothing to measure, or looks of both directions at once.
-        PlateError, LookError, PhotoError, DeviceError: a file or device doesn't do.
+        PlateError, LookError, PhotoError, DeviceError: a file or device can't be used.
     """
     if request.pairs is None and request.clip is None:
         raise UsageError("There is nothing to measure on.", "Give --pairs, --clip or both.")
     looks = {name: load_look(path) for name, path in look_names(request.looks).items()}
-    direction = request.direction or told_direction([look.facts.direction for look in looks.values()])
+    direction = request.direction or stated_direction([look.facts.direction for look in looks.values()])
     sessions = {name: LookSession(look, request.device, check=check) for name, look in looks.items()}
     views = find_views(request.pairs, direction) if request.pairs else None
     clip = find_clip(request.clip, direction) if request.clip else None
@@ -139,7 +141,7 @@ def evaluate(request: Request, style: str = "none", check: Callable[[], None] = 
 
 
 def markdown_of(result: dict[str, Any]) -> str:
-    """What `evaluate` returned, as Markdown."""
+    """The result of `evaluate` as Markdown."""
     here, there = SIDES[result["direction"]]
     text = ""
     if "pairs" in result:
@@ -160,12 +162,12 @@ def pool_folder(folder: Path, check: Callable[[], None] = lambda: None) -> Pool:
 
 
 def near_folders(source: Path, target: Path, check: Callable[[], None] = lambda: None) -> NearPhotos:
-    """The still photos of two folders by what they show; unreadable ones are named on stderr and left out.
+    """Embeddings and histograms of the still photos in two folders; unreadable ones are named on stderr and left out.
 
     Raises:
         PhotoError: a folder isn't there, or no photo in it can be read.
     """
-    # torch takes seconds to load, and nothing else that is measured needs it.
+    # Imported here, as torch takes seconds to load and no other measurement needs it.
     from relightgan.training.pairs.backbones import embed_photos, load_backbone
 
     embed = functools.partial(embed_photos, load_backbone())
@@ -173,7 +175,7 @@ def near_folders(source: Path, target: Path, check: Callable[[], None] = lambda:
 
 
 def still_photos(folder: Path, check: Callable[[], None] = lambda: None) -> Iterator[np.ndarray]:
-    """The still photos of a folder, small, (H, W, 3) float32, display-encoded; names on stderr what can't be read."""
+    """The still photos of a folder, reduced, (H, W, 3) float32, display-encoded; names unreadable ones on stderr."""
     for path in find_photo_files(folder).photos:
         check()
         if is_movie_file(path):
@@ -185,7 +187,7 @@ def still_photos(folder: Path, check: Callable[[], None] = lambda: None) -> Iter
 
 
 def look_names(paths: Sequence[Path]) -> dict[str, Path]:
-    """A name for each look: its file's, or its whole path where two share it."""
+    """A name for each look: its file name, or its whole path where two files share a name."""
     stems = [path.stem for path in paths]
     named = {path.stem if stems.count(path.stem) == 1 else str(path): path for path in paths}
     if len(named) < len(paths):
@@ -193,13 +195,13 @@ def look_names(paths: Sequence[Path]) -> dict[str, Path]:
     return named
 
 
-def told_direction(directions: Sequence[str]) -> str:
-    """The direction that looks say they were made for; "ab" where they don't.
+def stated_direction(directions: Sequence[str]) -> str:
+    """The direction that looks state; "ab" where they state none.
 
     Raises:
-        UsageError: they contradict each other.
+        UsageError: they state different directions.
     """
-    told = {direction for direction in directions if direction in SIDES}
-    if len(told) > 1:
+    stated = {direction for direction in directions if direction in SIDES}
+    if len(stated) > 1:
         raise UsageError("These looks go opposite ways.", "Measure each way alone, or say which with --direction.")
-    return told.pop() if told else "ab"
+    return stated.pop() if stated else "ab"

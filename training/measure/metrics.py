@@ -1,8 +1,8 @@
-"""Measures one relit picture, or a relit clip, against the truth; every figure's definition stands in its docstring.
+"""Measures a relit picture or clip against the truth; each docstring defines its figure.
 
 Pictures come in as (H, W, 3) float32, scene-linear, Rec.709 primaries, unbounded, and must hold no NaN. "Display" means
 clipped to [0, 1] and sRGB-encoded (IEC 61966-2-1): what papers compute PSNR and SSIM on. "Stops" means log2(x + 2^-7)
-with x held at 0 from below: it sees shadows and highlights alike, and the offset keeps black finite.
+with x clamped to at least 0: shadows and highlights count alike, and the offset keeps black finite.
 """
 
 from collections.abc import Mapping
@@ -14,20 +14,20 @@ from relightgan.core.colour import linear_to_srgb, luminance
 from relightgan.core.flow import follow
 from relightgan.training.stops import DARK_FLOOR, to_stops
 
-# The span of the stops encoding over linear 0..1; the peak in `log_psnr`, so that the figure needs no look at the data.
+# The range of the stops encoding over linear 0..1: the peak in `log_psnr`, which so doesn't depend on the pictures.
 LOG_RANGE_STOPS = 7.0
-# Frequencies from half of Nyquist on: what a blur or a small upsampled raster loses first.
+# The minimum frequency of fine detail, half of Nyquist: blurs and enlarged small rasters lose these frequencies first.
 HIGH_BAND_CYCLES_PER_PX = 0.25
-CHECKERBOARD_PERIOD_PX = 8
-DECILES = 10
-# Below this deviation, in stops, a gain is called constant and its correlation is 0 instead of noise over noise.
+CHECKERBOARD_PERIOD_PX = 8  # the largest period of a regular pattern
+DECILES = 10  # parts of the pixels in `stops_error_by_decile`
+# Gains with a smaller standard deviation, in stops, count as constant: their correlation is 0 instead of noise.
 FLAT_STOPS = 1e-5
-SHADOW_STOPS = 0.3  # a true gain this far from its median is lit or shaded otherwise than most of the picture
-BRIGHTER = 4.0  # how much brighter a plate is shown to see whether exposure passes through
+SHADOW_STOPS = 0.3  # pixels whose true gain is further from its median count in `shadow_sign`
+BRIGHTER = 4.0  # the factor on a plate in `exposure_error`
 
 
 def to_display(linear: np.ndarray) -> np.ndarray:
-    """The picture as a viewer shows it: clipped to [0, 1] and sRGB-encoded, float32."""
+    """A picture for display: clipped to [0, 1] and sRGB-encoded, float32."""
     return np.asarray(linear_to_srgb(np.clip(linear, 0.0, 1.0).astype(np.float32, copy=False)), dtype=np.float32)
 
 
@@ -37,15 +37,15 @@ def measure_picture(
     """All paired figures of one view, by name.
 
     Args:
-        plate: (H, W, 3) float32, scene-linear: what was relit.
-        relit: the same shape: the result to judge.
+        plate: (H, W, 3) float32, scene-linear: the source.
+        relit: the same shape: the result to measure.
         truth: the same shape: the same view under the target light.
-        mask: (H, W) bool, true on surfaces; without it the `_surfaces` figures are left out.
+        mask: (H, W) bool, true on surfaces; None: no `_surfaces` figures.
 
     Returns:
         psnr, ssim, log_psnr, stops_error, stops_error_deciles (darkest first), gain_correlation, blur_index,
         detail_correlation_truth, detail_correlation_plate, checkerboard_index, and psnr_surfaces, ssim_surfaces,
-        stops_error_surfaces where there is a mask with something in it, and shadow_sign where it has a meaning there.
+        stops_error_surfaces where the mask isn't empty, and shadow_sign where it is defined.
     """
     shown, shown_truth = to_display(relit), to_display(truth)
     ssim_map = ssim_picture(shown, shown_truth)
@@ -77,7 +77,7 @@ def psnr(image: np.ndarray, truth: np.ndarray, mask: np.ndarray | None = None) -
     Args:
         image: (H, W, 3), display-encoded 0..1.
         truth: the same.
-        mask: (H, W) bool: the pixels that count; all when None.
+        mask: (H, W) bool, the pixels that count; None: all.
     """
     error = mean_square(image, truth, mask)
     return float(-10.0 * np.log10(error)) if error > 0 else float("inf")
@@ -87,7 +87,7 @@ def ssim_picture(image: np.ndarray, truth: np.ndarray) -> np.ndarray:
     """Structural similarity per pixel, mean of the three channels (Wang 2004; scikit-image's 7x7 uniform window).
 
     Returns:
-        (H - 6, W - 6) float64, about -1..1: without the border of 3 pixels whose window hangs over the edge, so that
+        (H - 6, W - 6) float64, about -1..1: without the border of 3 pixels whose window exceeds the picture, so that
         its mean is what `skimage.metrics.structural_similarity` returns.
     """
     _, full = structural_similarity(image, truth, channel_axis=-1, data_range=1.0, full=True)
@@ -96,7 +96,7 @@ def ssim_picture(image: np.ndarray, truth: np.ndarray) -> np.ndarray:
 
 
 def inside(mask: np.ndarray) -> np.ndarray:
-    """A pixel mask without the border that `ssim_picture` leaves out."""
+    """A mask without the border of 3 pixels that `ssim_picture` leaves out."""
     return mask[3:-3, 3:-3]
 
 
@@ -120,22 +120,23 @@ def stops_error_by_decile(relit: np.ndarray, truth: np.ndarray) -> list[float]:
 
 
 def gain_correlation(plate: np.ndarray, relit: np.ndarray, truth: np.ndarray) -> float:
-    """How much of the true change of light was made: Pearson correlation of made and true gain, in stops.
+    """Pearson correlation of the gains made with the true gains, in stops.
 
     The gains are stops(relit) - stops(plate) and stops(truth) - stops(plate), over all pixels and channels. 1 is the
-    true change up to a common offset and scale; 0 is untouched, a mere exposure change, or a change unlike the true.
+    true change up to a common offset and scale; 0 is no change, a change of exposure alone, or an unrelated change.
     """
     before = to_stops(plate)
     return correlation(to_stops(relit) - before, to_stops(truth) - before)
 
 
 def shadow_sign(plate: np.ndarray, relit: np.ndarray, truth: np.ndarray, mask: np.ndarray) -> float | None:
-    """Do light and shade fall where they should: the share of pixels whose gain lies on the true side of its median.
+    """The share of pixels whose gain lies on the same side of its median as the true gain: light and shade in place.
 
-    A gain is log2(max(Y, 2^-7)) of the result less that of the plate, Y being Rec.709 luminance; of made and true gain
-    each its own median over the whole picture is taken away. Counted are the pixels of the mask where the truth then
-    lies more than 0.3 stops from 0; right is the same sign. A gain within 1e-5 stops of its median has no sign and is
-    wrong, so an untouched plate or a mere change of exposure scores 0; chance is about 0.5, the truth 1.
+    A gain is log2(max(Y, 2^-7)) of the result minus that of the plate; Y is Rec.709 luminance. The median over the
+    picture is subtracted, from the gains made and from the true ones. Pixels of the mask count where the true gain is
+    then more than 0.3 stops from 0; they are right where both have the same sign. A gain within 1e-5 stops of its
+    median has no sign and is wrong, so no change, or a change of exposure alone, scores 0. Chance is about 0.5, the
+    truth 1.
 
     Returns:
         0..1; None where no pixel is counted.
@@ -151,15 +152,15 @@ def shadow_sign(plate: np.ndarray, relit: np.ndarray, truth: np.ndarray, mask: n
 
 
 def exposure_error(relit: np.ndarray, relit_brighter: np.ndarray) -> float:
-    """How far exposure is from passing through: the worst relative error of relit(4 x plate) against 4 x relit(plate).
+    """The largest relative error of relit(4 x plate) against 4 x relit(plate): does exposure pass through?
 
     Args:
-        relit: (H, W, 3) scene-linear, what the plate became.
-        relit_brighter: what `BRIGHTER` (4) times the plate became.
+        relit: (H, W, 3) scene-linear, the relit plate.
+        relit_brighter: the relit plate times `BRIGHTER` (4).
 
     Returns:
         max |brighter - 4 relit| / (4 relit) over values (pixels and channels) of `relit` above 2^-7; 0 where exposure
-        passes through, 0.75 where the result doesn't change at all; 0 where nothing is so bright.
+        passes through, 0.75 where the result doesn't change at all; 0 where no value is above 2^-7.
     """
     bright = relit > DARK_FLOOR
     expected = BRIGHTER * relit[bright].astype(np.float64)
@@ -167,7 +168,7 @@ def exposure_error(relit: np.ndarray, relit_brighter: np.ndarray) -> float:
 
 
 def blur_index(relit: np.ndarray, truth: np.ndarray) -> float:
-    """Energy of fine detail over the truth's: 1 as sharp, below 1 blurred, above 1 noisy or ringing.
+    """Energy of fine detail divided by that of the truth: 1 as sharp, below 1 blurred, above 1 noisy or ringing.
 
     Detail is the power of log2 luminance (so a brighter picture isn't a sharper one) at 0.25 cycles per pixel and more.
     """
@@ -175,17 +176,17 @@ def blur_index(relit: np.ndarray, truth: np.ndarray) -> float:
 
 
 def detail_correlation(relit: np.ndarray, other: np.ndarray) -> float:
-    """Pearson correlation of the Laplacians of log2 luminance of two pictures: are the same edges in the same places.
+    """Pearson correlation of the Laplacians of log2 luminance of two pictures: are the same edges in the same places?
 
-    Against the plate it says how much was kept; a hard sun moves edges, so the truth itself is below 1 there.
+    Against the plate it measures how much detail was kept. Hard sun moves edges, so the truth itself is below 1 there.
     """
     return correlation(laplacian(log_luma(relit)), laplacian(log_luma(other)))
 
 
 def checkerboard_index(relit: np.ndarray, truth: np.ndarray) -> float:
-    """Regular patterns of period 2, 4 and 8 pixels beyond the truth's, in per cent of the truth's fine energy.
+    """Energy of regular patterns of period 2, 4 and 8 pixels minus the truth's, in per cent of the truth's fine energy.
 
-    Strided and transposed convolutions leave such patterns; they stand as lone peaks in the spectrum (Odena 2016). 0 is
+    Strided and transposed convolutions leave such patterns; they are isolated peaks of the spectrum (Odena 2016). 0 is
     as clean as the truth; fine energy is that of log2 luminance from 1/8 cycle per pixel on.
     """
     pattern, _ = pattern_energy(relit)
@@ -194,9 +195,9 @@ def checkerboard_index(relit: np.ndarray, truth: np.ndarray) -> float:
 
 
 def pattern_energy(linear: np.ndarray) -> tuple[float, float]:
-    """Energy standing out at the frequencies k/8 (of both axes, without 0), and all energy from 1/8 cycle on.
+    """Energy of the peaks at the frequencies k/8 (of both axes, without 0), and all energy from 1/8 cycle per pixel up.
 
-    What stands out is the 3x3 peak less what the ring around it lets expect, so that ordinary detail doesn't count.
+    A peak is 3x3 bins minus the level expected from the ring around them, so that ordinary detail doesn't count.
     The picture is cropped to a multiple of 8 pixels first: the frequencies then fall on one bin each.
     """
     height, width = (size // CHECKERBOARD_PERIOD_PX * CHECKERBOARD_PERIOD_PX for size in linear.shape[:2])
@@ -223,7 +224,7 @@ def high_band_energy(linear: np.ndarray) -> float:
 
 
 def spectrum(plane: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Power spectrum of a plane under a Hann window, its mean taken out, and each bin's distance from 0.
+    """Power spectrum of a plane minus its mean under a Hann window, and the frequency of each bin.
 
     Returns:
         two (H, W) arrays: power, and frequency in cycles per pixel (0..0.707).
@@ -236,9 +237,9 @@ def spectrum(plane: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def warp_error(here: np.ndarray, previous: np.ndarray, flow: np.ndarray, valid: np.ndarray) -> dict[str, float]:
-    """How far a frame is from the one before it moved onto it, on visible pixels: flicker, plus resampling.
+    """The difference between a frame and the one before it, warped onto it, on visible pixels: flicker plus resampling.
 
-    Blurred and black frames score well, so read it beside the input's own and the truth's, and beside `gain_flicker`.
+    Blurred and black frames score well. Compare it with that of the input and of the truth, and with `gain_flicker`.
 
     Args:
         here: (H, W, 3), display-encoded 0..1.
@@ -288,9 +289,9 @@ def mean_and_interval(values: list[float], rounds: int = 2000) -> dict[str, floa
 
 
 def mean_figures(views: list[Mapping[str, float | list[float]]]) -> dict[str, dict[str, float] | list[float]]:
-    """Figures of many views as their means: `mean_and_interval` each, lists element by element.
+    """The mean of each figure over views: `mean_and_interval` of numbers, means element by element of lists.
 
-    A figure that only some views have (surfaces) is the mean over those.
+    A figure that only some views have (such as those of surfaces) is averaged over these.
     """
     together: dict[str, dict[str, float] | list[float]] = {}
     for name in dict.fromkeys(name for view in views for name in view):

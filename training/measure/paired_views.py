@@ -1,7 +1,7 @@
-"""Measures methods on paired views; `evaluate` is the command, `metrics` the formulas, `evaluation_clip` for clips.
+"""Measures methods on paired views, by the formulas of `metrics`.
 
-Paired views: a folder with A/ and B/, the same file name for the same camera under both lights, and perhaps mask/ with
-white on surfaces. Files are read as `relightgan infer` does: EXR and float TIFF are scene-linear, others sRGB.
+Paired views are a folder with A/ and B/ (the same file name for the same camera under both lights) and optionally mask/
+(white on surfaces). Files are read as by `relightgan infer`: EXR and float TIFF are scene-linear, others sRGB.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -23,9 +23,9 @@ from relightgan.core.session import LookSession
 from relightgan.training.measure.baselines import BASELINES, NEAREST, ORACLES, NearPhotos, Pool, identity, match_nearest
 from relightgan.training.measure.metrics import BRIGHTER, exposure_error, mean_figures, measure_picture
 
-SIDES = {"ab": ("A", "B"), "ba": ("B", "A")}
-UNTOUCHED = "input unchanged"
-GUIDED = ", guided"  # behind a look's name, where it is corrected by guidance
+SIDES = {"ab": ("A", "B"), "ba": ("B", "A")}  # folders of plates and of truths, by direction
+UNTOUCHED = "input unchanged"  # name of the method without any change
+GUIDED = ", guided"  # suffix of a look's name for its guided results
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class View:
 
 @dataclass(frozen=True)
 class Method:
-    """Something that relights a view; only oracles look at its truth."""
+    """A method that relights a view; only oracles use the truth of the view."""
 
     name: str
     relight: Callable[[View], np.ndarray]
@@ -48,7 +48,7 @@ class Method:
 
 
 @dataclass(frozen=True)
-class Views:
+class PairedViews:
     """The paired views of a folder, read one at a time: iterate over it."""
 
     folder: Path
@@ -69,12 +69,12 @@ class Views:
             yield View(plate_path.stem, plate, truth, mask)
 
 
-def find_views(folder: Path, direction: str = "ab") -> Views:
+def find_views(folder: Path, direction: str = "ab") -> PairedViews:
     """The paired views of a folder.
 
     Args:
-        folder: with A/ and B/, and perhaps mask/.
-        direction: "ab" relights A and takes B for the truth, "ba" the other way.
+        folder: folder with A/, B/ and optionally mask/.
+        direction: "ab": A are the plates and B the truths; "ba": the other way.
 
     Raises:
         PlateError: a folder isn't there or is empty, or a view has no partner.
@@ -86,7 +86,7 @@ def find_views(folder: Path, direction: str = "ab") -> Views:
             "Give both pictures of a view the same name.",
         )
     masks = pictures_of(folder / "mask") if (folder / "mask").is_dir() else {}
-    return Views(folder, tuple((path, there[name], masks.get(name)) for name, path in here.items()))
+    return PairedViews(folder, tuple((path, there[name], masks.get(name)) for name, path in here.items()))
 
 
 def look_method(name: str, session: LookSession, settings: Settings | None = None) -> Method:
@@ -100,10 +100,10 @@ def look_method(name: str, session: LookSession, settings: Settings | None = Non
 
 
 def guided_method(name: str, session: LookSession, folder: Path) -> Method:
-    """A look corrected by guidance, `<view>.exr` of a folder that `relightgan locate` made.
+    """A look with guidance from `<view>.exr` in a folder that `relightgan locate` wrote.
 
     Raises:
-        LookError: the look has no grid that guidance could correct.
+        LookError: the look has no grid for guidance to correct.
     """
     check_grid(session)
 
@@ -118,12 +118,12 @@ def guided_method(name: str, session: LookSession, folder: Path) -> Method:
 
 
 def untouched_method() -> Method:
-    """Leaving the plate alone."""
+    """The method that returns the plate unchanged."""
     return Method(UNTOUCHED, lambda view: identity(view.plate.rgb))
 
 
 def transfer_methods(source: Pool, target: Pool) -> list[Method]:
-    """Colour transfer between the pooled photos of both sides."""
+    """Colour transfer between the pooled photos of both days."""
     return [
         Method(name, lambda view, transfer=transfer: transfer(view.plate.rgb, source, target))  # type: ignore[misc]
         for name, transfer in BASELINES.items()
@@ -131,12 +131,12 @@ def transfer_methods(source: Pool, target: Pool) -> list[Method]:
 
 
 def nearest_method(near: NearPhotos) -> Method:
-    """Colour transfer from the one photo of the other side that shows most nearly the same."""
+    """Colour transfer from the target photo nearest in content."""
     return Method(NEAREST, lambda view: match_nearest(view.plate.rgb, near))
 
 
 def oracle_methods() -> list[Method]:
-    """Fits to the truth: what a colour matrix, a lookup table and a gain grid could reach at best."""
+    """Fits of a colour matrix, a lookup table and a gain grid to the truth: upper bounds for such methods."""
     return [
         Method(name, lambda view, oracle=oracle: oracle(view.plate.rgb, view.truth), knows_truth=True)  # type: ignore[misc]
         for name, oracle in ORACLES.items()
@@ -144,16 +144,16 @@ def oracle_methods() -> list[Method]:
 
 
 def measure_views(
-    views: Views,
+    views: PairedViews,
     methods: Sequence[Method],
     on_view: Callable[[View, dict[str, np.ndarray]], None] = lambda view, relit: None,
 ) -> dict[str, dict[str, Any]]:
     """Every method's figures on every view.
 
     Args:
-        views: read one at a time, so that their number doesn't matter.
-        methods: with distinct names.
-        on_view: called after each view with the relit pictures by method, to show them or count.
+        views: paired views, read one at a time.
+        methods: methods with distinct names.
+        on_view: called after each view with the relit pictures by method name.
 
     Returns:
         method -> {"mean": figure -> {"mean", "low", "high"} with the 95 % bootstrap interval over views,
@@ -181,10 +181,10 @@ def measure_views(
 
 
 def read_picture(path: Path) -> Plate:
-    """A plate, scene-linear: display-referred files are taken for sRGB and linearised.
+    """A plate, scene-linear; display-referred files are read as sRGB and linearised.
 
     Raises:
-        PlateError: it can't be read, or has NaN or infinity, on which no figure has a meaning.
+        PlateError: the file can't be read, or has NaN or infinity, which no figure is defined for.
     """
     plate = read_plate(path)
     if is_display_referred(path, plate):
@@ -198,7 +198,7 @@ def pictures_of(folder: Path) -> dict[str, Path]:
     """The pictures of a folder by name without suffix, in order.
 
     Raises:
-        PlateError: there is no such folder, no picture in it, or one name twice.
+        PlateError: there is no such folder, no picture in it, or a name with two suffixes.
     """
     paths = sorted(path for path in folder.glob("*") if path.suffix.lower() in PLATE_SUFFIXES)
     if not paths:
@@ -210,15 +210,15 @@ def pictures_of(folder: Path) -> dict[str, Path]:
 
 
 def check_finite(picture: np.ndarray, method: str, where: str) -> None:
-    """Lets pass what has no NaN or infinity in it.
+    """Checks that a relit picture is finite.
 
     Raises:
-        LookError: it has.
+        LookError: it has NaN or infinity.
     """
     if bad := int(np.count_nonzero(~np.isfinite(picture))):
         raise LookError(f"{method} makes {bad} values of {where} NaN or infinite.", "No figure has a meaning then.")
 
 
 def size_text(picture: np.ndarray) -> str:
-    """Width x height."""
+    """The size of a picture as text, such as `1920x1080`."""
     return f"{picture.shape[1]}x{picture.shape[0]}"

@@ -1,4 +1,4 @@
-"""Shows what `evaluation` measured: Markdown tables, JSON and a picture per view."""
+"""Writes the results of `evaluation`: Markdown tables, JSON and a picture per view."""
 
 import importlib.metadata
 import json
@@ -17,7 +17,7 @@ from relightgan.training.measure.metrics import to_display
 from relightgan.training.measure.paired_views import View
 from relightgan.training.report.contact_sheet import contact_sheet
 
-# Heading, figure, digits. Figures that no method has are left out.
+# Heading, figure, digits. Columns of figures that no method has are left out.
 VIEW_COLUMNS = (
     ("PSNR dB", "psnr", 2),
     ("PSNR surfaces", "psnr_surfaces", 2),
@@ -56,7 +56,7 @@ PACKAGES = ("numpy", "scikit-image", "onnxruntime", "onnxruntime-gpu", "OpenImag
 
 
 def views_table(measured: Mapping[str, Mapping[str, Any]]) -> str:
-    """A Markdown table of `evaluation.measure_views`, with a line on what the figures are."""
+    """A Markdown table of `paired_views.measure_views`, with a note that explains the figures."""
     means = {name: each["mean"] for name, each in measured.items()}
     columns = [column for column in VIEW_COLUMNS if any(column[1] in mean for mean in means.values())]
     rows = [
@@ -70,7 +70,7 @@ def views_table(measured: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def clip_table(measured: Mapping[str, Mapping[str, float]], frames: int) -> str:
-    """A Markdown table of `evaluation_clip.measure_clip`, with a line on what the figures are."""
+    """A Markdown table of `clips.measure_clip`, with a note that explains the figures."""
     columns = [column for column in CLIP_COLUMNS if any(column[1] in row for row in measured.values())]
     rows = [
         [name, *(number_text(row.get(key), digits) for _, key, digits in columns)] for name, row in measured.items()
@@ -81,7 +81,7 @@ def clip_table(measured: Mapping[str, Mapping[str, float]], frames: int) -> str:
 
 
 def markdown_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table, its columns padded to be read as plain text too, with an empty line after it."""
+    """A Markdown table with padded columns, readable as plain text, and an empty line after it."""
     widths = [max(len(row[i]) for row in [headings, *rows]) for i in range(len(headings))]
     lines = [
         "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |"
@@ -91,7 +91,7 @@ def markdown_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> st
 
 
 def number_text(value: float | None, digits: int) -> str:
-    """A number for a table; – where there is none."""
+    """A number for a table; – for None."""
     if value is None:
         return "–"
     return "inf" if math.isinf(value) else f"{value:.{digits}f}"
@@ -101,9 +101,9 @@ def write_view_picture(folder: Path, view: View, looks: Mapping[str, np.ndarray]
     """A contact picture of one view: before | each look | truth, display-encoded.
 
     Args:
-        folder: where NAME.jpg goes; made if absent.
-        view: scene-linear.
-        looks: caption -> relit picture, scene-linear.
+        folder: folder of the file <view>.jpg; made if absent.
+        view: the view, scene-linear.
+        looks: relit pictures by caption, scene-linear.
     """
     folder.mkdir(parents=True, exist_ok=True)
     cells = [(view.plate.rgb, "before"), *((relit, name) for name, relit in looks.items()), (view.truth, "truth")]
@@ -111,7 +111,7 @@ def write_view_picture(folder: Path, view: View, looks: Mapping[str, np.ndarray]
 
 
 def versions() -> dict[str, str]:
-    """Versions of what the figures depend on."""
+    """Versions of the software that the figures depend on, by package."""
     found = {"relightgan": VERSION, "python": platform.python_version()}
     for package in PACKAGES:
         try:
@@ -122,15 +122,15 @@ def versions() -> dict[str, str]:
 
 
 def json_text(result: Mapping[str, Any]) -> str:
-    """The result as JSON; infinite figures (equal pictures), which JSON can't hold, as null."""
+    """The result as JSON. Infinite figures, of equal pictures, become null, as JSON has no infinity."""
     return json.dumps(_finite(result), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a text file, whole or not at all; its folder is made.
+    """Writes a text file whole or not at all, and makes its folder.
 
     Raises:
-        RelightError: it can't be written.
+        RelightError: the file can't be written.
     """
 
     def explain(error: OSError) -> RelightError:

@@ -1,17 +1,18 @@
-"""A log2-gain bilateral grid and how it is read: the flagship's picture of a change of light.
+"""A bilateral grid of log2 gains, and its sampling: how the flagship represents a change of light.
 
-Per cell of a coarse grid over the frame and per step of brightness it holds how many stops to add to red, green and
-blue. Every pixel looks up its own gain by position and brightness and is multiplied by 2^gain in scene-linear light. So
-detail, highlights, negatives and resolution are the plate's own, and gains of neighbouring frames can be averaged
-without ghosts.
+The grid lies over the frame. Each cell has a gain in stops for red, green and blue, for each of several steps of
+brightness. A pixel samples its gain at its position and brightness, and is multiplied by 2^gain in scene-linear light.
+Detail, highlights, negatives and resolution stay those of the plate, and gains of neighbouring frames can be averaged
+without ghosting.
 
-The brightness that a pixel is looked up by is the *guide*: its own at edges of light, that of its surroundings in
-texture. By its own everywhere, a grid that lifts shadows would lift the dark grains of a wall as well, and flatten it.
+The brightness at which a pixel samples the grid is the *guide*: the pixel's own brightness at edges of light, that of
+its surroundings in texture. With its own brightness everywhere, a grid that lifts shadows would also lift the dark
+grains of a wall, and flatten its texture.
 
-Photos are flat above their *white*, so gains end there. What a plate has above it is kept on top of them, or *rolled
-off* where a cell says so: clouds have to go where a blue sky comes, and a glint on marble stays.
+Photos clip at their *white*, so the grid has no gains above it. Brightness of the plate above white is kept, or *rolled
+off* by the share that a cell predicts: clouds must disappear where the sky turns blue, a glint on marble must stay.
 
-Networks that predict all this are in `networks_relight`; `core.guidance` asks a look for what is read here.
+`training.relight.networks` predicts the operators. `core.guidance` reads grids through an exported look.
 
 Sources: the bilateral grid of Chen, Paris and Durand (SIGGRAPH 2007); the guide is the fast guided filter of He and Sun
 (2015, arXiv:1505.00996). Gains instead of affine matrices, exposure anchoring and roll-off are ours.
@@ -25,16 +26,17 @@ from torch import Tensor
 
 from relightgan.core.guidance import ROLLED_STOPS
 
-FAINTEST = 2.0**-100  # linear; the smallest value a logarithm is taken of
-DARKEST_STOPS = -10.0  # stops around the frame's mean; darker pixels count as so dark
-GUIDE_STOPS = (-6.0, 4.0)  # stops around the frame's mean; the ends of the brightness axis
-LUMA_WEIGHTS = (0.2126, 0.7152, 0.0722)  # Rec. 709
-WHOLE = torch.tensor([0.0, 0.0, 1.0, 1.0])  # the window of a whole frame
-HALF_SURE_STOPS = 0.5  # the expected error that makes a confidence of one half
-DARKEST_SHARE = 2.0**-12  # of a frame's mean luminance, which its anchor takes for black
-GUIDE_RADIUS = 1  # pixels of the guide's picture around which it looks, either way
-GUIDE_EDGE = 0.5  # stops squared: where brightness varies by more it is an edge of light, by less it is texture
-MOST_DETAIL_STOPS = 2.0  # of a pixel from its guide: what stands out further is no texture and gets no more contrast
+MIN_LINEAR = 2.0**-100  # the minimum linear value under a logarithm; smaller ones are clamped to it
+MIN_ANCHORED_STOPS = -10.0  # the minimum brightness, in stops from the anchor; darker pixels are clamped to it
+GUIDE_STOPS = (-6.0, 4.0)  # both ends of the grid's brightness axis, in stops from the anchor
+LUMA_WEIGHTS = (0.2126, 0.7152, 0.0722)  # Rec. 709 weights of linear red, green and blue
+WHOLE = torch.tensor([0.0, 0.0, 1.0, 1.0])  # the window of a whole frame: x0, y0, x1, y1 in 0..1
+HALF_SURE_STOPS = 0.5  # the doubt, in stops, at which the confidence is 0.5
+BLACK_SHARE = 2.0**-12  # pixels below this share of a frame's mean luminance count as black in its anchor
+GUIDE_RADIUS = 1  # the radius of the guide's box filter, in pixels of the reduced plate
+GUIDE_EDGE = 0.5  # the variance of brightness, in stops squared, that separates texture (less) from edges (more)
+# Detail adds contrast to a pixel's difference from its guide, up to this many stops. Larger ones are no texture.
+MAX_DETAIL_STOPS = 2.0
 
 
 class Operators(NamedTuple):
@@ -43,11 +45,11 @@ class Operators(NamedTuple):
     Attributes:
         grid: (N, 3 * depth, gh, gw) log2 gain in stops.
         anchor: (N, 1, 1, 1) the frame's mean log2 luminance, in stops.
-        doubt: (N, 1, h, w) the error to expect of the gains, in stops, on a coarser raster.
-        guide: (N, 2, ph, pw) on a finer one; see `guide_of`.
-        white: (N, 1, 1, 1) how many stops the photos' white lies above the anchor.
-        rolloff: (N, 1, gh, gw) which share of what a channel has above white, at most `ROLLED_STOPS`, is taken away:
-            0 nothing, 1 all.
+        doubt: (N, 1, h, w) the expected error of the gains in stops, on a coarser raster than the grid.
+        guide: (N, 2, ph, pw) slope and offset of the guide, on a finer raster than the grid; see `guide_of`.
+        white: (N, 1, 1, 1) the photos' white, in stops above the anchor.
+        rolloff: (N, 1, gh, gw) the share, 0..1, that is taken from the stops of each channel above white. It applies to
+            the first `ROLLED_STOPS` above white.
     """
 
     grid: Tensor
@@ -59,33 +61,33 @@ class Operators(NamedTuple):
 
 
 def log2(x: Tensor) -> Tensor:
-    """log2 written so that every exporter and provider knows it."""
+    """log2 by operations that every exporter and onnxruntime provider supports."""
     return torch.log(x) * 1.4426950408889634
 
 
 def exp2(x: Tensor) -> Tensor:
-    """2^x written so that every exporter and provider knows it."""
+    """2^x by operations that every exporter and onnxruntime provider supports."""
     return torch.exp(x * 0.6931471805599453)
 
 
 def log_luminance(linear: Tensor, darkest: Tensor) -> Tensor:
-    """log2 of Rec. 709 luminance, held at `darkest`, linear; (N, 3, H, W) scene-linear to (N, 1, H, W) stops."""
+    """log2 of Rec. 709 luminance, at least `darkest` (linear); (N, 3, H, W) linear to (N, 1, H, W) stops."""
     return log2(torch.maximum(weigh_luminance(linear), darkest))
 
 
 def anchor_of(linear: Tensor) -> Tensor:
     """The mean log2 luminance of a frame, (N, 3, H, W) scene-linear to (N, 1, 1, 1) stops.
 
-    What counts as black depends on the frame's own brightness, so that a frame of four times the exposure gets two
-    stops more, to the bit or so, whatever is black in it.
+    The threshold of black scales with the frame's mean luminance. So four times the exposure raises the anchor by two
+    stops (within rounding), whatever is black in the frame.
     """
     mean = weigh_luminance(linear).clamp(min=0).mean(dim=(2, 3), keepdim=True)
-    return log_luminance(linear, (mean * DARKEST_SHARE).clamp(min=FAINTEST)).mean(dim=(2, 3), keepdim=True)
+    return log_luminance(linear, (mean * BLACK_SHARE).clamp(min=MIN_LINEAR)).mean(dim=(2, 3), keepdim=True)
 
 
 def anchored_stops(linear: Tensor, anchor: Tensor) -> Tensor:
-    """log2 luminance of pixels of a frame with this anchor, held at `DARKEST_STOPS` around it; see `log_luminance`."""
-    return log_luminance(linear, exp2(anchor + DARKEST_STOPS))
+    """log2 luminance of pixels, at least the anchor plus `MIN_ANCHORED_STOPS`; see `log_luminance`."""
+    return log_luminance(linear, exp2(anchor + MIN_ANCHORED_STOPS))
 
 
 def weigh_luminance(linear: Tensor) -> Tensor:
@@ -95,15 +97,15 @@ def weigh_luminance(linear: Tensor) -> Tensor:
 
 
 def slice_grid(grid: Tensor, position: Tensor, brightness: Tensor, depth: int) -> Tensor:
-    """Looks up each pixel's gain: linear between cells and between brightness steps.
+    """Samples each pixel's gain: linear between cells and between brightness steps.
 
-    The five-dimensional lookup is written as two four-dimensional ones on an atlas of the depth planes stacked in
-    height, which every ONNX runtime since opset 16 can run; the fifth dimension is interpolated by hand.
+    The brightness planes are stacked in height, as an atlas. The two planes around a pixel's brightness are sampled
+    with a four-dimensional GridSample, which ONNX has had since opset 16, and interpolated by hand.
 
     Args:
         grid: (N, 3 * depth, gh, gw) stops, channel-major (red's planes first).
-        position: (N, H, W, 2) where each pixel lies in the frame, x and y in 0..1.
-        brightness: (N, 1, H, W) place on the brightness axis, 0..depth-1; held at the ends.
+        position: (N, H, W, 2) x and y of each pixel in the frame, 0..1.
+        brightness: (N, 1, H, W) position on the brightness axis, clamped to 0..depth-1.
         depth: number of brightness steps.
 
     Returns:
@@ -126,7 +128,7 @@ def slice_grid(grid: Tensor, position: Tensor, brightness: Tensor, depth: int) -
 
 
 def pixel_positions(height: int, width: int, window: Tensor) -> Tensor:
-    """Where the pixels of a tile lie in the frame.
+    """The positions of a tile's pixels in the frame.
 
     Args:
         height: tile height in pixels.
@@ -144,16 +146,16 @@ def pixel_positions(height: int, width: int, window: Tensor) -> Tensor:
 
 
 def guide_of(stops: Tensor) -> Tensor:
-    """The guide of a frame: of each place, how a pixel's own brightness and that of its surroundings are mixed.
+    """The guide of a frame: for each place, the mix of a pixel's own brightness and that of its surroundings.
 
     Args:
         stops: (N, 1, h, w) log2 luminance of the frame, reduced.
 
     Returns:
-        (N, 2, h, w): a slope, from nearly 1 among edges to 0 where all is even, and an offset in stops. A pixel's guide
-        is its own log2 luminance times the slope, plus the offset.
+        (N, 2, h, w): a slope, nearly 1 at edges and 0 in even areas, and an offset in stops. A pixel's guide is its own
+        log2 luminance times the slope, plus the offset.
     """
-    middle = stops.mean(dim=(2, 3), keepdim=True)  # squares of large numbers would lose what tells them apart
+    middle = stops.mean(dim=(2, 3), keepdim=True)  # subtracted, as squares of large values lose precision
     around = stops - middle
     mean = box_mean(around)
     spread = (box_mean(around * around) - mean * mean).clamp(min=0)
@@ -163,7 +165,7 @@ def guide_of(stops: Tensor) -> Tensor:
 
 
 def box_mean(x: Tensor) -> Tensor:
-    """Means over squares of `GUIDE_RADIUS` pixels to either side; at the border over what lies inside."""
+    """Means over squares of `GUIDE_RADIUS` pixels to either side; at the border over the pixels inside."""
     return F.avg_pool2d(x, 2 * GUIDE_RADIUS + 1, stride=1, padding=GUIDE_RADIUS, count_include_pad=False)
 
 
@@ -171,29 +173,29 @@ def gain_at(operators: Operators, linear: Tensor, position: Tensor, depth: int, 
     """The log2 gain of given pixels.
 
     Args:
-        operators: of their frame; the doubt isn't looked at.
+        operators: operators of the frame; the doubt isn't used.
         linear: (N, 3, H, W) scene-linear pixels.
-        position: (N, H, W, 2) their places in the frame, 0..1.
+        position: (N, H, W, 2) positions of the pixels in the frame, 0..1.
         depth: number of brightness steps.
-        detail: a scalar; by so much more (or less) of itself texture stands out from its surroundings. None: 0.
+        detail: a scalar: the relative change of contrast of texture, such as 0.2 for a fifth more. None is 0.
 
     Returns:
         (N, 3, H, W) stops.
     """
     low, high = GUIDE_STOPS
     own = anchored_stops(linear, operators.anchor)
-    mixed = look_up(operators.guide, position)
+    mixed = sample_plane(operators.guide, position)
     guide = mixed[:, 0:1] * own + mixed[:, 1:2]
-    above = guide - operators.anchor  # the mean of the frame
+    above = guide - operators.anchor
     brightness = (torch.minimum(above, operators.white) - low) * ((depth - 1) / (high - low))
     gain = slice_grid(operators.grid, position, brightness.clamp(0, depth - 1), depth)
-    # Each channel for itself, as photos clip: a glow that is red above white is white in them.
-    colour = log2(linear.clamp(min=FAINTEST)) - own
+    # Channel by channel, as photos clip: a red glow brighter than white is white in a photo.
+    colour = log2(linear.clamp(min=MIN_LINEAR)) - own
     over = (above + colour - operators.white).clamp(0.0, ROLLED_STOPS)
-    gain = gain - over * look_up(operators.rolloff, position)
+    gain = gain - over * sample_plane(operators.rolloff, position)
     if detail is None:
         return gain
-    return gain + (own - guide).clamp(-MOST_DETAIL_STOPS, MOST_DETAIL_STOPS) * detail
+    return gain + (own - guide).clamp(-MAX_DETAIL_STOPS, MAX_DETAIL_STOPS) * detail
 
 
 def plate_gain(plate: Tensor, window: Tensor, operators: Operators, depth: int, detail: Tensor | None = None) -> Tensor:
@@ -202,24 +204,24 @@ def plate_gain(plate: Tensor, window: Tensor, operators: Operators, depth: int, 
     Args:
         plate: (N, 3, H, W) scene-linear, unbounded.
         window: (4,) the tile's x0, y0, x1, y1 within the frame, 0..1.
-        operators: of the frame.
+        operators: operators of the frame.
         depth: number of brightness steps.
         detail: see `gain_at`.
 
     Returns:
-        (N, 3, H, W) stops. The plate times 2^gain is the relit one: zero stays zero and negatives stay negative.
+        (N, 3, H, W) stops. The relit plate is plate * 2^gain: zero stays zero and negatives stay negative.
     """
     n, _, height, width = plate.shape
     position = pixel_positions(height, width, window).expand(n, height, width, 2)
     return gain_at(operators, plate, position, depth, detail)
 
 
-def look_up(plane: Tensor, position: Tensor) -> Tensor:
-    """Planes that lie over a frame, at given places: linear between cells; the ends are held.
+def sample_plane(plane: Tensor, position: Tensor) -> Tensor:
+    """Samples planes that cover a frame: linear between cells, clamped at the borders.
 
     Args:
-        plane: (N, C, h, w).
-        position: (N, H, W, 2) places in the frame, 0..1.
+        plane: (N, C, h, w) values over the whole frame.
+        position: (N, H, W, 2) positions in the frame, 0..1.
 
     Returns:
         (N, C, H, W).
@@ -228,9 +230,9 @@ def look_up(plane: Tensor, position: Tensor) -> Tensor:
 
 
 def confidence_of(doubt: Tensor) -> Tensor:
-    """How sure gains are, 1 down to 0, of their expected error in stops; half a stop makes one half.
+    """The confidence of gains, 1 down to 0, from their expected error in stops: 1 / (1 + doubt / 0.5).
 
-    1 / (1 + doubt / 0.5) falls fastest where a difference is still of use: errors of a tenth of a stop are hardly seen
-    (0.83), one stop is a wrong light (0.33), and beyond it hardly matters how wrong.
+    It falls fastest at small errors, where differences matter: 0.1 stop is hardly visible (0.83), 1 stop is a wrong
+    light (0.33), and larger errors are all as bad.
     """
     return HALF_SURE_STOPS / (HALF_SURE_STOPS + doubt)

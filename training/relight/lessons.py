@@ -1,7 +1,8 @@
-"""Lessons: what crops of source photos should look like in the other light, place by place.
+"""Lessons: the wanted colours of crops of source photos in the target light.
 
-*Guided* lessons are dense: what the other day's photos saw wherever a crop looks (see `guidance`). *Measured* ones are
-sparse: gains of patches that look alike on both days (see `targets`), for sets that can't be registered.
+*Guided* lessons are dense: guidance from the target day's photos at each pixel of a crop (see `guidance.maps`).
+*Measured* lessons are sparse: gains of patches that look alike on both days (see `pairs.patch_gains`), for sets that
+can't be registered.
 """
 
 from dataclasses import dataclass
@@ -18,26 +19,26 @@ from relightgan.training.relight.gain_grid import WHOLE, pixel_positions
 from relightgan.training.stops import CLIPPED_STOPS, DARK_FLOOR, tensor_stops, to_stops
 from relightgan.training.torch_colour import encode_srgb
 
-# A wanted colour from here on was clipped, and may be any above; a little less than told, for what storing maps as
-# float16 and resampling them rounds off.
+# Wanted colours from here up were clipped in the photo: the true colour is at least this bright. A little below
+# `CLIPPED_STOPS`, as storing maps as float16 and resampling them round.
 WHITE_STOPS = CLIPPED_STOPS - 2.0**-10
-LESSON_SHRINK = 2  # proxy pixels to a place of a guided lesson, either way; cells of the grid are wider still
-FAINTEST = 0.05  # guidance of less weight than this, at the edge of what is known, isn't asked about
-BEARABLE = 0.1  # an error of sRGB code values up to which errors count by their square, and above straight
-PICTURE_SCALE = 20.0  # of the errors of the picture, which are small numbers, against those in stops
-STOPS_SHARE = 0.1  # of errors in stops, which count in the dark as in the light
-BRIGHTEST = 4.0  # linear; where a result is brighter still, only its error in stops tells the way
+LESSON_SHRINK = 2  # the proxy is reduced by this to the raster of a guided lesson; cells of the grid are larger still
+MIN_WEIGHT = 0.05  # the minimum weight of guidance that is used; less occurs at the borders of known areas
+HUBER_WIDTH = 0.1  # the error in sRGB code values up to which the loss is quadratic; above it is linear
+PICTURE_SCALE = 20.0  # the weight of errors in sRGB code values, which are small numbers beside those in stops
+STOPS_SHARE = 0.1  # the weight of errors in stops, which count in the dark as in the light
+MAX_LINEAR = 4.0  # the clamp of relit colours in the picture error; above it only the error in stops has a gradient
 
 
 @dataclass(frozen=True)
 class Lesson:
-    """Places of N crops, and their colours in the other light.
+    """Places of N crops, and their wanted colours in the target light.
 
     Attributes:
-        position: (N, h, w, 2) places in the crop, 0..1.
-        plate: (N, 3, h, w) linear colour of the crop there.
-        wanted: (N, 3, h, w) stops (`stops.to_stops`) in the other light; from `WHITE_STOPS` on "at least".
-        weight: (N, 1, h, w) how much to trust it, 0 where nothing is known.
+        position: (N, h, w, 2) x and y of the places in the crop, 0..1.
+        plate: (N, 3, h, w) linear colours of the crop there.
+        wanted: (N, 3, h, w) stops (`stops.to_stops`) in the target light; values from `WHITE_STOPS` up are minima.
+        weight: (N, 1, h, w) trust in the wanted colour; 0 where nothing is known.
     """
 
     position: Tensor
@@ -50,31 +51,31 @@ class Lesson:
         return Lesson(*(part.to(device) for part in (self.position, self.plate, self.wanted, self.weight)))
 
     def rows(self, which: Tensor) -> "Lesson":
-        """That of some of the crops, by their numbers."""
+        """The lesson of some of the crops, by their indices."""
         return Lesson(*(part[which] for part in (self.position, self.plate, self.wanted, self.weight)))
 
 
 def guided_lesson(maps: GuidanceMaps, rows: np.ndarray, matrices: np.ndarray, plate: Tensor) -> Lesson:
-    """What the other day's photos saw where crops look.
+    """The guided lesson of crops.
 
     Args:
-        maps: of the source photos.
-        rows: (N,) the crops' rows in the maps.
-        matrices: (N, 2, 3) from a crop's x, y in 0..1 to its photo's.
-        plate: (N, 3, h, w) the crops, linear, sides even.
+        maps: guidance of the source photos.
+        rows: (N,) indices into the maps, one per crop.
+        matrices: (N, 2, 3) affine maps from x, y in a crop to x, y in its photo, both 0..1.
+        plate: (N, 3, h, w) the crops, linear; h and w are even.
     """
     small = F.avg_pool2d(plate, LESSON_SHRINK)
     height, width = small.shape[-2:]
     side = np.array([maps.weight.shape[2], maps.weight.shape[1]], float)
 
-    def look_up(row: int, matrix: np.ndarray) -> np.ndarray:
+    def sampled(row: int, matrix: np.ndarray) -> np.ndarray:
         weight = maps.weight[row].astype(np.float32)[..., None]
         known = np.concatenate([maps.colour[row].astype(np.float32) * weight, weight], axis=2)
         return sample_affine(known, matrix[:, :2] * side[:, None], matrix[:, 2] * side, (height, width))
 
-    wanted = np.stack(list(workers().map(look_up, rows.tolist(), matrices)))
-    weight = np.where(wanted[..., 3:] > FAINTEST, wanted[..., 3:], 0)
-    colour = wanted[..., :3] / np.maximum(wanted[..., 3:], FAINTEST)
+    wanted = np.stack(list(workers().map(sampled, rows.tolist(), matrices)))
+    weight = np.where(wanted[..., 3:] > MIN_WEIGHT, wanted[..., 3:], 0)
+    colour = wanted[..., :3] / np.maximum(wanted[..., 3:], MIN_WEIGHT)
     position = pixel_positions(height, width, WHOLE)
     return Lesson(
         position.expand(len(rows), height, width, 2), small, *(
@@ -86,14 +87,14 @@ def guided_lesson(maps: GuidanceMaps, rows: np.ndarray, matrices: np.ndarray, pl
 def measured_lesson(
     samples: GainSamples, photos: np.ndarray, matrices: np.ndarray, rng: np.random.Generator, count: int
 ) -> Lesson:
-    """Draws `count` measured gains for each crop, of those that lie inside it.
+    """The measured lesson of crops: `count` random measured gains from inside each crop.
 
     Args:
-        samples: of the source photos.
-        photos: (N,) the crops' photos.
-        matrices: (N, 2, 3) from a crop's x, y in 0..1 to its photo's.
-        rng: decides which are drawn.
-        count: per crop; crops with none get weight zero.
+        samples: measured gains of the source photos.
+        photos: (N,) photo index of each crop.
+        matrices: (N, 2, 3) affine maps from x, y in a crop to x, y in its photo, both 0..1.
+        rng: draws the gains.
+        count: number of gains per crop; crops without gains get weight 0.
     """
     n = len(photos)
     position, plate = np.full((n, count, 2), 0.5, np.float32), np.full((n, count, 3), 0.5, np.float32)
@@ -121,32 +122,32 @@ def relit_stops(lesson: Lesson, gain: Tensor) -> Tensor:
 
 
 def missed_stops(lesson: Lesson, relit: Tensor) -> Tensor:
-    """By how many stops relit colours (N, 3, h, w) miss the wanted ones; 0 above what was clipped."""
+    """Relit minus wanted colours, (N, 3, h, w) stops; 0 where the relit one is above a clipped wanted one."""
     missed = relit - lesson.wanted
     return torch.where((lesson.wanted >= WHITE_STOPS) & (missed > 0), torch.zeros_like(missed), missed)
 
 
 def lesson_loss(lesson: Lesson, gain: Tensor) -> Tensor:
-    """How badly gains do in a lesson, weighted mean over its places; a scalar, 0 where all weights are 0.
+    """The error of gains in a lesson: a scalar, the weighted mean over its places; 0 where all weights are 0.
 
-    Errors of the picture as it is looked at (sRGB code values, squared up to `BEARABLE` and straight above it: Huber's
-    loss in the smooth form of Charbonnier et al., ICIP 1994), and a little of those in stops, for the dark.
+    The error in sRGB code values (quadratic up to `HUBER_WIDTH`, linear above: Huber's loss in the smooth form of
+    Charbonnier et al., ICIP 1994), plus a small share of the error in stops, for dark places.
 
     Args:
-        lesson: what is wanted.
+        lesson: places and wanted colours.
         gain: (N, 3, h, w) stops.
     """
     relit = relit_stops(lesson, gain)
     missed = missed_stops(lesson, relit)
     shown, wanted = (
-        encode_srgb((torch.exp2(stops) - DARK_FLOOR).clamp(0, BRIGHTEST)) for stops in (relit, lesson.wanted)
+        encode_srgb((torch.exp2(stops) - DARK_FLOOR).clamp(0, MAX_LINEAR)) for stops in (relit, lesson.wanted)
     )
-    off = torch.where(missed == 0, torch.zeros_like(shown), shown - wanted) / BEARABLE
-    picture = 2 * BEARABLE**2 * (torch.sqrt(1 + off.square()) - 1)
+    off = torch.where(missed == 0, torch.zeros_like(shown), shown - wanted) / HUBER_WIDTH
+    picture = 2 * HUBER_WIDTH**2 * (torch.sqrt(1 + off.square()) - 1)
     error = (PICTURE_SCALE * picture + STOPS_SHARE * missed.abs()).mean(dim=1, keepdim=True)
     return (error * lesson.weight).sum() / lesson.weight.sum().clamp(min=1e-6)
 
 
 def brightened(lesson: Lesson, added: Tensor) -> Lesson:
-    """The lesson for crops that are shown brighter by (N, 1, h, w) stops; what is wanted stays."""
+    """The lesson for crops made brighter by (N, 1, h, w) stops; wanted colours stay."""
     return Lesson(lesson.position, lesson.plate * torch.exp2(added), lesson.wanted, lesson.weight)

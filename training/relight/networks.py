@@ -1,10 +1,11 @@
-"""The networks of the flagship: one predicts a grid of gains from a small proxy of the plate, one tells its white.
+"""The networks of the flagship: `GainGridNet` predicts a grid of gains from a small proxy of the plate.
 
-What the first sees is held at the *white* of the photos: above it they are flat, and plates are not. How bright that
-white would be in a plate is told by the second, a tiny one, which knows the set and was taught under skies up to a stop
-and a half above white. So nothing depends on the plate's exposure, and a sky that no photo could show is seen as white.
+Photos clip at their *white*, plates don't. So the plate is clamped to the photos' white before it enters the network.
+`WhiteNet`, a tiny network that knows the set, predicts where that white lies in the plate. Its training photos have
+skies that were made up to a stop and a half brighter than white. So gains don't depend on the plate's exposure, and
+skies brighter than any photo enter the network as white.
 
-Grids predicted by a network: HDRnet (Gharbi et al., SIGGRAPH 2017). How they are read: `gain_grid`.
+Grids predicted by a network: HDRnet (Gharbi et al., SIGGRAPH 2017). Their sampling: `gain_grid`.
 """
 
 from dataclasses import dataclass
@@ -15,8 +16,8 @@ from torch import Tensor, nn
 
 from relightgan.core.errors import ConfigError
 from relightgan.training.relight.gain_grid import (
-    FAINTEST,
     GUIDE_STOPS,
+    MIN_LINEAR,
     Operators,
     anchor_of,
     anchored_stops,
@@ -24,17 +25,17 @@ from relightgan.training.relight.gain_grid import (
     exp2,
     guide_of,
     log2,
-    look_up,
     pixel_positions,
     plate_gain,
+    sample_plane,
 )
 
-UNSHUFFLE = 4  # proxy pixels folded into channels at the entrance, either way
-LEAST_DOUBT_STOPS = 0.02  # nobody measures gains of photos better than that, and the doubt's loss needs a floor
-NO_ROLLOFF = 3.0  # what has to be learned against before highlights are rolled off: a fresh network leaves 95 %
-MOST_ROLLOFF = 0.98  # below 1, so that what is brighter stays brighter
-WHITE_SCALE = 3.0  # stops; so far above the mean of a frame white is looked for first
-GUIDE_PX = 640  # long side of the picture that the guide is made from; finer than the proxy, or edges get a halo
+UNSHUFFLE = 4  # squares of so many pixels to a side become the channels of one pixel at the input of a network
+MIN_DOUBT_STOPS = 0.02  # the minimum doubt: gains of photos can't be measured better, and the loss divides by it
+ROLLOFF_BIAS = 3.0  # subtracted before the sigmoid of the roll-off: an untrained network keeps 95 % of highlights
+MAX_ROLLOFF = 0.98  # the maximum roll-off: below 1, so that highlights keep their order
+WHITE_SCALE = 3.0  # white as an untrained network predicts it, in stops above the anchor
+GUIDE_PX = 640  # long side of the picture that the guide is made from; the smaller proxy would give edges a halo
 
 
 @dataclass(frozen=True)
@@ -45,15 +46,15 @@ class GainGridSettings:
         ConfigError: a value makes no sense.
     """
 
-    proxy_px: int = 256  # long side of the low-resolution proxy the network sees
+    proxy_px: int = 256  # long side of the proxy, the reduced plate that enters the network, px
     depth: int = 8  # brightness steps of the grid
     width: int = 16  # channels of the first stage; the later ones are multiples of it
-    max_stops: float = 6.0  # largest gain of the grid, in stops, either way
+    max_stops: float = 6.0  # maximum gain of the grid, in stops, up or down
 
     def __post_init__(self) -> None:
-        for name, least in (("proxy_px", 16), ("depth", 2), ("width", 1)):
-            if getattr(self, name) < least:
-                raise ConfigError(f"{name} is {getattr(self, name)}.", f"Give at least {least}.")
+        for name, minimum in (("proxy_px", 16), ("depth", 2), ("width", 1)):
+            if getattr(self, name) < minimum:
+                raise ConfigError(f"{name} is {getattr(self, name)}.", f"Give at least {minimum}.")
         if self.max_stops <= 0:
             raise ConfigError(f"max_stops is {self.max_stops}.", "Give a number of stops above 0.")
 
@@ -61,28 +62,28 @@ class GainGridSettings:
 class GainGridNet(nn.Module):
     """Predicts a frame's gain grid from the plate.
 
-    A small U-Net at proxy resolution with a global branch. No normalisation layer: those would erase exposure and make
-    a pixel's gain depend on the batch. Exposure is anchored instead: the network sees stops around the frame's own
-    mean, so a plate exposed four times brighter gets the same gains.
+    A small U-Net at the size of the proxy, with a global branch. It has no normalisation layers: they would erase
+    exposure, and make a gain depend on the batch. Instead its input is in stops from the frame's own anchor, so that a
+    plate of four times the exposure gets the same gains.
     """
 
     def __init__(self, settings: GainGridSettings) -> None:
         super().__init__()
         self.settings = settings
         w = settings.width
-        self.enter = conv(3 * UNSHUFFLE**2, 2 * w)  # 1/4 of the proxy: the grid's own raster
+        self.enter = conv(3 * UNSHUFFLE**2, 2 * w)  # 1/4 of the proxy: the raster of the grid
         self.middle = block(2 * w, 4 * w, stride=2)  # 1/8 of the proxy
         self.bottom = nn.Sequential(block(4 * w, 6 * w, stride=2), block(6 * w, 6 * w))
         self.whole = nn.Sequential(nn.Linear(6 * w, 6 * w), nn.SiLU(), nn.Linear(6 * w, 6 * w))
         self.merge = nn.Sequential(conv(10 * w, 5 * w), nn.SiLU(), conv(5 * w, 5 * w), nn.SiLU())
         self.leave = nn.Conv2d(5 * w, 3 * settings.depth + 1, 1)
-        # The grid is twice as fine as the features that know the place: shadow edges follow those of the plate.
+        # The grid is twice as fine as the features with the large context: shadow edges follow those of the plate.
         self.narrow = nn.Conv2d(5 * w, 2 * w, 1)
         self.refine = nn.Sequential(nn.SiLU(), conv(4 * w, 2 * w), nn.SiLU(), conv(2 * w, 2 * w), nn.SiLU())
         self.leave_fine = nn.Conv2d(2 * w, 3 * settings.depth + 1, 1)
         for parameter in (*self.leave.parameters(), *self.leave_fine.parameters()):
             nn.init.zeros_(parameter)  # starts as the identity: no gain anywhere
-        # With random numbers of its own, so that every other weight starts as it would without it.
+        # With random numbers of their own, so that all other weights start as they would without them.
         with torch.random.fork_rng(devices=[]):
             self.doubt = nn.Sequential(nn.Conv2d(5 * w, 2 * w, 1), nn.SiLU(), nn.Conv2d(2 * w, 1, 1))
             self.white = WhiteNet(max(2, 3 * w // 4))
@@ -97,8 +98,8 @@ class GainGridNet(nn.Module):
     def forward(self, plate: Tensor) -> Operators:
         """Predicts the operators of a whole frame, (N, 3, H, W) scene-linear.
 
-        A grid depends a little on where its cells happen to fall on things, and flickers as a camera moves. So the
-        frame is looked at twice, half a cell apart, and both grids are averaged.
+        A grid depends a little on where its cells lie in the picture, and flickers as the camera moves. So grids are
+        predicted for the proxy and for the proxy shifted by half a cell, and averaged.
         """
         small = averaged_down(plate, guide_size(*plate.shape[-2:]))
         white = self.white(self.proxy(small))
@@ -109,11 +110,11 @@ class GainGridNet(nn.Module):
         return operators_of((cells[:n] + half_a_cell_up(cells[n:])) / 2, doubt[:n], anchor, white, small)
 
     def from_reduced(self, plate: Tensor, white: Tensor) -> Operators:
-        """The operators of a frame at the size of its proxy, looked at once.
+        """The operators of a frame at the size of its proxy, from one prediction.
 
         Args:
             plate: (N, 3, h, w) linear; h and w multiples of 16.
-            white: (N, 1, 1, 1) log2 of the photos' white in it, which the network sees it held at.
+            white: (N, 1, 1, 1) log2 of the photos' white in this frame, to which it is clamped.
         """
         photo = torch.minimum(plate, exp2(white))
         anchor = anchor_of(photo)
@@ -121,9 +122,13 @@ class GainGridNet(nn.Module):
         return operators_of(cells, doubt, anchor, white, plate)
 
     def cells_and_doubt(self, photo: Tensor, anchor: Tensor) -> tuple[Tensor, Tensor]:
-        """The grid with the roll-off as its last plane, and the doubt, of a photo (N, 3, h, w) linear; see `Operators`.
+        """The grid with the roll-off as its last plane, and the doubt; see `Operators`.
 
-        The doubt looks at the features and doesn't change them: no gradient of it reaches the gains.
+        The doubt is predicted from the features of the gains, and its gradient doesn't flow back into them.
+
+        Args:
+            photo: (N, 3, h, w) linear, clamped to white; h and w multiples of 16.
+            anchor: (N, 1, 1, 1) the anchor of the photo.
         """
         fine = self.enter(entrance(photo, anchor))
         middle = self.middle(fine)
@@ -134,16 +139,16 @@ class GainGridNet(nn.Module):
         broad = F.interpolate(self.leave(x), scale_factor=2.0, mode="bilinear", align_corners=False)
         limit = self.settings.max_stops
         found = (broad + self.leave_fine(edges)).float()
-        rolloff = MOST_ROLLOFF * torch.sigmoid(found[:, -1:] - NO_ROLLOFF)
+        rolloff = MAX_ROLLOFF * torch.sigmoid(found[:, -1:] - ROLLOFF_BIAS)
         cells = torch.cat([torch.tanh(found[:, :-1] / limit) * limit, rolloff], dim=1)
-        doubt = F.softplus(self.doubt(x.detach()).float()) + LEAST_DOUBT_STOPS
+        doubt = F.softplus(self.doubt(x.detach()).float()) + MIN_DOUBT_STOPS
         return cells, doubt
 
 
 class WhiteNet(nn.Module):
-    """Tells how bright the photos' white would be in a plate: their exposure, of a set that it knows.
+    """Predicts the photos' white in a plate of the same set, as log2 of a linear value.
 
-    Every cell of a coarse raster gives an estimate, and says how much to trust it.
+    Each cell of a coarse raster gives an estimate and a trust in it; the result is the weighted mean.
     """
 
     def __init__(self, width: int) -> None:
@@ -161,7 +166,7 @@ class WhiteNet(nn.Module):
         return (estimates * trust).sum(dim=(2, 3), keepdim=True)
 
     def estimates(self, proxy: Tensor) -> tuple[Tensor, Tensor]:
-        """What each cell says, (N, 1, h / 16, w / 16) log2 of white, and the trust in it, which sums to 1."""
+        """The estimate of each cell, (N, 1, h / 16, w / 16) log2 of white, and the trust in it, which sums to 1."""
         anchor = anchor_of(proxy)
         found = self.leave(self.middle(self.enter(entrance(proxy, anchor)))).float()
         trust = torch.exp(found[:, 1:2].clamp(-10, 10))
@@ -169,9 +174,9 @@ class WhiteNet(nn.Module):
 
 
 def entrance(proxy: Tensor, anchor: Tensor) -> Tensor:
-    """What networks see of a proxy (N, 3, h, w): its stops around the anchor, squares of pixels as channels."""
+    """The input of both networks: stops of a proxy (N, 3, h, w) from its anchor, with squares of pixels as channels."""
     low, high = GUIDE_STOPS
-    stops = log2(proxy.clamp(min=FAINTEST)) - anchor
+    stops = log2(proxy.clamp(min=MIN_LINEAR)) - anchor
     return F.pixel_unshuffle(stops.clamp(low, high) * 0.4, UNSHUFFLE)
 
 
@@ -188,22 +193,27 @@ def guide_size(height: int, width: int) -> tuple[int, int]:
 
 
 def operators_of(cells: Tensor, doubt: Tensor, anchor: Tensor, white: Tensor, plate: Tensor) -> Operators:
-    """Operators of cells with the roll-off as their last plane, and the guide of a plate (N, 3, H, W) linear.
+    """The operators, put together.
 
-    White is given as it is in the plate, log2; the doubt is that of the first look alone.
+    Args:
+        cells: (N, 3 * depth + 1, gh, gw) the grid, with the roll-off as its last plane.
+        doubt: (N, 1, h, w) stops.
+        anchor: (N, 1, 1, 1) stops.
+        white: (N, 1, 1, 1) log2 of the photos' white in the plate.
+        plate: (N, 3, H, W) linear, the source of the guide.
     """
     guide = guide_of(anchored_stops(plate, anchor))
     return Operators(cells[:, :-1], anchor, doubt, guide, white - anchor, cells[:, -1:])
 
 
 def half_a_cell_down(photo: Tensor) -> Tensor:
-    """A proxy (N, C, h, w) moved down and to the right by half a cell of the grid; its own border fills the gap."""
+    """A proxy (N, C, h, w) shifted down and to the right by half a cell of the grid; its border is repeated."""
     half, (height, width) = UNSHUFFLE // 2, photo.shape[-2:]
     return F.pad(photo, (half, 0, half, 0), mode="replicate")[..., :height, :width]
 
 
 def half_a_cell_up(grid: Tensor) -> Tensor:
-    """A grid (N, C, gh, gw) of a proxy `half_a_cell_down`, over the proxy as it was: each cell the mean of four."""
+    """The grid (N, C, gh, gw) of a proxy `half_a_cell_down`, shifted back: each cell is the mean of four."""
     return F.avg_pool2d(F.pad(grid, (0, 1, 0, 1), mode="replicate"), 2, stride=1)
 
 
@@ -218,7 +228,7 @@ def conv(inputs: int, outputs: int, stride: int = 1) -> nn.Conv2d:
 
 
 def block(inputs: int, outputs: int, stride: int = 1) -> nn.Module:
-    """Two convolutions, each behind its activation; the first may halve the raster."""
+    """Two convolutions, each after an activation; the first may halve the raster."""
     return nn.Sequential(nn.SiLU(), conv(inputs, outputs, stride), nn.SiLU(), conv(outputs, outputs))
 
 
@@ -250,14 +260,14 @@ class GainGridApply(nn.Module):
         """Relights a plate or tile; see `plate_gain`.
 
         Returns:
-            relit: (N, 3, H, W) scene-linear; gain: (N, 3, H, W) the stops it was made with, `relit = plate * 2^gain`;
+            relit: (N, 3, H, W) scene-linear, plate * 2^gain; gain: (N, 3, H, W) stops;
             confidence: (N, 1, H, W) 0..1, see `confidence_of`.
         """
         operators = Operators(grid, anchor, doubt, guide, white, rolloff)
         n, _, height, width = plate.shape
         gain = plate_gain(plate, window, operators, self.depth, self.detail)
         position = pixel_positions(height, width, window).expand(n, height, width, 2)
-        return plate * exp2(gain), gain, confidence_of(look_up(doubt, position))
+        return plate * exp2(gain), gain, confidence_of(sample_plane(doubt, position))
 
 
 class GainGridLook(nn.Module):

@@ -1,7 +1,7 @@
-"""The `relight` recipe: a gain grid fitted to what the photos of both days say about each place.
+"""The `relight` recipe: a gain grid fitted by plain regression, without an adversary.
 
-Plain regression, without an adversary: the photos of the other day show what each place should look like. Where the
-days were registered they show it densely (guided lessons), elsewhere by patches that look alike (measured ones).
+Its targets are colours of the same places in photos of the target day: dense ones where the days were registered
+(guided lessons), else those of patches that look alike (measured lessons).
 """
 
 import copy
@@ -25,9 +25,9 @@ from relightgan.training.relight.gain_grid import (
     WHOLE,
     Operators,
     gain_at,
-    look_up,
     pixel_positions,
     plate_gain,
+    sample_plane,
 )
 from relightgan.training.relight.lessons import (
     Lesson,
@@ -42,17 +42,18 @@ from relightgan.training.relight.networks import GainGridLook, GainGridNet, Gain
 from relightgan.training.relight.steadiness import drawn_motions, unsteadiness
 from relightgan.training.torch_colour import decode_srgb, encode_srgb
 
-# Width over height of the crops a batch may have, with how often: plates are wider than photos.
+# The aspects (width / height) of crops, with their probabilities: plates are wider than photos.
 ASPECTS = ((4 / 3, 0.5), (16 / 9, 0.3), (2.39, 0.1), (3 / 4, 0.1))
-EXAMPLE_PX = (96, 128)  # size of the plate that export traces; any size works afterwards
-WARM_UP_FRACTION = 0.02
-CLOUDS, CLOUD_DEPTH = (4, 5), 0.6  # of drawn skies: how finely they vary, down and across, and by which share
-WHITE_OFF = 0.3  # stops by which white may be told wrongly: photos are shown held so much too high or too low
-MOVED_SHARE = 0.25  # of the batches, whose crops are moved as well; see `steadiness`
-CELL_SHARE = 0.2  # of what each cell says of white, beside what they say together
-# Biases are stepped by Adam, this much more slowly than kernels by Muon, and damped by gradients of a thousand batches:
-# what a batch asks for differs much from batch to batch, as each shows other corners of the set.
-BIAS_RATE = 1 / 15  # which makes 0.0008
+EXAMPLE_PX = (96, 128)  # height and width of the plate that export traces; looks take any size
+WARM_UP_FRACTION = 0.02  # the share of the run in which the learning rate rises to its full value
+CLOUDS = (4, 5)  # rows and columns of the random brightness of a sky
+CLOUD_DEPTH = 0.6  # the largest share by which a cloud is darker than the brightest place of its sky
+MAX_WHITE_ERROR_STOPS = 0.3  # the largest random error, either way, of the white to which crops are clamped
+MOVED_SHARE = 0.25  # the share of batches with the loss of `steadiness`
+CELL_WEIGHT = 0.2  # the weight of the error of each cell in the loss of white, beside that of their weighted mean
+# Adam steps the biases, with this share of the learning rate of the kernels: 0.0008 by default. The second of its betas
+# averages over a thousand batches, as gradients differ much between batches: each has other parts of the set.
+BIAS_RATE = 1 / 15
 BETAS = (0.9, 0.999)
 
 
@@ -65,14 +66,14 @@ class RelightSettings:
     """
 
     net: GainGridSettings = dataclasses.field(default_factory=GainGridSettings)
-    patches_per_photo: int = 128  # where the days couldn't be registered: how many gains a crop is asked about per step
-    smooth_weight: float = 0.02  # of the difference between neighbouring cells, in stops
+    patches_per_photo: int = 128  # measured gains per crop and step, where the days couldn't be registered
+    smooth_weight: float = 0.02  # weight of the difference between neighbouring cells, in stops
     batch_size: int = 8  # photos per step
-    learning_rate: float = 0.012  # of kernels, by Muon
-    match_detail: bool = True  # give texture the contrast it has in photos of the wanted light
-    steady_weight: float = 0.1  # of gains that don't move as the camera does, in stops
-    rolloff_weight: float = 0.01  # of rolled-off highlights: where nothing is known of them they are kept
-    unclip_stops: float = 1.5  # clipped skies of photos are shown up to this many stops brighter, as a plate has them
+    learning_rate: float = 0.012  # learning rate of the kernels (optimiser Muon)
+    match_detail: bool = True  # give texture the contrast it has in photos of the target light
+    steady_weight: float = 0.1  # weight of the change of gains under a small camera move, in stops
+    rolloff_weight: float = 0.01  # weight of the roll-off: highlights that no photo tells about are kept
+    unclip_stops: float = 1.5  # clipped skies of photos are made up to this many stops brighter, as in plates
 
     def __post_init__(self) -> None:
         for name in ("patches_per_photo", "batch_size"):
@@ -86,36 +87,36 @@ class RelightSettings:
 
 
 @dataclasses.dataclass(frozen=True)
-class Share:
-    """Some pictures of a batch.
+class BatchPart:
+    """Some pictures of a batch, or all of them.
 
     Attributes:
-        plate: (n, 3, h, w) linear, with highlights as plates have them.
-        white: (n, 1, 1, 1) log2 of what passes for the photos' white in it; in truth 0.
-        motion: (n, 2, 3) of a camera, see `steadiness`; None in batches that aren't moved.
-        lesson: what they should become.
-        taught: of what the lesson of the whole batch weighs, the share of this part.
-        shown: the share of the pictures.
+        plate: (n, 3, h, w) linear crops, with highlights above white as in plates.
+        white: (n, 1, 1, 1) log2 of the white to which the crops are clamped; the true one is 0.
+        motion: (n, 2, 3) camera moves, see `steadiness`; None in batches without that loss.
+        lesson: wanted colours.
+        lesson_share: this part's share of the weights of the whole batch's lesson, 0..1.
+        picture_share: this part's share of the pictures of the batch, 0..1.
     """
 
     plate: Tensor
     white: Tensor
     motion: Tensor | None
     lesson: Lesson
-    taught: float = 1.0
-    shown: float = 1.0
+    lesson_share: float = 1.0
+    picture_share: float = 1.0
 
 
 class RelightRecipe:
-    """A gain-grid network and its optimisers, with the data they learn from; see `recipe.Recipe`.
+    """A gain-grid network, its optimisers and its training data; see `fit.recipe.Recipe`.
 
     Args:
-        settings: of this recipe.
+        settings: settings of this recipe.
         data: photos of the direction "ab", with guidance or with measured gains.
-        device: where the network lives.
+        device: the device of the network.
 
     Raises:
-        TrainingError: the photos gave neither.
+        TrainingError: there is neither guidance nor any measured gain.
     """
 
     def __init__(self, settings: RelightSettings, data: TrainingData, device: torch.device) -> None:
@@ -139,17 +140,17 @@ class RelightRecipe:
         }
 
     def step(self, rng: np.random.Generator, fraction_done: float) -> dict[str, float]:
-        """Draws a batch and improves the network once.
+        """Draws a batch and makes one optimisation step.
 
         Args:
-            rng: decides the batch and which gains are asked about.
-            fraction_done: of the whole run, 0..1; sets the learning rate.
+            rng: draws the batch and the measured gains.
+            fraction_done: the share of the run that is done, 0..1; it sets the learning rate.
 
         Returns:
             Losses by name, before weighting.
         """
         batch = self.draw(rng)
-        parts = shares_of(batch, parts_for(self.device, len(batch.plate)))
+        parts = batch_parts(batch, parts_for(self.device, len(batch.plate)))
         losses = descend(parts, self.losses, list(self.net.parameters()))
         rate = self.settings.learning_rate * rate_share(fraction_done)
         set_rate(self.optimisers["kernels"], rate)
@@ -158,17 +159,17 @@ class RelightRecipe:
             optimiser.step()
         return losses
 
-    def losses(self, part: Share) -> tuple[Tensor, dict[str, Tensor]]:
-        """What a part of a batch adds to the loss of the batch, and to its figures before weighting."""
+    def losses(self, part: BatchPart) -> tuple[Tensor, dict[str, Tensor]]:
+        """The contribution of a part to the loss of the batch, and to each of its losses before weighting."""
         settings = self.settings
         operators = self.net.from_reduced(part.plate, part.white)
         gain = gain_at(operators, part.lesson.plate, part.lesson.position, settings.net.depth)
         losses = {
-            "guided" if self.data.guidance else "measured": lesson_loss(part.lesson, gain) * part.taught,
-            "smooth": roughness(operators.grid) * part.shown,
-            "doubt": doubt_loss(operators.doubt, part.lesson, gain) * part.taught,
-            "white": white_loss(self.net.white, part.plate) * part.shown,
-            "rolloff": operators.rolloff.mean() * part.shown,
+            "guided" if self.data.guidance else "measured": lesson_loss(part.lesson, gain) * part.lesson_share,
+            "smooth": roughness(operators.grid) * part.picture_share,
+            "doubt": doubt_loss(operators.doubt, part.lesson, gain) * part.lesson_share,
+            "white": white_loss(self.net.white, part.plate) * part.picture_share,
+            "rolloff": operators.rolloff.mean() * part.picture_share,
             "steady": torch.zeros((), device=self.device),
         }
         weights = {
@@ -178,12 +179,12 @@ class RelightRecipe:
         }
         if part.motion is not None:
             unsteady = unsteadiness(self.net, part.plate, operators, part.motion)
-            losses["steady"] = unsteady.mean() / MOVED_SHARE * part.shown
+            losses["steady"] = unsteady.mean() / MOVED_SHARE * part.picture_share
         total = torch.stack([loss * weights.get(name, 1.0) for name, loss in losses.items()]).sum()
         return total, losses
 
-    def draw(self, rng: np.random.Generator) -> Share:
-        """A batch: crops to relight, under skies as plates have them, and what they should become."""
+    def draw(self, rng: np.random.Generator) -> BatchPart:
+        """A batch: crops with skies as bright as in plates, and their lesson."""
         settings, data = self.settings, self.data
         number, size = settings.batch_size, crop_size(rng, settings.net.proxy_px)
         rows = np.zeros(0, np.int64)
@@ -195,26 +196,27 @@ class RelightRecipe:
         crops, matrices = draw_photos(rng, data.a, photos, size)
         clouds = drawn_clouds(rng, number, settings.unclip_stops)
         position = pixel_positions(*size, WHOLE).expand(number, *size, 2)
-        plate = unclip(decode_srgb(crops), look_up(clouds, position))[0]
+        plate = unclip(decode_srgb(crops), sample_plane(clouds, position))[0]
         if data.guidance:
             lesson = guided_lesson(data.guidance, rows, matrices, plate)
         else:
-            assert data.gains is not None  # or there would be no recipe
+            assert data.gains is not None  # `__init__` refuses data with neither
             found = measured_lesson(data.gains, photos, matrices, rng, settings.patches_per_photo)
-            lesson = brightened(found, unclip(found.plate, look_up(clouds, found.position))[1])
-        white = torch.from_numpy(rng.uniform(-WHITE_OFF, WHITE_OFF, (number, 1, 1, 1)).astype(np.float32))
+            lesson = brightened(found, unclip(found.plate, sample_plane(clouds, found.position))[1])
+        off = rng.uniform(-MAX_WHITE_ERROR_STOPS, MAX_WHITE_ERROR_STOPS, (number, 1, 1, 1))
+        white = torch.from_numpy(off.astype(np.float32))
         motion = None
         if settings.steady_weight and rng.random() < MOVED_SHARE:
             motion = drawn_motions(rng, number, size[1] / size[0]).to(self.device)
-        return Share(plate.to(self.device), white.to(self.device), motion, lesson.to(self.device))
+        return BatchPart(plate.to(self.device), white.to(self.device), motion, lesson.to(self.device))
 
     @torch.no_grad()
     def relight(self, photos: Tensor, direction: Direction) -> Tensor:
-        """Photos in the other light, by the averaged network; with the detail that `export` measured, once it has.
+        """Photos relit by the averaged network; after `export`, with the detail that it measured.
 
         Args:
             photos: (N, 3, H, W) float32, sRGB-encoded 0..1.
-            direction: "ab"; a look of the other direction is another fit.
+            direction: "ab"; the other direction is another fit.
         """
         plate = decode_srgb(photos.to(self.device))
         net, window = self.averaged, WHOLE.to(self.device)
@@ -246,95 +248,97 @@ class RelightRecipe:
         return ExportSpec(module, example, outputs, facts, halves, structure=repr(self.settings.net))
 
     def memory(self) -> dict[str, Tensor]:
-        """Nothing: a step depends on networks, optimisers and its own random numbers alone."""
+        """Nothing: a step depends on networks, optimisers and its random numbers alone."""
         return {}
 
     def recall(self, memory: Mapping[str, Tensor]) -> None:
-        """Puts back what `memory` gave."""
+        """Does nothing, as `memory` gives nothing."""
 
 
 def build(settings: RelightSettings, data: TrainingData, device: torch.device) -> RelightRecipe:
-    """The recipe, with fresh networks drawn from torch's own random numbers; see `RelightRecipe`."""
+    """The recipe with new networks, whose weights come from torch's global random numbers; see `RelightRecipe`."""
     return RelightRecipe(settings, data, device)
 
 
-def shares_of(batch: Share, number: int) -> list[Share]:
-    """A batch in parts, whose losses add up to the losses of the batch."""
+def batch_parts(batch: BatchPart, number: int) -> list[BatchPart]:
+    """Splits a batch into parts whose losses add up to the losses of the batch."""
     if number == 1:
         return [batch]
     weights = batch.lesson.weight.sum(dim=(1, 2, 3)).double()
     return [
-        Share(
+        BatchPart(
             batch.plate[rows],
             batch.white[rows],
             None if batch.motion is None else batch.motion[rows],
             batch.lesson.rows(rows),
-            taught=float(weights[rows].sum() / weights.sum().clamp(min=1e-6)),
-            shown=len(rows) / len(batch.plate),
+            lesson_share=float(weights[rows].sum() / weights.sum().clamp(min=1e-6)),
+            picture_share=len(rows) / len(batch.plate),
         )
         for rows in torch.arange(len(batch.plate)).chunk(number)
     ]
 
 
 def rate_share(fraction_done: float) -> float:
-    """The share of the full learning rate, 0..1: a short warm-up, then a half cosine to 0."""
+    """The share of the full learning rate, 0..1: a short warm-up, then a half cosine down to 0."""
     warm = min(1.0, (fraction_done + 1e-3) / WARM_UP_FRACTION)
     return warm * 0.5 * (1 + float(np.cos(np.pi * min(1.0, fraction_done))))
 
 
 def crop_size(rng: np.random.Generator, proxy_px: int) -> tuple[int, int]:
-    """Height and width of a batch's crops: one of `ASPECTS`, as large as the proxy of such a plate."""
+    """Height and width of a batch's crops in px: a random aspect, at the size of the proxy of such a plate."""
     aspects, often = zip(*ASPECTS, strict=True)
     aspect = float(rng.choice(aspects, p=often))
     return proxy_size(round(1000 / max(1.0, aspect)), round(1000 * min(1.0, aspect)), proxy_px)
 
 
 def doubt_loss(doubt: Tensor, lesson: Lesson, gain: Tensor) -> Tensor:
-    """How badly the doubt tells the error of the gains; nothing flows into the gains or their features.
+    """The loss of the doubt as a prediction of the error of gains; no gradient flows into the gains.
 
-    The likelihood of a Laplace distribution as wide as the doubt, `error / doubt + log(doubt)`, which is least where
-    the doubt is the mean error (Kendall and Gal, NeurIPS 2017, with L1); less what a fixed doubt of half a stop would
-    have, so that below 0 is better than knowing nothing.
+    The negative log likelihood of a Laplace distribution whose scale is the doubt, `error / doubt + log(doubt)`. Its
+    minimum is where the doubt is the mean error (Kendall and Gal, NeurIPS 2017, with L1). The same value for a fixed
+    doubt of half a stop is subtracted: below 0 is better than a constant.
 
     Args:
         doubt: (N, 1, gh, gw) stops.
-        lesson: what is wanted.
-        gain: (N, 3, h, w) that was given, in stops.
+        lesson: places and wanted colours.
+        gain: (N, 3, h, w) the predicted gains, in stops.
     """
     with torch.no_grad():
         error = missed_stops(lesson, relit_stops(lesson, gain)).abs().mean(dim=1, keepdim=True)
-    expected = look_up(doubt, lesson.position)
+    expected = sample_plane(doubt, lesson.position)
     fixed = error / HALF_SURE_STOPS + float(np.log(HALF_SURE_STOPS))
     surplus = ((error / expected + torch.log(expected) - fixed) * lesson.weight).sum()
     return surplus / lesson.weight.sum().clamp(min=1)
 
 
 def white_loss(white: WhiteNet, plate: Tensor) -> Tensor:
-    """By how many stops white is missed, as a whole and (counting less) by each cell; photos are white at 1.
+    """The error of predicted white in stops: of the weighted mean, and with less weight of each cell.
+
+    The true value is 0, as the white of photos is 1.
 
     Args:
-        white: to be taught.
+        white: the network that predicts white.
         plate: (N, 3, h, w) linear crops of photos, with skies as bright as in plates.
     """
     estimates, trust = white.estimates(plate)
-    return (estimates * trust).sum(dim=(2, 3)).abs().mean() + CELL_SHARE * estimates.abs().mean()
+    return (estimates * trust).sum(dim=(2, 3)).abs().mean() + CELL_WEIGHT * estimates.abs().mean()
 
 
-def drawn_clouds(rng: np.random.Generator, number: int, most: float) -> Tensor:
-    """Random smooth skies, (N, 1, h, w) stops from 0 to at most `most`, different in each: by how much over white.
+def drawn_clouds(rng: np.random.Generator, number: int, max_stops: float) -> Tensor:
+    """Random smooth skies, (N, 1, h, w) stops above white, 0 to `max_stops`.
 
-    Photos clip bright skies to one flat white that no plate has; a network could tell white by that alone.
+    Photos clip bright skies to a flat white that no plate has. Without this, the network would find white by that.
     """
-    brightest, depth = rng.uniform(0, most, (number, 1, 1, 1)), rng.random((number, 1, *CLOUDS))
+    brightest, depth = rng.uniform(0, max_stops, (number, 1, 1, 1)), rng.random((number, 1, *CLOUDS))
     return torch.from_numpy((brightest * (1 - CLOUD_DEPTH * depth)).astype(np.float32))
 
 
 def unclip(linear: Tensor, stops: Tensor) -> tuple[Tensor, Tensor]:
-    """Shows clipped highlights brighter, as a scene-linear plate of the same view would have them.
+    """Makes clipped highlights brighter, as in a scene-linear plate of the same view.
 
     Args:
         linear: (N, 3, H, W) linear photo values.
-        stops: (N, 1, H or 1, W or 1) how much brighter a fully clipped pixel becomes.
+        stops: (N, 1, H or 1, W or 1) stops added to a fully clipped pixel.
 
     Returns:
         The brighter picture, and the stops added to each pixel (N, 1, H, W).
@@ -345,7 +349,7 @@ def unclip(linear: Tensor, stops: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def roughness(grid: Tensor) -> Tensor:
-    """Mean absolute difference of neighbouring cells, in stops; keeps unmeasured places near measured ones."""
+    """Mean absolute difference of neighbouring cells, in stops; it keeps cells without targets near those with."""
     across = F.l1_loss(grid[..., 1:], grid[..., :-1])
     down = F.l1_loss(grid[..., 1:, :], grid[..., :-1, :])
     return across + down

@@ -54,7 +54,7 @@ def note_run(
         run: its folder keeps the notes.
         dataset: the photos of the fits.
         looks: the looks written.
-        fits: for each fit its `folder` in the run folder, and the fields of checkpoint.Progress.
+        fits: for each fit its `folder` in the run folder, and the fields of checkpoint.FitProgress.
         device: the device of the fit, in words.
         command: the command line.
     """

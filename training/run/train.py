@@ -52,7 +52,7 @@ class Job:
 
 
 @dataclasses.dataclass(frozen=True)
-class Part:
+class FitPart:
     """One fit of a run, and the looks that come out of it."""
 
     directions: tuple[Direction, ...]
@@ -166,8 +166,8 @@ def time_plan(max_minutes: float, spent_s: float, fit_s: float) -> str:
     return f"Of {duration(total_s)}, preparing took {duration(spent_s)}; {duration(fit_s)} are for the fit.{late}"
 
 
-def fit_part(recipe: Recipe, part: Part, dataset: Dataset, run: Run, allowed_s: float | None) -> dict[str, Any]:
-    """Fits a part; its folder in the run folder and the fields of `checkpoint.Progress`, for the report."""
+def fit_part(recipe: Recipe, part: FitPart, dataset: Dataset, run: Run, allowed_s: float | None) -> dict[str, Any]:
+    """Fits a part; its folder in the run folder and the fields of `checkpoint.FitProgress`, for the report."""
     settings = run.config.train
     progress = fit(
         recipe,
@@ -254,13 +254,13 @@ def describe_device(device: torch.device) -> str:
     return f"the CPU, {torch.get_num_threads()} threads ({why})"
 
 
-def parts_of(job: Job, config: RunConfig) -> list[Part]:
+def parts_of(job: Job, config: RunConfig) -> list[FitPart]:
     """The fits of a run: one, or for both directions two where the recipe learns only one at a time."""
     if not job.both_directions:
-        return [Part(("ab",), job.run_dir)]
+        return [FitPart(("ab",), job.run_dir)]
     if config.recipe.both_directions:
-        return [Part(("ab", "ba"), job.run_dir)]
-    return [Part(("ab",), job.run_dir), Part(("ba",), job.run_dir / "back")]
+        return [FitPart(("ab", "ba"), job.run_dir)]
+    return [FitPart(("ab",), job.run_dir), FitPart(("ba",), job.run_dir / "back")]
 
 
 def seconds_for_fit(max_minutes: float | None, spent_s: float, parts: int) -> float | None:
@@ -278,14 +278,14 @@ def seconds_for_fit(max_minutes: float | None, spent_s: float, parts: int) -> fl
     return max(total_s - spent_s - reserve_s, total_s * MIN_FIT_SHARE) / parts
 
 
-def build_recipe(dataset: Dataset, part: Part, run: Run) -> Recipe:
+def build_recipe(dataset: Dataset, part: FitPart, run: Run) -> Recipe:
     """The recipe of one fit, with first weights that depend on the seed alone."""
     data = dataset.training_data(part.directions[0])
     torch.manual_seed(run.config.seed)
     return run.config.recipe.build(run.config.recipe_settings, data, run.device)
 
 
-def write_look(job: Job, run: Run, dataset: Dataset, recipe: Recipe, part: Part, direction: Direction) -> Path:
+def write_look(job: Job, run: Run, dataset: Dataset, recipe: Recipe, part: FitPart, direction: Direction) -> Path:
     """Exports one direction as a look, unless the file that lies there already is just that.
 
     Raises:

@@ -15,7 +15,7 @@ from relightgan.training.fit.batches import TrainingData
 from relightgan.training.fit.export import export_look
 from relightgan.training.guidance.maps import GuidanceMaps
 from relightgan.training.measure.clips import TRUTH, find_clip, measure_clip
-from relightgan.training.measure.evaluation import Request, evaluate, look_names, pool_folder, told_direction
+from relightgan.training.measure.evaluation import Request, evaluate, look_names, pool_folder, stated_direction
 from relightgan.training.measure.paired_views import UNTOUCHED, Method, find_views, measure_views, untouched_method
 from relightgan.training.relight import recipe as recipe_relight
 from relightgan.training.relight.networks import GainGridSettings
@@ -300,10 +300,10 @@ def test_options_that_make_no_sense_exit_with_2(identity_look, options, message,
 
 
 def test_looks_of_opposite_directions_are_refused():
-    assert told_direction(["ba", "day to dusk"]) == "ba"
-    assert told_direction([]) == "ab"
+    assert stated_direction(["ba", "day to dusk"]) == "ba"
+    assert stated_direction([]) == "ab"
     with pytest.raises(UsageError, match="opposite"):
-        told_direction(["ab", "ba"])
+        stated_direction(["ab", "ba"])
 
 
 def test_looks_of_one_file_name_are_told_apart_by_their_folders(tmp_path):

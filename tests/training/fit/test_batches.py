@@ -3,8 +3,8 @@ import pytest
 import torch
 
 from relightgan.training.fit.batches import (
-    LEAST_ZOOM,
-    MOST_ROLL_DEGREES,
+    MAX_ROLL_DEGREES,
+    MIN_CROP_SHARE,
     TrainingData,
     draw_crop,
     sample_affine,
@@ -79,10 +79,10 @@ def test_crops_stay_upright_and_unmirrored_and_are_never_stretched():
         rolls.append(np.degrees(np.arctan2(pixels[1, 0], pixels[0, 0])))
         zooms.append(scale / (90 / 40))
         middles.append(matrix @ [0.5, 0.5, 1.0])
-    assert np.abs(rolls).max() <= MOST_ROLL_DEGREES
-    assert min(rolls) < -0.8 * MOST_ROLL_DEGREES
-    assert max(rolls) > 0.8 * MOST_ROLL_DEGREES
-    assert LEAST_ZOOM <= min(zooms) < 0.65
+    assert np.abs(rolls).max() <= MAX_ROLL_DEGREES
+    assert min(rolls) < -0.8 * MAX_ROLL_DEGREES
+    assert max(rolls) > 0.8 * MAX_ROLL_DEGREES
+    assert MIN_CROP_SHARE <= min(zooms) < 0.65
     assert 0.95 < max(zooms) <= 1.0
     middles = np.array(middles)
     assert middles.min() > 0.2

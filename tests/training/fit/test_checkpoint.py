@@ -7,7 +7,7 @@ import torch
 
 from relightgan.core.errors import TrainingError
 from relightgan.training.fit.checkpoint import (
-    Progress,
+    FitProgress,
     check_same_run,
     newest_checkpoint,
     read_checkpoint,
@@ -17,13 +17,13 @@ from relightgan.training.fit.checkpoint import (
 
 
 def saved(folder, images=4, keep=2) -> Path:
-    return save_checkpoint(folder, small.SmallRecipe(), Progress(images=images), small.CONFIG, "photos", keep)
+    return save_checkpoint(folder, small.SmallRecipe(), FitProgress(images=images), small.CONFIG, "photos", keep)
 
 
 def test_a_checkpoint_holds_no_code_and_comes_back_as_it_was(tmp_path):
     recipe = small.SmallRecipe()
     recipe.running = torch.tensor([0.25])
-    progress = Progress(images=8, seconds=1.5, fraction=0.5, previews=2, steps=1, sums={"loss": 0.5})
+    progress = FitProgress(images=8, seconds=1.5, fraction=0.5, previews=2, steps=1, sums={"loss": 0.5})
     path = save_checkpoint(tmp_path, recipe, progress, small.CONFIG, "photos", 2)
     other = small.SmallRecipe()
     content = read_checkpoint(path)
@@ -84,7 +84,7 @@ def test_weights_that_are_no_numbers_are_never_saved(tmp_path):
     with torch.no_grad():
         recipe.networks["net"][0].weight[0, 0, 0, 0] = float("nan")
     with pytest.raises(TrainingError, match="'net' holds values that aren't finite after 4 images"):
-        save_checkpoint(tmp_path, recipe, Progress(images=4), small.CONFIG, "photos", 2)
+        save_checkpoint(tmp_path, recipe, FitProgress(images=4), small.CONFIG, "photos", 2)
     assert list(tmp_path.iterdir()) == []
 
 

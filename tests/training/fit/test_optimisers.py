@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from relightgan.training.fit.optimisers import Muon, even, set_rate
+from relightgan.training.fit.optimisers import Muon, equalised, set_rate
 
 LAYOUTS = [torch.contiguous_format, torch.channels_last]
 
@@ -51,26 +51,26 @@ def test_an_even_matrix_has_its_directions_about_equally_long():
     given = torch.linalg.svdvals(matrix)
     assert given.max() > 20 * given.min()
     for each in (matrix, matrix.T, matrix * 1e-3):
-        lengths = torch.linalg.svdvals(even(each))
+        lengths = torch.linalg.svdvals(equalised(each))
         assert lengths.max() < 1.3
         assert lengths.max() < 3 * lengths.min()
-    torch.testing.assert_close(even(matrix.T), even(matrix).T)
+    torch.testing.assert_close(equalised(matrix.T), equalised(matrix).T)
     # They are the same directions.
     left, _, right = torch.linalg.svd(matrix, full_matrices=False)
-    aligned = left.T @ even(matrix) @ right.T
+    aligned = left.T @ equalised(matrix) @ right.T
     assert (aligned - torch.diag(aligned.diagonal())).abs().max() < 1e-3
 
 
 def test_nothing_becomes_of_nothing():
-    assert not even(torch.zeros(3, 5)).any()
+    assert not equalised(torch.zeros(3, 5)).any()
 
 
 def test_matrices_are_multiplied_in_float32_unless_autocast_says_otherwise():
     matrix = torch.randn((8, 54), generator=torch.Generator().manual_seed(0))
-    exact = even(matrix.double())
-    assert (even(matrix) - exact).abs().max() < 1e-4
+    exact = equalised(matrix.double())
+    assert (equalised(matrix) - exact).abs().max() < 1e-4
     with torch.autocast("cpu", torch.bfloat16):
-        low = even(matrix)
+        low = equalised(matrix)
     assert low.dtype == torch.float32
     assert 1e-4 < (low - exact).abs().max() < 0.1
 

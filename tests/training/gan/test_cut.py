@@ -219,7 +219,7 @@ def test_goes_on_from_a_checkpoint_to_the_same_numbers(tmp_path):
     recipe = recipe_of()
     for step in range(3):
         recipe.step(np.random.default_rng(step), 0.1)
-    path = checkpoint.save_checkpoint(tmp_path, recipe, checkpoint.Progress(images=6), {}, "photos", 1)
+    path = checkpoint.save_checkpoint(tmp_path, recipe, checkpoint.FitProgress(images=6), {}, "photos", 1)
     other = recipe_of(seed=1)
     checkpoint.restore(checkpoint.read_checkpoint(path), path, other)
     for step in range(3, 6):

@@ -112,7 +112,7 @@ def test_goes_on_from_a_checkpoint_to_the_same_numbers(tmp_path):
     recipe = recipe_of(settings)
     for step in range(4):  # more pictures than the pool holds
         recipe.step(np.random.default_rng(step), 0.1)
-    path = checkpoint.save_checkpoint(tmp_path, recipe, checkpoint.Progress(images=8), {}, "photos", 1)
+    path = checkpoint.save_checkpoint(tmp_path, recipe, checkpoint.FitProgress(images=8), {}, "photos", 1)
     other = recipe_of(settings, seed=1)
     checkpoint.restore(checkpoint.read_checkpoint(path), path, other)
     for step in range(4, 7):

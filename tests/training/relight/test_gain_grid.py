@@ -6,8 +6,8 @@ from relightgan.core.errors import ConfigError
 from relightgan.core.guidance import ROLLED_STOPS
 from relightgan.training.relight import networks as networks_relight
 from relightgan.training.relight.gain_grid import (
-    DARKEST_STOPS,
     GUIDE_STOPS,
+    MIN_ANCHORED_STOPS,
     Operators,
     anchor_of,
     anchored_stops,
@@ -15,9 +15,9 @@ from relightgan.training.relight.gain_grid import (
     exp2,
     gain_at,
     log_luminance,
-    look_up,
     pixel_positions,
     plate_gain,
+    sample_plane,
     slice_grid,
 )
 from relightgan.training.relight.networks import (
@@ -265,7 +265,7 @@ def test_half_a_stop_of_doubt_is_a_confidence_of_one_half():
 def test_what_lies_over_the_frame_is_found_at_its_place():
     doubt = torch.tensor([[[[0.0, 2.0], [0.0, 2.0]]]])
     position = torch.tensor([[[[0.0, 0.5], [0.25, 0.1], [0.5, 0.9], [0.75, 0.5], [1.0, 1.0]]]])
-    assert look_up(doubt, position).flatten().tolist() == [0.0, 0.0, 1.0, 2.0, 2.0]
+    assert sample_plane(doubt, position).flatten().tolist() == [0.0, 0.0, 1.0, 2.0, 2.0]
 
 
 def test_confidence_stays_within_0_and_1_whatever_the_plate_and_the_weights():
@@ -321,7 +321,7 @@ def test_a_frame_of_four_times_the_exposure_gets_two_stops_more_whatever_is_blac
     torch.testing.assert_close(anchor_of(4 * plate), anchor_of(plate) + 2, atol=1e-5, rtol=0)
     anchor = anchor_of(plate)
     torch.testing.assert_close(anchored_stops(4 * plate, anchor + 2), anchored_stops(plate, anchor) + 2)
-    assert anchored_stops(plate, anchor).amin() >= anchor.amin() + DARKEST_STOPS - 1e-4
+    assert anchored_stops(plate, anchor).amin() >= anchor.amin() + MIN_ANCHORED_STOPS - 1e-4
     assert torch.isfinite(anchor_of(torch.zeros(1, 3, 16, 16))).all()
 
 
@@ -395,7 +395,7 @@ def test_above_white_what_is_brighter_stays_brighter_whatever_the_guide(slope, d
     plate = torch.exp2(torch.linspace(1, 6, 64)).view(1, 1, 8, 8).expand(1, 3, 8, 8)
     operators = by_own_brightness(torch.linspace(2, -2, 12).view(1, 12, 1, 1), torch.zeros(1, 1, 1, 1))
     guide = torch.tensor([slope, 3.5 * (1 - slope)]).view(1, 2, 1, 1)
-    rolloff = torch.full((1, 1, 1, 1), networks_relight.MOST_ROLLOFF)
+    rolloff = torch.full((1, 1, 1, 1), networks_relight.MAX_ROLLOFF)
     operators = operators._replace(white=torch.ones(1, 1, 1, 1), rolloff=rolloff, guide=guide)
     relit = plate * torch.exp2(plate_gain(plate, WHOLE, operators, 4, torch.tensor(detail)))
     assert (relit.flatten(2).diff() > 0).all()

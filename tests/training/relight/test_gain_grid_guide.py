@@ -10,9 +10,9 @@ from relightgan.training.relight.gain_grid import (
     anchored_stops,
     gain_at,
     guide_of,
-    look_up,
     pixel_positions,
     plate_gain,
+    sample_plane,
 )
 from relightgan.training.relight.networks import GainGridNet, GainGridSettings, guide_size
 
@@ -70,7 +70,7 @@ def own_guide(operators):
 def guide_in_frame(operators, plate):
     """(N, 1, H, W) the guide of a whole frame's pixels, in stops."""
     position = pixel_positions(*plate.shape[2:], WHOLE).expand(len(plate), *plate.shape[2:], 2)
-    mixed = look_up(operators.guide, position)
+    mixed = sample_plane(operators.guide, position)
     return mixed[:, 0:1] * anchored_stops(plate, operators.anchor) + mixed[:, 1:2]
 
 

@@ -12,9 +12,9 @@ from relightgan.training.pairs.pairing import Pairs
 from relightgan.training.pairs.patch_gains import GainSamples
 from relightgan.training.relight.gain_grid import Operators, gain_at, pixel_positions
 from relightgan.training.relight.lessons import (
-    BEARABLE,
-    BRIGHTEST,
-    FAINTEST,
+    HUBER_WIDTH,
+    MAX_LINEAR,
+    MIN_WEIGHT,
     PICTURE_SCALE,
     STOPS_SHARE,
     WHITE_STOPS,
@@ -143,7 +143,7 @@ def test_weights_fade_as_the_maps_do_and_what_is_unknown_stays_so():
     below = places[..., 1] > 0.53
     known = below & (places[..., 0] > 0.1)
     np.testing.assert_allclose(shown[known], places[..., 0][known], atol=0.01)
-    faint = below & (places[..., 0] < FAINTEST - 0.02)
+    faint = below & (places[..., 0] < MIN_WEIGHT - 0.02)
     assert faint.any()
     assert not shown[faint].any()
     assert torch.isfinite(lesson.wanted).all()
@@ -321,7 +321,7 @@ def test_the_picture_s_error_grows_with_its_square_and_then_straight():
     assert twice == pytest.approx(4 * small, rel=0.05)
     large, larger, largest = (picture_loss(error) for error in (0.5, 0.6, 0.7))
     assert largest - larger == pytest.approx(larger - large, rel=0.02)
-    assert larger - large == pytest.approx(2 * PICTURE_SCALE * BEARABLE * 0.1, rel=0.03)
+    assert larger - large == pytest.approx(2 * PICTURE_SCALE * HUBER_WIDTH * 0.1, rel=0.03)
 
 
 def test_errors_in_the_dark_and_far_above_white_still_tell_the_way():
@@ -330,7 +330,7 @@ def test_errors_in_the_dark_and_far_above_white_still_tell_the_way():
     assert loss > 0.02
     assert (slope < 0).all()
     glaring = lesson_of(grey(1.0), grey(0.5))
-    assert BRIGHTEST < 2.0**3
+    assert MAX_LINEAR < 2.0**3
     assert (loss_and_slope(glaring, 3.0)[1] > 0).all()
     assert loss_and_slope(glaring, 4.0)[0] > loss_and_slope(glaring, 3.0)[0]
 

@@ -127,7 +127,7 @@ def test_the_losses_of_parts_add_up_to_those_of_the_batch(either, number, moved,
     batch.lesson.weight[0] = 0  # a picture that nothing is known of
     parameters, found = list(recipe.net.parameters()), []
     for parts in (1, number):
-        shares = recipe_relight.shares_of(batch, parts)
+        shares = recipe_relight.batch_parts(batch, parts)
         losses = recipe_relight.descend(shares, recipe.losses, parameters)
         found.append((losses, torch.cat([parameter.grad.flatten() for parameter in parameters])))
     assert found[1][0] == pytest.approx(found[0][0], rel=1e-4)

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from relightgan.training.relight.networks import GainGridNet, GainGridSettings
-from relightgan.training.relight.steadiness import SHIFT, drawn_motions, unsteadiness
+from relightgan.training.relight.steadiness import MAX_SHIFT, drawn_motions, unsteadiness
 
 SMALL = GainGridSettings(proxy_px=64, depth=4, width=4)
 STILL = torch.tensor([[[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]])
@@ -86,5 +86,5 @@ def test_cameras_turn_zoom_and_shift_without_bending_the_picture(aspect):
     turn = torch.rad2deg(torch.atan2(in_pixels[:, 1, 0], in_pixels[:, 0, 0]))
     assert -4.01 < turn.min() < -3.5
     assert 3.5 < turn.max() < 4.01
-    assert 1.8 * SHIFT < motions[..., 2].abs().max() <= 2 * SHIFT
+    assert 1.8 * MAX_SHIFT < motions[..., 2].abs().max() <= 2 * MAX_SHIFT
     torch.testing.assert_close(motions.float(), drawn_motions(np.random.default_rng(0), 500, aspect))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from relightgan.training.relight.gain_grid import FAINTEST, anchor_of, log_luminance
+from relightgan.training.relight.gain_grid import MIN_LINEAR, anchor_of, log_luminance
 from relightgan.training.relight.networks import WHITE_SCALE, GainGridNet, GainGridSettings, WhiteNet
 from relightgan.training.relight.recipe import CLOUDS, drawn_clouds, rate_share, unclip, white_loss
 
@@ -79,7 +79,7 @@ def test_white_is_found_under_skies_of_any_size_and_brightness(taught, share, br
     plates = unclip(photos, brighter * gradient)[0]
     assert taught(plates).abs().mean() < 0.25 + 0.2 * brighter
     # To take the brightest pixel for white would be off by how much brighter the sky is.
-    assert log_luminance(plates, torch.tensor(FAINTEST)).amax() == pytest.approx(brighter, abs=0.03)
+    assert log_luminance(plates, torch.tensor(MIN_LINEAR)).amax() == pytest.approx(brighter, abs=0.03)
 
 
 def test_the_exposure_of_a_plate_is_that_of_its_white(taught):
