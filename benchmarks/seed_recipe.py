@@ -27,7 +27,7 @@ CYCLE_WEIGHT, ADVERSARIAL_WEIGHT, FEATURE_WEIGHT = 10.0, 0.5, 0.5
 POOL_SIZE = 50
 WEIGHT_DECAY = 1e-5
 LAYERS, CRITIC_LAYERS = 2, 3
-LEAST_PX = 4 * 2**CRITIC_LAYERS  # below this a critic has no patch left to judge
+MIN_SIZE_PX = 4 * 2**CRITIC_LAYERS  # below this a critic has no patch left to judge
 EXAMPLE_PX = (64, 96)  # size of the picture that export traces
 
 
@@ -50,17 +50,17 @@ class SeedSettings:
 
     def __post_init__(self) -> None:
         multiple, critic_multiple = 2**LAYERS, 2 ** (CRITIC_LAYERS - 1)
-        for name, least in {
+        for name, minimum in {
             "filters": multiple,
             "critic_filters": critic_multiple,
             "blocks": 1,
             "batch_size": 2,  # the feature loss takes deviations over the batch
-            "size_px": LEAST_PX,
+            "size_px": MIN_SIZE_PX,
             "cycles": 1,
             "partners": 1,
         }.items():
-            if getattr(self, name) < least:
-                raise ConfigError(f"{name} is {getattr(self, name)}.", f"Give at least {least}.")
+            if getattr(self, name) < minimum:
+                raise ConfigError(f"{name} is {getattr(self, name)}.", f"Give at minimum {minimum}.")
         for name in ("filters", "critic_filters", "size_px"):
             if getattr(self, name) % multiple:
                 raise ConfigError(f"{name} is {getattr(self, name)}.", f"Give a multiple of {multiple}.")
@@ -74,8 +74,8 @@ class SeedPhotos:
     Args:
         a: source photos.
         b: target photos.
-        features_a: (N, C) features of the source photos; only their ranks count.
-        features_b: (M, C) of the target photos.
+        embeddings_a: (N, C) features of the source photos; only their ranks count.
+        embeddings_b: (M, C) of the target photos.
         settings: of the recipe.
         seed: of the order of each epoch.
     """
@@ -84,13 +84,13 @@ class SeedPhotos:
         self,
         a: Images,
         b: Images,
-        features_a: np.ndarray,
-        features_b: np.ndarray,
+        embeddings_a: np.ndarray,
+        embeddings_b: np.ndarray,
         settings: SeedSettings,
         seed: int = 0,
     ) -> None:
         self.a, self.b, self.settings, self.seed = a, b, settings, seed
-        unit_a, unit_b = centred(features_a), centred(features_b)
+        unit_a, unit_b = centred(embeddings_a), centred(embeddings_b)
         self.partners_a = _ranks(unit_a, unit_b, settings.partners)
         self.partners_b = _ranks(unit_b, unit_a, settings.partners)
 

@@ -1,10 +1,10 @@
-"""Bakes RelightGAN nodes: Nuke writes source frames, the worker relights them, results go where the state names them.
+"""Bakes RelightGAN nodes: Nuke writes source frames, the worker relights them into the store.
 
-    plan → (for each node, upstream first) write the sources of some frames → look whether they are still the same
-    → ask the worker → write the next ones while it works → link what is finished, point RG_Read there
+    plan → (for each node, upstream first) write the sources of some frames → check that their keys are unchanged
+    → send a request to the worker → write the next sources while it works → link finished frames, update RG_Read
 
 Only at top level: a button or a `nuke -t` script. Nuke refuses to execute inside a render or a knobChanged callback.
-What happens to one node's frames is in bake_frames.py.
+bake_frames.py bakes the frames of one node.
 
 Runs inside Nuke (Python 3.9 and later): standard library and `nuke` only.
 """
@@ -30,18 +30,18 @@ __all__ = ["BakeReport", "NodeReport", "Work", "bake", "needed_of", "plan", "run
 
 READ_CLASSES = ("Read", "DeepRead")
 
-Target = tuple[nuke.Node, Iterable[int]]  # a RelightGAN node and the frames asked of it
+Target = tuple[nuke.Node, Iterable[int]]  # a RelightGAN node and the frames to bake
 
 
 @dataclass
 class BakeReport:
-    """What became of a bake."""
+    """The result of a bake."""
 
     nodes: list[NodeReport] = field(default_factory=list)
 
     @property
     def relit(self) -> int:
-        """How many frames were relit, of all nodes and views."""
+        """The number of frames relit, over all nodes and views."""
         return sum(report.relit for report in self.nodes)
 
     @property
@@ -61,22 +61,22 @@ def bake(
     on_progress: Progressed = None,
     device: str | None = None,
 ) -> BakeReport:
-    """Relights frames of nodes, and of every RelightGAN node they depend on.
+    """Relights frames of nodes, and of all RelightGAN nodes that these depend on.
 
     Args:
-        nodes: RelightGAN nodes; one that is switched off is passed over.
+        nodes: RelightGAN nodes; disabled ones are skipped.
         frames: frame numbers, gaps allowed.
-        views: names of views; None for all of the script's.
-        on_progress: called with the report whenever a frame is finished.
-        device: instead of the nodes' own.
+        views: names of views; None: all views of the script.
+        on_progress: called with the report after each frame.
+        device: replaces the nodes' own device.
 
     Returns:
-        what was done; every frame asked for is ready.
+        The report; all requested frames are ready.
 
     Raises:
-        SequenceError: some frames can't be made, each with its reason; all others are ready.
+        SequenceError: some frames couldn't be relit, with the reasons; all others are ready.
         Cancelled: the user or the farm asked to stop; finished frames are ready.
-        RelightError: a node or the worker can't do it; finished frames are ready.
+        RelightError: a node or the worker failed; finished frames are ready.
     """
     wanted = list(frames)
     targets = [nodes] if isinstance(nodes, nuke.Node) else nodes
@@ -92,16 +92,15 @@ def bake(
 
 
 def plan(targets: Iterable[Target], views: Sequence[str] | None = None) -> list[Work]:
-    """What a bake has to do, node by node, upstream first; writes nothing.
+    """The work of a bake, node by node, upstream first; writes nothing.
 
     Args:
-        targets: RelightGAN nodes, each with its frames; a node may come more than once. One that is switched off is
-            passed over.
-        views: names of views; None for all of the script's.
+        targets: RelightGAN nodes, each with its frames; a node may occur more than once. Disabled ones are skipped.
+        views: names of views; None: all views of the script.
 
     Raises:
-        RelightError: a node's settings make no sense, such as a look that isn't there.
-        SequenceError: a view isn't of this script, or a frame of no take.
+        RelightError: a node's settings make no sense, such as a missing look.
+        SequenceError: the script has no such view, or a node's take no such frame.
     """
     chosen = _views(views)
     order: list[nuke.Node] = []
@@ -114,7 +113,7 @@ def plan(targets: Iterable[Target], views: Sequence[str] | None = None) -> list[
         if target in order:
             needed[target.fullName()].update(frames)
     works: list[Work] = []
-    for node in reversed(order):  # what a node needs is known once all below it have said what they need
+    for node in reversed(order):  # downstream first, as the frames a node must have follow from the nodes below it
         state = state_of(node, fresh=True)
         wanted = sorted(frame for frame in needed[node.fullName()] if not graph.inert(node, frame))
         if outside := sorted(set(wanted) - set(state.frames)):
@@ -139,7 +138,7 @@ def plan(targets: Iterable[Target], views: Sequence[str] | None = None) -> list[
 def needed_of(node: nuke.Node, below: nuke.Node, frames: Iterable[int]) -> set[int]:
     """The frames of a RelightGAN node that must be ready before frames of a node further down can be rendered.
 
-    Below a time-warp they are held to those the node has: which it asks for isn't known without rendering.
+    Below a time-warp only frames that the node has count, as its requests aren't known without rendering.
     """
     asked = frames_asked(below, node, frames)
     if asked is None:
@@ -150,7 +149,7 @@ def needed_of(node: nuke.Node, below: nuke.Node, frames: Iterable[int]) -> set[i
 def run(
     works: Sequence[Work], progress: Shown, on_progress: Progressed = None, device: str | None = None
 ) -> BakeReport:
-    """Does what `plan` found; failures of single frames are in the report, all else is raised.
+    """Does the work of `plan`; failures of single frames are in the report, other errors are raised.
 
     Raises:
         Cancelled: finished frames are ready.
@@ -170,15 +169,15 @@ def run(
                     progress.begin(node_report.node)
                     NodeBake(work, node_report, progress, tell_all, device).run()
             finally:
-                # Also after a cancel or a crash: what is finished is shown.
+                # Also after a cancel or a crash, so that finished frames are shown.
                 relink(work.state.node)
             say(node_report.line())
     return report
 
 
 def _open_anew(nodes: Iterable[nuke.Node]) -> None:
-    """Has the Reads upstream open their files again: Nuke knows them by their paths, and would write the pixels of a
-    file that was replaced since, under the key of the new one.
+    """Reloads the Reads upstream: Nuke caches by path, and would write the pixels of a replaced file's old version
+    under the key of the new one.
     """
     seen: list[nuke.Node] = []
     for node in nodes:

@@ -1,4 +1,4 @@
-"""One node's frames, baked: sources of some frames are written while the worker relights those before.
+"""Bakes the frames of one node: Nuke writes the sources of some frames while the worker relights earlier ones.
 
 A frame gets a place in the store only when its key, which names every file it depends on, was the same before its
 sources were written and after. So a file that changes meanwhile can't leave a wrong frame behind.
@@ -28,25 +28,25 @@ from relightgan.nuke_plugin.state import NodeState, frame_keys
 
 __all__ = ["CHUNK", "Frame", "NodeBake", "NodeReport", "Work", "count_of"]
 
-CHUNK = 8  # frames; their sources are written while the worker relights those before
-FIRST_CHUNK = 2
+CHUNK = 8  # frames per request; their sources are written while the worker relights earlier ones
+FIRST_CHUNK = 2  # frames of the first request, so that the worker starts early
 WAITING_CHUNKS = 1  # requests that may wait while sources are written; more would only fill the disk
-POLL_S = 0.1
-GIVE_UP_S = 5.0  # after a cancel the worker needs well under a second
+POLL_S = 0.1  # longest wait for an event of the worker
+GIVE_UP_S = 5.0  # longest wait for the worker after a cancel; it needs well under a second
 BYTES_PER_PIXEL = 16  # rgba in 32-bit floats
-SMALL_FILE = 1 << 20
+SMALL_FILE = 1 << 20  # bytes for the headers of a frame and the file system
 
 Frame = tuple[int, str]  # its number and its view
 
 
 @dataclass
 class Work:
-    """What is to be done for one node.
+    """The work of a bake for one node.
 
     Args:
-        state: of the node, before anything is written.
-        frames: the frames somebody needs, with their views.
-        todo: those of them that the store lacks, by view, ascending.
+        state: state of the node before anything is written.
+        frames: all needed frames, with their views.
+        todo: the needed frames that the store lacks, by view, in rising order.
     """
 
     state: NodeState
@@ -55,16 +55,16 @@ class Work:
 
     @property
     def count(self) -> int:
-        """How many frames are to be relit."""
+        """The number of frames to relight."""
         return sum(map(len, self.todo.values()))
 
 
 @dataclass
 class NodeReport:
-    """What became of one node's frames."""
+    """The result of a bake for one node."""
 
     node: str  # full name
-    asked: int  # frames somebody needs
+    asked: int  # number of needed frames
     relit: int = 0
     seconds: float = 0.0  # from the first source written to the last frame relit
     device: str = ""  # a sentence, such as "Running on CPU (...)."
@@ -84,14 +84,14 @@ class NodeReport:
 
 
 class NodeBake:
-    """One node's bake, on its way.
+    """A running bake of one node.
 
     Args:
-        work: what is to be done.
-        report: is filled in.
-        progress: counts frames and knows about a cancel.
-        on_frame: called when a frame is finished.
-        device: instead of the node's own.
+        work: the work of the node.
+        report: the report, which is filled in.
+        progress: counts frames and reports a cancel.
+        on_frame: called after each frame.
+        device: replaces the node's own device; None: doesn't.
     """
 
     def __init__(
@@ -109,14 +109,16 @@ class NodeBake:
         self.on_frame = on_frame
         self.device = device or work.state.settings.device
         self.keys = {frame: work.state.frame_key(*frame) for frame in work.frames}
-        self.jobs: deque[tuple[client.WorkerJob, list[Path]]] = deque()  # each with the sources nobody needs after it
-        self.over: list[Path] = []  # sources nobody needs once the next request is done
+        self.jobs: deque[tuple[client.WorkerJob, list[Path]]] = (
+            deque()
+        )  # each with the source files that can go after it
+        self.over: list[Path] = []  # source files that can go after the next request
 
     def run(self) -> None:
-        """Relights what the store lacks."""
+        """Relights the frames that the store lacks."""
         started = time.monotonic()
         cache.touch(self.state.places, {"look": self.state.settings.look, "look_sha256": self.state.look_sha256})
-        cache_sweep.sweep_bakes(self.state.cache)  # a farm that ends tasks by force would soon have filled the disk
+        cache_sweep.sweep_bakes(self.state.cache)  # left by killed tasks, which would fill the disk of a farm
         folder = cache.bake_folder(self.state.cache)
         try:
             with source_writer(self.state.node, f"{folder.as_posix()}/%V/source.%04d.exr") as write:
@@ -132,7 +134,7 @@ class NodeBake:
             cache_sweep.drop_bake_folder(folder)
 
     def bake_view(self, write: nuke.Node, folder: Path, view: str, frames: list[int]) -> None:
-        """One view's frames, some at a time."""
+        """Bakes the frames of one view, chunk by chunk."""
         chunks = in_chunks(frames)
         there: set[int] = set()
         bad: dict[int, str] = {}
@@ -150,13 +152,13 @@ class NodeBake:
             self.ask(folder, view, self.sound(chunk, view, bad))
 
     def windows(self, frames: Iterable[int]) -> set[int]:
-        """Every source frame that the results for some frames depend on."""
+        """All source frames that some relit frames depend on."""
         return {other for frame in frames for other in self.state.window(frame)}
 
     def write_source(self, write: nuke.Node, folder: Path, frame: int, view: str) -> str:
-        """Has Nuke write one source frame; why it can't, or an empty text.
+        """Has Nuke write a source frame; the reason where it can't, else an empty text.
 
-        One frame at a time: so a cancel is seen between two of them, and what fails is known by its number.
+        Frames are written one by one, to allow a cancel between them and to know which one fails.
 
         Raises:
             Cancelled: the user pressed Cancel in Nuke's own progress bar, or ours.
@@ -186,7 +188,7 @@ class NodeBake:
         return reason
 
     def sound(self, chunk: list[int], view: str, bad: dict[int, str]) -> list[int]:
-        """The frames whose sources were written and are still what they were; the others are reported as failed."""
+        """The frames whose sources were written and whose keys are unchanged; the others are reported as failed."""
         now = frame_keys(self.state.node, chunk, view)
         good = []
         for frame in chunk:
@@ -209,8 +211,8 @@ class NodeBake:
         if not frames:
             return
         state = self.state
-        cache.touch(state.places)  # a bake of days is in use, whatever a sweep thinks of its beginning
-        # Asked for each time: another node's look in another folder may have needed a new one.
+        cache.touch(state.places)  # renewed, so that no sweep takes a bake of several days for unused
+        # Not kept: a look of another node in another folder may have needed a new worker.
         worker = client.shared([str(state.cache), str(Path(state.settings.look).parent)])
         request = {
             "look": state.settings.look,
@@ -226,23 +228,23 @@ class NodeBake:
         self.jobs.append((worker.relight(request), self.over))
         self.over = []
 
-    def settle(self, most: int) -> None:
-        """Waits until at most so many requests are under way."""
-        while len(self.jobs) > most:
+    def settle(self, max_jobs: int) -> None:
+        """Waits until no more than `max_jobs` requests are under way."""
+        while len(self.jobs) > max_jobs:
             self.pump(POLL_S)
 
     def pump(self, timeout_s: float) -> None:
-        """Takes what the worker has to say.
+        """Takes events of the worker.
 
         Raises:
             Cancelled: the user or the farm asked to stop.
-            RelightError: what the worker failed with.
+            RelightError: the error of the worker.
         """
         self.progress.check()
         if not self.jobs:
             return
         job, over = self.jobs[0]
-        finished = job.finished  # asked first: what comes between is taken next time
+        finished = job.finished  # read before the events, so that none is missed
         self.take(job.poll(0 if finished else timeout_s))
         if finished:
             self.jobs.popleft()
@@ -250,7 +252,7 @@ class NodeBake:
             job.result()
 
     def take(self, events: Iterable[dict[str, Any]]) -> None:
-        """Counts finished frames, and hands on what the worker logs."""
+        """Counts finished frames, and logs messages of the worker."""
         for event in events:
             if event["type"] == "frame":
                 self.report.relit += 1
@@ -263,7 +265,7 @@ class NodeBake:
                 say(f"{self.report.node}: {event['text']}")
 
     def cancel(self) -> None:
-        """Stops what is under way, and keeps what is finished."""
+        """Cancels the requests under way; finished frames are kept."""
         for job, _ in self.jobs:
             job.cancel()
         deadline = time.monotonic() + GIVE_UP_S
@@ -276,7 +278,7 @@ class NodeBake:
 
 
 def in_chunks(frames: Sequence[int]) -> list[list[int]]:
-    """Frames in pieces of CHUNK; the first ones are smaller, so that the worker soon has something to do."""
+    """Frames in chunks of up to CHUNK; the first ones are smaller, so that the worker starts early."""
     chunks, size, rest = [], min(FIRST_CHUNK, CHUNK), list(frames)
     while rest:
         chunks.append(rest[:size])

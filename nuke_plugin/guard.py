@@ -1,11 +1,11 @@
-"""Keeps a render from using frames that aren't relit, or not from this state: it fails with the command to run.
+"""Stops renders that need stale or missing relit frames; the error names the command to run.
 
-    before a render         nodes upstream of the Write are linked to what the store has, so that frames baked on
-                            another machine just work
-    before each frame       every RelightGAN node that counts at this frame must be ready
+    before a render         frames of the store are linked for all nodes upstream of the Write, also frames that another
+                            machine has baked
+    before each frame       all RelightGAN nodes that the frame depends on must be ready
 
-A guard produces nothing: Nuke executes nothing within a render. Raising in these callbacks aborts the render (Foundry,
-Python Developer's Guide, "Callbacks"). Our own inner Write fires them too, and passes.
+A guard relights nothing, as Nuke executes nothing within a render. Raising in these callbacks aborts the render
+(Foundry, Python Developer's Guide, "Callbacks"). Our own inner Write fires them too, and passes.
 
 Runs inside Nuke (Python 3.9 and later): standard library and `nuke` only.
 """
@@ -44,13 +44,13 @@ __all__ = [
 WRITE_CLASSES = ("Write", "WriteGeo", "DeepWrite")
 BATCH = Path(__file__).absolute().with_name("batch.py")
 
-# What was registered, kept over importlib.reload: the functions of before the reload are others than those of after.
-_executed_views: list[str] = []  # what `views_only` says; a callback isn't told
+_executed_views: list[str] = []  # the views of `views_only`, as Nuke doesn't pass them to callbacks
+# The registered callbacks, kept over importlib.reload, which makes new functions.
 _registered: list[tuple[Callable[..., Any], Callable[[], None], str]] = globals().get("_registered", [])
 
 
 def register() -> None:
-    """Guards every Write from now on; once, however often it is called."""
+    """Guards every Write; repeated calls don't register twice."""
     unregister()
     for add, remove, call in (
         (nuke.addBeforeRender, nuke.removeBeforeRender, before_render),
@@ -62,7 +62,7 @@ def register() -> None:
 
 
 def unregister() -> None:
-    """Guards nothing any more."""
+    """Removes all guards."""
     while _registered:
         remove, call, node_class = _registered.pop()
         remove(call, nodeClass=node_class)
@@ -70,7 +70,7 @@ def unregister() -> None:
 
 @contextmanager
 def views_only(views: Iterable[str]) -> Iterator[None]:
-    """Within the block only these views are rendered, and the others needn't be ready."""
+    """A context in which only these views are rendered, and only they must be ready."""
     before = list(_executed_views)
     _executed_views[:] = views
     try:
@@ -80,7 +80,7 @@ def views_only(views: Iterable[str]) -> Iterator[None]:
 
 
 def before_render() -> None:
-    """Links what the store has, for all nodes that the Write about to render depends on.
+    """Links frames of the store, for all nodes that the Write depends on.
 
     Raises:
         RuntimeError: a node's state can't be read; one line.
@@ -90,26 +90,26 @@ def before_render() -> None:
 
 
 def before_frame_render() -> None:
-    """Lets a frame be rendered where every RelightGAN node that it depends on is ready.
+    """Allows a frame where all RelightGAN nodes that it depends on are ready.
 
     Raises:
-        RuntimeError: one isn't; one line with the command to run.
+        RuntimeError: a node isn't ready; one line with the command to run.
     """
     _in_one_line(check, nuke.thisNode(), nuke.frame())  # in these callbacks that is the frame being rendered
 
 
 def check(write: nuke.Node, frame: int) -> None:
-    """Does nothing where all that a Write needs for a frame is ready.
+    """Checks that all frames that a Write needs for a frame are ready.
 
     Raises:
-        RelightError: it isn't; the fix is the command to run.
+        RelightError: a frame is stale or missing; the fix is the command to run.
     """
     for node in _guarded(write, frame):
         _check(node, write, frame)
 
 
 def command_line(write: nuke.Node, frames: Iterable[int]) -> str:
-    """The command that relights what a Write needs and renders it, for a terminal of this system."""
+    """The command, for a terminal of this system, that relights all that a Write needs and renders it."""
     views = views_of(write)
     words = [
         str(nuke.EXE_PATH),
@@ -144,21 +144,21 @@ def _relink_if_nuke_lets_us(node: nuke.Node) -> None:
     try:
         relink(node)
     except RuntimeError:
-        # Public sources disagree on whether knobs can be set here. Where they can't, a frame that isn't shown yet
-        # counts as missing, and the command that the frame check names finds it.
+        # Public sources disagree on whether knobs can be set here. Where they can't, a frame that isn't linked yet
+        # counts as missing, and the command in the error links it.
         say(f"{node.fullName()} can't be pointed to other relit frames within this render.")
 
 
 def _check(node: nuke.Node, write: nuke.Node, frame: int) -> None:
     views = views_of(write)
-    # Where time runs differently below it, its own frame decides whether it is switched off.
+    # Below time nodes, the node's own frame decides whether it is bypassed.
     asked = {other for other in needed_of(node, write, [frame]) if not graph.inert(node, other)}
     now = status_of(node, asked, views)
-    # Below a time-warp more frames may be named than the render asks for; one that is missing then fails in RG_Read.
+    # Below a time-warp there may be more frames than the render needs; a missing one then fails in RG_Read.
     if now.is_ready or (now.ready and not now.stale and asked != {frame}):
         return
     root = nuke.root()
-    # The whole shot, so that one bake mends it all and not one frame after another.
+    # All bad frames of the shot, so that one bake makes them all.
     shot = {frame, *range(root.firstFrame(), root.lastFrame() + 1)}
     whole = status_of(node, shot, views) if asked == {frame} else None
     bad = shot if whole is None else {*whole.stale, *whole.missing}

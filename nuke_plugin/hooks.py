@@ -1,7 +1,7 @@
-"""What the node calls: its onCreate, knobChanged and autolabel, and its buttons.
+"""The functions that the node calls: onCreate, knobChanged and autolabel, and those of its buttons.
 
-The first three run all the time, so they look at little, keep what they found for about two seconds, and never raise,
-render or change the graph. Buttons run at top level, where Nuke allows a render.
+The first three run very often. So they do little, use states kept for about two seconds, and never raise, render or
+change the graph. Buttons run at top level, where Nuke allows a render.
 
 Runs inside Nuke (Python 3.9 and later): standard library and `nuke` only.
 """
@@ -35,21 +35,21 @@ __all__ = [
 ]
 
 INFO_VERSION = "info_version"
-# Knobs after whose change other frames are wanted.
-OF_THE_STATE = frozenset((
+# Knobs whose change can change the status.
+STATE_KNOBS = frozenset((
     knobs.LOOK, knobs.EXPOSURE, knobs.WORKING_SPACE, knobs.PREMULTIPLIED, knobs.TEMPORAL_BLEND, knobs.TEMPORAL_WINDOW,
     knobs.FRAMES, knobs.PRECISION, knobs.CROP_TO_FORMAT, knobs.CACHE_FOLDER, knobs.RESULT_PATH,
 ))  # fmt: skip
-PANEL_OPENED, INPUT_CHANGED = "showPanel", "inputChange"  # the names Nuke gives knobChanged for these
+PANEL_OPENED, INPUT_CHANGED = "showPanel", "inputChange"  # knob names of these events in knobChanged
 
 Answer = TypeVar("Answer")
 
 
 def never_raising(call: Callable[..., Answer]) -> Callable[..., Answer | None]:
-    """Turns any exception into a line in the log and None.
+    """Turns exceptions into a line of the log, once each; the function then returns None.
 
-    Nuke calls these hooks at every redraw and for half-made nodes; an exception would come again each time, and in
-    autolabel would take the node's name away.
+    Nuke calls these hooks at every redraw and for half-made nodes. An exception would be repeated each time, and in
+    autolabel would hide the node's name.
     """
     said: set[str] = set()
 
@@ -68,10 +68,10 @@ def never_raising(call: Callable[..., Answer]) -> Callable[..., Answer | None]:
 
 
 def button(call: Callable[[nuke.Node], None]) -> Callable[[nuke.Node], None]:
-    """Shows an error to the artist; without a window it fails the task instead.
+    """Shows errors to the artist; without a window it raises them, so that the task fails.
 
     Raises:
-        RuntimeError: without a window, where the button can't do what it is for.
+        RuntimeError: without a window, in place of a RelightError.
     """
 
     @functools.wraps(call)
@@ -94,7 +94,7 @@ def button(call: Callable[[nuke.Node], None]) -> Callable[[nuke.Node], None]:
 
 @never_raising
 def on_create(node: nuke.Node) -> None:
-    """When a node is made, loaded or pasted. Its inputs may not be there yet, so the status isn't looked at."""
+    """Runs when a node is made, loaded or pasted. It shows no status, as inputs may not be connected yet."""
     state.forget(node)
     if nuke.GUI:
         show_look(node)
@@ -102,14 +102,14 @@ def on_create(node: nuke.Node) -> None:
 
 @never_raising
 def knob_changed(node: nuke.Node, knob: nuke.Knob) -> None:
-    """When the artist changed a knob, connected an input, or opened the panel."""
+    """Runs when the artist has changed a knob, connected an input, or opened the panel."""
     name = knob.name()
     if name in (knobs.LOOK, PANEL_OPENED):
         show_look(node)
     if name in (knobs.TEMPORAL_BLEND, PANEL_OPENED):
         blend = knobs.value_of(node, knobs.TEMPORAL_BLEND)
         knobs.knob_of(node, knobs.TEMPORAL_WINDOW).setEnabled(blend > 0.0)
-    if name in OF_THE_STATE or name in (PANEL_OPENED, INPUT_CHANGED):
+    if name in STATE_KNOBS or name in (PANEL_OPENED, INPUT_CHANGED):
         state.forget(node, source=name in (PANEL_OPENED, INPUT_CHANGED))
         show_status(node)
 
@@ -121,7 +121,7 @@ def autolabel(node: nuke.Node) -> str:
 
 @never_raising
 def label_of(node: nuke.Node) -> str:
-    """As `autolabel`."""
+    """The text of `autolabel`."""
     label = node.knob("label")
     lines = [node.name(), str(label.value() or "") if label is not None else ""]
     if knobs.value_of(node, knobs.BYPASS):
@@ -132,14 +132,14 @@ def label_of(node: nuke.Node) -> str:
 
 @button
 def relight_frame(node: nuke.Node) -> None:
-    """Relights the frame that is looked at."""
+    """Relights the current frame of the viewer."""
     bake.bake(node, [nuke.frame()])
 
 
 @button
 def relight_range(node: nuke.Node) -> None:
     """Relights every frame of the range that isn't ready."""
-    state.relink(node)  # what another artist or the farm has made meanwhile needn't be made again
+    state.relink(node)  # includes frames that another artist or the farm has relit meanwhile
     status = state.status_of(node, fresh=True)
     wanted = sorted({*status.stale, *status.missing})
     if wanted:
@@ -150,7 +150,7 @@ def relight_range(node: nuke.Node) -> None:
 
 @button
 def clear(node: nuke.Node) -> None:
-    """Deletes the relit frames of the node's present state."""
+    """Deletes the relit frames of the node's present state, after a question."""
     found = state.state_of(node, fresh=True)
     keys = {found.frame_key(frame, view) for frame in found.frames for view in found.views}
     count = len(keys & cache.stored_keys(found.places))
@@ -195,7 +195,7 @@ def open_report(node: nuke.Node) -> None:
 
 
 def show_look(node: nuke.Node) -> None:
-    """Writes what the look says about itself, or why it can't be read, under the look's path."""
+    """Shows the facts of the look, or why it can't be read, below its path."""
     path = knobs.path_of(node, knobs.LOOK)
     try:
         text = looks.look_info(path) if path else "No look chosen."
@@ -207,12 +207,12 @@ def show_look(node: nuke.Node) -> None:
 
 
 def show_status(node: nuke.Node) -> None:
-    """Writes the status into the panel."""
+    """Shows the status in the panel."""
     show_text(node, knobs.STATUS, state.badge(node))
 
 
 def show_text(node: nuke.Node, name: str, text: str) -> None:
-    """Sets a Text knob that no script holds, and leaves the script as unmodified as it was."""
+    """Sets a Text knob that scripts don't save, without marking the script as modified."""
     knob = knobs.knob_of(node, name)
     if knob.value() == text:
         return
@@ -226,7 +226,7 @@ def open_file(path: Path) -> None:
     """Opens a file as a double click would; without a window its path is printed.
 
     Raises:
-        RelightError: nothing here opens files.
+        RelightError: this system has no program that opens files.
     """
     if not nuke.GUI:
         print(path)
@@ -236,7 +236,7 @@ def open_file(path: Path) -> None:
             os.startfile(path)
         else:
             program = "open" if sys.platform == "darwin" else "xdg-open"
-            # Nuke's own library paths would lead a browser astray.
+            # Without Nuke's library paths, which break browsers.
             subprocess.Popen([program, str(path)], env=clean_environment(), start_new_session=True)
     except OSError as error:
         raise RelightError(f"{path} can't be opened: {error.strerror}.", "Open it by hand.") from error

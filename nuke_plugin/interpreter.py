@@ -16,8 +16,8 @@ from relightgan.nuke_plugin.config import FILE_NAME, ROOT, load_config
 __all__ = ["ROOT", "VARIABLE", "clean_environment", "find_interpreter"]
 
 VARIABLE = "RELIGHTGAN_PYTHON"
-# Variables by which Nuke steers its own interpreter; another one would be led astray by them.
-OF_NUKES_PYTHON = (
+# Variables that Nuke sets for its own interpreter, and that break others.
+NUKE_PYTHON_VARIABLES = (
     "PYTHONHOME",
     "PYTHONPATH",
     "PYTHONSTARTUP",
@@ -36,7 +36,7 @@ def find_interpreter(environment: Mapping[str, str] = os.environ, root: Path = R
         root: folder of the plug-in; "python" in its relightgan.json comes next, then a `.venv` or `venv` in it.
 
     Raises:
-        RelightError: there is none; names every place that was looked at.
+        RelightError: there is none; the message names all places that were searched.
         ConfigError: relightgan.json can't be read.
     """
     named = environment.get(VARIABLE)
@@ -76,7 +76,7 @@ def clean_environment(environment: Mapping[str, str] = os.environ, root: Path = 
     Raises:
         ConfigError: relightgan.json can't be read.
     """
-    kept = {name: value for name, value in environment.items() if name not in OF_NUKES_PYTHON}
+    kept = {name: value for name, value in environment.items() if name not in NUKE_PYTHON_VARIABLES}
     # Else `python -m` takes modules from the folder Nuke was started in first, which may be anybody's.
     kept["PYTHONSAFEPATH"] = "1"
     elsewhere = load_config(root).pythonpath

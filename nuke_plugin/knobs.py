@@ -51,8 +51,8 @@ SOURCE_PATH = "source_path"  # path pattern of RG_Write during a bake; never sav
 WRITE_NODE = "RG_Write"
 READ_NODE = "RG_Read"
 
-# Knobs that change the node's output without changing its relit frames. They count in the frame keys of RelightGAN nodes
-# downstream, beside this node's own frame keys.
+# Knobs that change the node's output without changing its relit frames. They count in the frame keys of RelightGAN
+# nodes downstream, beside this node's own frame keys.
 LIVE = (STRENGTH, MASK_CHANNEL, MASK_INVERT, BYPASS, CROP_TO_FORMAT, "disable")
 
 # Minimum and maximum of each number, as in core/pipeline.py.

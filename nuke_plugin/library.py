@@ -1,4 +1,4 @@
-"""The look library without its window: which folders, which files, and what to say about each look.
+"""The look library without its window: its folders, files, and the facts of each look.
 
 Runs inside Nuke (Python 3.9 and later), also in a thread: standard library only, no `nuke`.
 """
@@ -15,8 +15,8 @@ from relightgan.core.errors import RelightError
 from relightgan.nuke_plugin.looks import direction_of, look_facts, look_preview, sides_of, trained_on
 
 VARIABLE = "RELIGHTGAN_LOOKS"
-MAX_DEPTH = 3  # folders below a library's folder; a mistaken / must not be searched through
-MAX_ROWS = 4  # of evaluation figures
+MAX_DEPTH = 3  # levels of folders searched below a library's folder, in case somebody gives /
+MAX_ROWS = 4  # the maximum number of evaluation figures in the details
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def files_below(folder: Path, deep: int) -> Iterator[str]:
     below = []
     for entry in found:
         if entry.name.startswith("."):
-            continue  # a temporary file, or nobody's business
+            continue  # hidden, or a temporary file
         if entry.is_dir(follow_symlinks=False):
             below.append(entry.path)
         elif entry.name.lower().endswith(".onnx"):

@@ -1,4 +1,4 @@
-"""What a look says about itself, read straight from the .onnx file without its network.
+"""The facts of a look, read from its .onnx file without the network.
 
 An ONNX file is one protobuf message (ModelProto, onnx.proto in github.com/onnx/onnx): the graph with all weights is
 field 7, `metadata_props` is field 14. Only the tags are read on the way; the graph is skipped by seeking, so a look of
@@ -29,7 +29,7 @@ PREVIEW_KEY = "relightgan.preview"  # base64 of a JPEG: before and after, side b
 
 GRAPH_FIELD = 7
 METADATA_FIELD = 14
-MAX_METADATA_BYTES = 64 << 20  # bytes of one entry; more is no look
+MAX_METADATA_BYTES = 64 << 20  # the maximum size of one entry; no look has a larger one
 VARINT, FIXED64, LENGTH, FIXED32 = 0, 1, 2, 5  # protobuf's wire types
 CHUNK = 1 << 20
 REPORT = "report.html"  # as training/run_report.py names it, in a run folder beside the look

@@ -21,7 +21,7 @@ PICTURE = QtCore.Qt.ItemDataRole.UserRole + 1
 
 
 class Reading:
-    """Reads looks in a thread, because thousands of files on a slow disk must not hold up the window.
+    """Reads looks in a thread, as thousands of files on a slow disk must not block the window.
 
     The thread touches no widget and no `nuke`; pictures are decoded there too (QImage may be used in any thread).
     """
@@ -36,13 +36,13 @@ class Reading:
 
     @property
     def finished(self) -> bool:
-        """Whether everything was read and taken."""
+        """True when all looks were read and taken."""
         return not self._thread.is_alive() and self._found.empty()
 
-    def take(self, most: int) -> list[tuple[Entry, QtGui.QImage]]:
-        """What was read since the last time, at most so many."""
+    def take(self, max_count: int) -> list[tuple[Entry, QtGui.QImage]]:
+        """Up to `max_count` looks that were read since the last call."""
         taken: list[tuple[Entry, QtGui.QImage]] = []
-        while len(taken) < most:
+        while len(taken) < max_count:
             try:
                 taken.append(self._found.get_nowait())
             except queue.Empty:
@@ -50,7 +50,7 @@ class Reading:
         return taken
 
     def stop(self) -> None:
-        """Reads nothing more."""
+        """Stops reading."""
         self._stop.set()
 
     def _read(self, folders: Sequence[Path], used: Sequence[str]) -> None:
@@ -62,7 +62,7 @@ class Reading:
 
 
 class LookList(QtWidgets.QListWidget):
-    """Looks, one per row; what is dragged out of it is the look's path as text."""
+    """A list with one look per row; dragging a row gives the path of its look as text."""
 
     def __init__(self, parent: QtWidgets.QWidget | None = None) -> None:
         super().__init__(parent)
@@ -85,11 +85,11 @@ class LookList(QtWidgets.QListWidget):
         self.addItem(item)
 
     def entries(self) -> list[Entry]:
-        """All of them, in order."""
+        """All entries, in order."""
         return [self.item(row).data(ENTRY) for row in range(self.count())]
 
     def show_only(self, words: str) -> int:
-        """Hides rows that don't have every word in their name, direction, facts or path; gives how many are left."""
+        """Hides rows that don't have every word in their name, direction, facts or path; the number of visible rows."""
         wanted, left = words.lower().split(), 0
         for row in range(self.count()):
             entry = self.item(row).data(ENTRY)

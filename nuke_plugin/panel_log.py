@@ -12,8 +12,8 @@ from relightgan.nuke_plugin.qt import QtCore, QtGui, QtWidgets
 from relightgan.nuke_plugin.worker_log import log_path
 
 EVERY_MS = 500
-MAX_BYTES = 256 * 1024  # read at a time, and from the end of a log that is there already
-MAX_LINES = 5000
+MAX_BYTES = 256 * 1024  # maximum read at a time, and from the end of an existing log
+MAX_LINES = 5000  # maximum number of lines in the window
 
 
 class LogView(QtWidgets.QWidget):

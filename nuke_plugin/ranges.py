@@ -14,7 +14,7 @@ from relightgan.core.errors import SequenceError
 
 __all__ = ["format_frames", "parse_frames", "runs"]
 
-MAX_FRAMES = 10_000_000  # what one text may mean; more is a slip of the keyboard
+MAX_FRAMES = 10_000_000  # the maximum number of frames in a range; more is a typing error
 EXAMPLE = "Write ranges like 1001-1100,1150 or 1-20x2."
 PIECE = re.compile(r"(-?\d+)(?:-(-?\d+)(?:([xy:])(-?\d+))?)?")
 

@@ -131,7 +131,7 @@ class Stamps:
     folder: str = field(default_factory=lambda: project_folder())
 
     def of(self, frame: int, view: str) -> str:
-        """A key of the files and values behind a frame's source; it changes with the size or time of any of these files."""
+        """A key of the files and values behind a frame's source; it changes with the size or time of any file."""
         place = (frame if self.keeps_time else None, view)
         if place not in self.answers:
             views = self.views_of(view)

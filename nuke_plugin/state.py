@@ -160,7 +160,7 @@ _SHOWN: dict[
 
 
 def _show(node: nuke.Node, state: NodeState, shown: set[tuple[str, int]]) -> None:
-    """Sets the result knobs to the take, which has these views and frames; nothing else marks the script as modified."""
+    """Sets the result knobs to the take of these views and frames; only a change of these modifies the script."""
     results = {
         knobs.RESULT_PATH: state.pattern,
         knobs.RESULT_FIRST: state.frames[0],

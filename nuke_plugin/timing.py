@@ -1,4 +1,4 @@
-"""Which frames of a node a node further down asks for, where time runs differently between them.
+"""Which frames of a node are needed by a node downstream, with time nodes between them.
 
 Runs inside Nuke (Python 3.9 and later): standard library and `nuke` only.
 """
@@ -13,11 +13,11 @@ from relightgan.nuke_plugin import graph
 
 __all__ = ["frames_asked", "warps_between"]
 
-MAX_SHIFTS = 6  # time offsets between two nodes; their possible sums double with each
+MAX_SHIFTS = 6  # the maximum number of time nodes between two nodes: each doubles the possible sums
 
 
 def warps_between(below: nuke.Node, above: nuke.Node) -> list[nuke.Node]:
-    """The nodes between two nodes that ask for other frames than they are asked for; empty where time runs the same."""
+    """The nodes between two nodes that may request other frames than their own; empty where time is unchanged."""
     found = []
     for node in graph.upstream(below):
         if not graph.keeps_time(node) and not graph.is_off(node, None) and above in graph.upstream(node):
@@ -26,16 +26,16 @@ def warps_between(below: nuke.Node, above: nuke.Node) -> list[nuke.Node]:
 
 
 def frames_asked(below: nuke.Node, above: nuke.Node, frames: Iterable[int]) -> set[int] | None:
-    """Frames of `above` that may be asked for when frames of `below` are; never too few.
+    """The frames of `above` that frames of `below` may need; perhaps too many, never too few.
 
     Args:
         below: a node that depends on `above`.
         above: a RelightGAN node.
-        frames: of `below`.
+        frames: frames of `below`.
 
     Returns:
-        the same frames where time runs the same; shifted by every combination of the TimeOffsets between, because
-        not every way needs to lead through each; None where only rendering would tell, such as below a TimeWarp.
+        The same frames where time is unchanged. With TimeOffsets between, the frames shifted by every combination of
+        them, as not every path leads through each. None where only rendering would tell, such as below a TimeWarp.
     """
     asked = set(frames)
     shifts = {0}
@@ -46,7 +46,7 @@ def frames_asked(below: nuke.Node, above: nuke.Node, frames: Iterable[int]) -> s
         if warp.Class() == "FrameHold" and _steady(warp, "first_frame") and not _value(warp, "increment"):
             asked.add(int(_value(warp, "first_frame")))
         elif warp.Class() == "TimeOffset" and _steady(warp, "time_offset") and not _value(warp, "reverse_input"):
-            # A clip that starts later by an offset shows at a frame what it showed that many frames earlier.
+            # With an offset of n, frame f shows the input's frame f - n.
             shifts |= {shift + int(_value(warp, "time_offset")) for shift in shifts}
         else:
             return None

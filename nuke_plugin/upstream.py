@@ -1,8 +1,8 @@
 """The nodes upstream of a node as text, and the files they read; found without rendering.
 
 The text changes with anything that may change a pixel: classes, connections, knobs, animation, expressions, nodes
-outside the stream that expressions refer to, and the project's format and colour settings. It has no names or positions.
-In doubt it changes: then frames are relit once more, and no wrong frame is shown.
+outside the stream that expressions refer to, and the project's format and colour settings. It has no names or
+positions. In doubt it changes: then frames are relit once more, and no wrong frame is shown.
 
 Runs inside Nuke (Python 3.9 and later): standard library and `nuke` only.
 """
@@ -31,9 +31,9 @@ COSMETIC_KNOBS = frozenset((
     "onDestroy", "panel", "postage_stamp", "postage_stamp_frame", "reload", "selected", "tile_color", "updateUI",
     "xpos", "ypos",
 ))  # fmt: skip
-# Further knobs that no pixel of a bake depends on, by class. A Write's `version` counts renders, and Nuke sets its colour
-# spaces late; both were found by Nukomfy's cache (github.com/francescolorussi/Nukomfy). Proxy files aren't read, as a
-# bake is made at full size.
+# Further knobs that no pixel of a bake depends on, by class. A Write's `version` counts renders, and Nuke sets its
+# colour spaces late; both were found by Nukomfy's cache (github.com/francescolorussi/Nukomfy). Proxy files aren't read,
+# as a bake is made at full size.
 UNCOUNTED_KNOBS = {
     "Read": frozenset(
         ("cacheLocal", "localizationPolicy", "origfirst", "origlast", "origset", "proxy", "proxy_format")
@@ -195,7 +195,7 @@ class _Writer:
         ]
 
     def knobs_of(self, node: nuke.Node) -> list[Any]:
-        """The knobs not at their default by name, the keys of nodes that their expressions refer to, and further values."""
+        """The knobs not at their default, the keys of nodes that their expressions refer to, and values of Tcl."""
         in_stream = node.fullName() in self.stream
         words = tcl_words(node.writeKnobs(nuke.TO_SCRIPT | nuke.WRITE_NON_DEFAULT_ONLY))
         pairs = sorted(pair for pair in zip(words[::2], words[1::2]) if counts(node, pair[0], in_stream))
@@ -231,7 +231,7 @@ class _Writer:
         return [*window, value_at(OutsideKnob(node, name), ANY_FRAME, nuke.views()[0])]
 
     def key_of(self, node: nuke.Node, asking: str) -> str:
-        """The key of a node that an expression refers to, with all upstream of it where the expression may use its picture."""
+        """The key of a node in an expression; with all upstream of it where the expression may use its picture."""
         name = node.fullName()
         if name in self.busy:
             return "loop"

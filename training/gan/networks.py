@@ -78,8 +78,8 @@ class Generator(nn.Module):
 
         Args:
             plate: as for `forward`.
-            depths: depths in rising order. 0 is the picture; each halving, then each residual block, adds 1. Layers after
-                the last depth aren't computed.
+            depths: depths in rising order. 0 is the picture; each halving, then each residual block, adds 1. Layers
+                after the last depth aren't computed.
 
         Returns:
             For each depth (N, C, h, w), with gradient to the plate and to the layers up to there.

@@ -181,7 +181,8 @@ def oracle_gain_grid(
     """The best log2-gain bilateral grid for this picture: an upper bound for `relight` looks.
 
     relit = plate * 2^gain; the gain is sampled by position and brightness from a grid of three channels. Damped
-    Gauss-Newton steps minimise the display-encoded error; pixels above 1 in both pictures hardly count, as they look equal.
+    Gauss-Newton steps minimise the display-encoded error; pixels above 1 in both pictures hardly count, as they look
+    equal.
 
     Args:
         plate: scene-linear picture.

@@ -1,8 +1,8 @@
 """Measures the flicker of looks on clips with known flow.
 
-A clip is a folder with A/, flow/ and optionally B/. Each has a file per frame, whose name ends in the frame number. Flow
-NNNN has u, v and valid as R, G, B and goes from frame NNNN to NNNN-1: the point (x, y) of NNNN is at (x + u, y + v) in
-NNNN-1.
+A clip is a folder with A/, flow/ and optionally B/. Each has a file per frame, whose name ends in the frame number.
+Flow NNNN has u, v and valid as R, G, B and goes from frame NNNN to NNNN-1: the point (x, y) of NNNN is at
+(x + u, y + v) in NNNN-1.
 """
 
 import functools
