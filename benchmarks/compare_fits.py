@@ -20,22 +20,22 @@ from relightgan.core.progress import Cancellation
 from relightgan.training.stage_cache import digest, file_digest, read_notes, write_notes
 
 ROOT = Path(__file__).resolve().parents[1]
-RECORD, LOG = "fit.json", "train.log"
-LAST_WORDS = 5  # lines of a failed process that are reported
-POLL_S = 0.2
-NOT_GUIDED = "NOT guided"
+RECORD, LOG = "fit.json", "train.log"  # files in the folder of a fit
+LAST_WORDS = 5  # last lines of a failed process that are reported
+POLL_S = 0.2  # interval of checks for a stop
+NOT_GUIDED = "NOT guided"  # mark of a `relight` row whose photos couldn't be registered
 
 
 @dataclass(frozen=True)
 class System:
-    """Something that can be trained: a row of the comparison.
+    """A method with its options: a row of the comparison.
 
     Attributes:
-        name: on the command line and in the tables.
-        what: in words.
+        name: its name on the command line and in the tables.
+        what: its description.
         words: options of `relightgan train`, or of `seed_cyclegan.py`, separated by spaces.
-        seed_script: is it the latter?
-        column: its heading in the pictures; empty where it isn't shown there.
+        seed_script: True for `seed_cyclegan.py`.
+        column: its heading in the pictures; empty: not in the pictures.
     """
 
     name: str
@@ -49,14 +49,14 @@ OURS = (
     System("relight", "ours, guided by registered photos", "--preset relight", column="ours"),
     System("relight-patches", "ours, without registration", "--preset relight --registration.enabled false"),
 )
-# Rivals of about its size, for minutes on a CPU.
+# The flagship and methods of about its size, for minutes on a CPU.
 SMALL = (
     System("seed-small", "NeuralVFX 2018 as published", "--filters 64 --blocks 4 --critic-filters 64", True),
     System("cyclegan-small", "CycleGAN (Zhu 2017)", "--preset cyclegan-small", column="CycleGAN"),
     System("cut-small", "CUT (Park 2020)", "--preset cut-small", column="CUT"),
     *OURS,
 )
-# As published, or meant for production; these want a GPU.
+# Methods at their published or production size; they need a GPU.
 FULL = (
     System("seed", "NeuralVFX 2018 as published", "", True),
     System("lighting-swap", "the same, mended", "--preset lighting-swap --pairing.backbone efficientnet-lite0"),
@@ -72,13 +72,13 @@ class Fit:
     """One process to train: a system with a seed on a set.
 
     Attributes:
-        system: what is trained.
-        seed: of first weights and all random numbers.
-        minutes: for each direction that is wanted; the process gets as many times that, for photos and all.
+        system: the method.
+        seed: seed of the first weights and all random numbers.
+        minutes: time limit per direction, photos included; the process gets the sum for its directions.
         directions: "ab", "ba" or both, in this order.
         photos: folders of the lights A and B.
-        device: as `relightgan train` takes it.
-        work: keeps the folders of all fits.
+        device: a device, as for `relightgan train`.
+        work: the folder of all fits.
     """
 
     system: System
@@ -91,7 +91,7 @@ class Fit:
 
     @functools.cached_property
     def folder(self) -> Path:
-        """Where everything of this fit lies; another time, seed, option or photo makes another folder."""
+        """The folder of this fit; another time limit, seed, option or photo gives another folder."""
         names = [sorted((path.name, path.stat().st_size) for path in folder.glob("*")) for folder in self.photos]
         system = [self.system.words, self.system.seed_script]
         key = digest([system, self.seed, self.minutes, self.directions, self.device, names])
@@ -109,7 +109,7 @@ class Fit:
         if self.system.seed_script:
             start = [str(ROOT / "benchmarks" / "seed_cyclegan.py")]
         source, target = self.photos if self.directions[0] == "ab" else self.photos[::-1]
-        # --both-directions for all alike: photos are looked at and registered once, as they would be in earnest.
+        # --both-directions for all methods, so that photos are prepared and registered once, as in production.
         both = ["--both-directions"] if len(self.directions) > 1 else []
         return [
             sys.executable, *start, "--source", str(source.resolve()), "--target", str(target.resolve()),

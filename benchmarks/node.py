@@ -1,9 +1,9 @@
-"""What the RelightGAN node costs on top of `relightgan infer`, on the same frames, and how fast one frame answers.
+"""The overhead of the RelightGAN node over `relightgan infer` on the same frames, and the time for one frame.
 
     python benchmarks/node.py [--look look.onnx]
 
-Nuke is the simulator in tests/nuke_sim: it really writes and reads EXR, and the worker is the real one. So this
-measures our side (bake, worker, cache) and OpenImageIO's EXR, not Nuke's own render of what is upstream.
+Nuke is the simulator in tests/nuke_sim, which writes and reads real EXR; the worker is the real one. So this measures
+our side (bake, worker, cache) and OpenImageIO's EXR, not Nuke's own render of the nodes upstream.
 
     infer           `relightgan infer`, seconds per frame from the first finished frame to the last
     bake            the node's bake of the same frames, worker warm; seconds per frame of the whole bake
@@ -12,8 +12,8 @@ measures our side (bake, worker, cache) and OpenImageIO's EXR, not Nuke's own re
     pure            one frame relit in this process: no file, no other process
     one frame       pressing Relight Frame until it returns, worker warm
 
-Cases take turns, so that a busy machine is busy for all of them; medians over the turns. A look that isn't given is
-made untrained at full size: the speed of a network doesn't depend on its weights.
+Cases alternate, so that load of the machine affects all of them; figures are medians over the turns. A look that isn't
+given is exported untrained at full size: the speed of a network doesn't depend on its weights.
 """
 
 import argparse
@@ -42,13 +42,13 @@ from relightgan.core.errors import EXIT_DONE, RelightError, UsageError  # noqa: 
 from relightgan.training.measure.tables import json_text, markdown_table, versions, write_text  # noqa: E402
 
 SIZES = {"HD": (1920, 1080), "UHD": (3840, 2160)}
-BAR_OVERHEAD = 1.15  # of a bake without its EXR round trip, over infer
-BAR_FACTOR, BAR_PLUS_S = 1.5, 0.3  # one warm HD frame: at most this times the pure inference, plus this
+BAR_OVERHEAD = 1.15  # maximum ratio of a bake without its EXR round trip to infer
+BAR_FACTOR, BAR_PLUS_S = 1.5, 0.3  # maximum for one warm HD frame: this factor times pure inference, plus these seconds
 
 
 @dataclass(frozen=True)
 class NodeRow:
-    """One frame size; seconds, medians over the turns."""
+    """The results at a frame size: seconds per frame, medians over the turns."""
 
     size: str
     infer: float
@@ -59,12 +59,12 @@ class NodeRow:
 
     @property
     def overhead(self) -> float:
-        """A bake without its round trip, over infer."""
+        """The ratio of a bake without its round trip to infer."""
         return (self.bake - self.round_trip) / self.infer
 
     @property
     def allowed(self) -> float:
-        """What one warm frame may take."""
+        """The maximum time for one warm frame, in seconds."""
         return BAR_FACTOR * self.pure + BAR_PLUS_S
 
 

@@ -50,23 +50,23 @@ from relightgan.training.measure.tables import write_text  # noqa: E402
 from relightgan.training.photos.measuring import in_parallel, usual_workers  # noqa: E402
 
 FINE = Detail()
-FORMAT = 1  # of the place and its light; raise it when pictures change
+FORMAT = 1  # version of the place and its light; raise it when pictures change
 NOTES = "second_set.json"
 PHOTO_FOLDERS = {"A": "train/A_overcast", "B": "train/B_sunny"}
 PAIRS, CLIP = "test/pairs", "clips/clip1"
 JPEG_QUALITY = 92
-STREAMS = {"A": 10, "B": 11, "views": 12}  # of random cameras
+STREAMS = {"A": 10, "B": 11, "views": 12}  # a number per kind of picture, for the seeds of its cameras
 
 
 @dataclass(frozen=True)
 class SecondSetSettings:
-    """What is rendered."""
+    """Sizes and counts of the set."""
 
     out: Path
-    photos: int = 160  # of each day
-    views: int = 12
-    frames: int = 12
-    seed: int = 0
+    photos: int = 160  # photos of each day
+    views: int = 12  # paired views
+    frames: int = 12  # frames of the clip
+    seed: int = 0  # seed of all cameras
     photo_px: tuple[int, int] = (320, 240)  # width and height
     plate_px: tuple[int, int] = (640, 480)
     detail: Detail = FINE
@@ -91,14 +91,14 @@ class Place:
 
 @dataclass(frozen=True)
 class Task:
-    """A camera, the files made from it, and how."""
+    """A camera: its files, and the function that renders them."""
 
     files: tuple[Path, ...]
     make: Callable[[Place], None]
 
     @property
     def open(self) -> bool:
-        """Whether a file is missing."""
+        """True where a file is missing."""
         return not all(path.is_file() for path in self.files)
 
 

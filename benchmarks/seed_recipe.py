@@ -27,8 +27,8 @@ CYCLE_WEIGHT, ADVERSARIAL_WEIGHT, FEATURE_WEIGHT = 10.0, 0.5, 0.5
 POOL_SIZE = 50
 WEIGHT_DECAY = 1e-5
 LAYERS, CRITIC_LAYERS = 2, 3
-MIN_SIZE_PX = 4 * 2**CRITIC_LAYERS  # below this a critic has no patch left to judge
-EXAMPLE_PX = (64, 96)  # size of the picture that export traces
+MIN_SIZE_PX = 4 * 2**CRITIC_LAYERS  # below this a critic has no patch to judge
+EXAMPLE_PX = (64, 96)  # height and width of the picture that export traces
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,11 +42,11 @@ class SeedSettings:
     filters: int = 256  # channels of a translator's residual blocks
     blocks: int = 9  # residual blocks of a translator
     critic_filters: int = 512  # channels of a critic's last hidden layer
-    batch_size: int = 7  # photos of each light per step
+    batch_size: int = 7  # photos of each day per step
     size_px: int = 128  # side of the crops
-    learning_rate: float = 1e-4  # Adam, translators and critics
+    learning_rate: float = 1e-4  # learning rate of translators and critics (Adam)
     cycles: int = 5  # warm restarts, each twice as long as the one before
-    partners: int = 10  # nearest photos of the other light from which one is drawn
+    partners: int = 10  # number of nearest photos of the other day from which a partner is drawn
 
     def __post_init__(self) -> None:
         multiple, critic_multiple = 2**LAYERS, 2 ** (CRITIC_LAYERS - 1)
@@ -74,10 +74,10 @@ class SeedPhotos:
     Args:
         a: source photos.
         b: target photos.
-        embeddings_a: (N, C) features of the source photos; only their ranks count.
-        embeddings_b: (M, C) of the target photos.
-        settings: of the recipe.
-        seed: of the order of each epoch.
+        embeddings_a: (N, C) embeddings of the source photos; only ranks of similarity count.
+        embeddings_b: (M, C) embeddings of the target photos.
+        settings: settings of the recipe.
+        seed: seed of the order of photos in each epoch.
     """
 
     def __init__(
@@ -127,12 +127,12 @@ class SeedPhotos:
 
 
 class SeedRecipe:
-    """Two translators, two critics and their optimisers, with the data they learn from; see `training.recipe.Recipe`.
+    """Two translators, two critics, their optimisers and training data; see `training.fit.recipe.Recipe`.
 
     Args:
-        settings: of this recipe.
-        data: gives batches.
-        device: where the networks live.
+        settings: settings of this recipe.
+        data: the source of batches.
+        device: the device of the networks.
     """
 
     def __init__(self, settings: SeedSettings, data: SeedPhotos, device: torch.device) -> None:
@@ -141,13 +141,13 @@ class SeedRecipe:
         self.translators = {
             name: SeedTranslator(settings.filters, settings.blocks, LAYERS).to(device) for name in ("ab", "ba")
         }
-        # By the light they know.
+        # By the day whose photos they know.
         self.critics = {name: SeedCritic(settings.critic_filters, CRITIC_LAYERS).to(device) for name in ("a", "b")}
         self.networks: dict[str, nn.Module] = {
             **{f"translator_{name}": network for name, network in self.translators.items()},
             **{f"critic_{name}": network for name, network in self.critics.items()},
         }
-        self.ema: dict[str, nn.Module] = {}  # there was no average: what was shown were the fitted weights
+        self.ema: dict[str, nn.Module] = {}  # the published code has no averaged weights
         self.optimisers: dict[str, torch.optim.Optimizer] = {
             "translators": _adam([*self.translators.values()], settings.learning_rate),
             **{f"critic_{name}": _adam([network], settings.learning_rate) for name, network in self.critics.items()},
@@ -156,14 +156,14 @@ class SeedRecipe:
         self.position = 0  # pairs drawn so far
 
     def step(self, rng: np.random.Generator, fraction_done: float) -> dict[str, float]:
-        """One step as published, with its fault.
+        """A step as published, with its defect.
 
         The critics' gradients are cleared *before* the translators' backward pass and not again, so each critic also
         moves by `d(0.5 * BCE(critic(fake), 1) + 0.5 * features) / d(critic)`: it helps the translator to fool it.
 
         Args:
-            rng: decides the batch and what the critics see of the pools.
-            fraction_done: of the whole run, 0..1; sets the learning rates.
+            rng: draws the batch, and pictures of the pools for the critics.
+            fraction_done: the share of the run that is done, 0..1; it sets the learning rates.
 
         Returns:
             Losses by name, before weighting.
@@ -243,7 +243,7 @@ class SeedRecipe:
         return {**pools, "position": torch.tensor(self.position)}
 
     def recall(self, memory: Mapping[str, Tensor]) -> None:
-        """Puts back what `memory` gave."""
+        """Restores a state from `memory`."""
         for name, pool in self.pools.items():
             pool.restore(memory[f"pool_{name}"], self.device)
         self.position = int(memory["position"])

@@ -2,13 +2,14 @@
 
     python benchmarks/speed.py [--flagship look.onnx] [--cyclegan look.onnx]
 
-Looks that aren't given are made untrained, at their full size: the speed of a network doesn't depend on its weights.
+Looks that aren't given are exported untrained, at full size: the speed of a network doesn't depend on its weights.
 
-Every case is the real command in a process of its own, run over a few frames. Seconds per frame are the time from the
-first finished frame to the last, by the files' times, over the frames between: reading and writing count, starting does
-not. Cases take turns, so that a busy machine is busy for all of them; medians over the turns. Peak memory is the
-process's largest resident size (see `peak_memory.py`). `cyclegan` runs on a smaller frame in the same turns and is
-extrapolated by pixel count, which is fair to it: a convolution's work is proportional to pixels, and tiles only add.
+Each case runs the real command in its own process over a few frames. Seconds per frame are the time from the first
+finished frame to the last, by the times of the files, divided by the frames between: reading and writing count,
+starting does not. Cases alternate, so that load of the machine affects all of them; figures are medians over the turns.
+Peak memory is the process's largest resident size (see `peak_memory.py`). `cyclegan` runs on a smaller frame in the
+same turns and is extrapolated by pixel count, which is fair to it: a convolution's work is proportional to pixels, and
+tiles only add to it.
 """
 
 import argparse
@@ -43,22 +44,22 @@ FLAGSHIP, CYCLEGAN, LUT = "relight (flagship)", "cyclegan", "OpenColorIO 3D LUT"
 LUT_SIZE = 33
 Command = Callable[[Path], list[str]]  # output pattern -> command line
 
-BAR_CYCLEGAN = 50.0  # times slower than the flagship that cyclegan has to be, at least
-BAR_LUT = 6.0  # times as slow as the LUT pass that the flagship may be, at most
+BAR_CYCLEGAN = 50.0  # minimum ratio of the times of cyclegan and the flagship
+BAR_LUT = 6.0  # maximum ratio of the times of the flagship and the LUT pass
 
 
 @dataclass(frozen=True)
 class Turn:
-    """One process over a few frames."""
+    """The measurements of one process over a few frames."""
 
     seconds_per_frame: float
-    start_s: float  # from starting the process to the first finished frame, less one frame
+    start_s: float  # from the start of the process to the first finished frame, minus one frame
     peak_mib: float
 
 
 @dataclass(frozen=True)
 class SpeedRow:
-    """One case at one size."""
+    """The results of a case at a frame size."""
 
     case: str
     size: str
@@ -67,8 +68,8 @@ class SpeedRow:
     seconds_per_frame: float
     start_s: float
     peak_mib: float | None  # None where extrapolated
-    extrapolated_from: str  # the size measured; empty where this size was
-    turns: tuple[float, ...]  # seconds per frame of each turn, as measured
+    extrapolated_from: str  # the measured size; empty: this size was measured
+    turns: tuple[float, ...]  # measured seconds per frame of each turn
 
 
 def main(argv: Sequence[str]) -> int:
@@ -97,10 +98,10 @@ def main(argv: Sequence[str]) -> int:
 
 
 def measure_all(words: argparse.Namespace, folder: Path) -> tuple[list[SpeedRow], list[str]]:
-    """Every row, and which looks were made untrained.
+    """All rows, and the cases with untrained looks.
 
     Raises:
-        RelightError: a process failed; its last words are in the message.
+        RelightError: a process failed; its last line is in the message.
     """
     cube = write_cube(folder / "grade.cube")
     makers = {FLAGSHIP: (words.flagship, untrained_flagship), CYCLEGAN: (words.cyclegan, untrained_cyclegan)}
@@ -134,28 +135,28 @@ def measure_all(words: argparse.Namespace, folder: Path) -> tuple[list[SpeedRow]
 
 
 def infer(look: Path, source: Path, words: argparse.Namespace) -> Command:
-    """`relightgan infer`, as anybody would run it."""
+    """The command line of `relightgan infer`, by output pattern."""
     options = ["--frames", f"1-{words.frames}", "--device", words.device, "--progress", "none"]
     start = [sys.executable, "-m", "relightgan.core.cli", "infer", str(look), str(source)]
     return lambda target: [*start, str(target), *options]
 
 
 def lut_pass(cube: Path, source: Path, words: argparse.Namespace) -> Command:
-    """`ocio_lut_pass.py`."""
+    """The command line of `ocio_lut_pass.py`, by output pattern."""
     start = [sys.executable, str(ROOT / "benchmarks" / "ocio_lut_pass.py"), str(cube), str(source)]
     return lambda target: [*start, str(target), "1", str(words.frames)]
 
 
 def run_turn(command_to: Command, target: Path, frames: int) -> Turn:
-    """Runs one process and reads when its frames were finished.
+    """Runs a process and measures it by the times of its frames.
 
     Args:
-        command_to: makes the command line from the pattern to write.
-        target: that pattern.
-        frames: how many there will be, from 1.
+        command_to: makes the command line from the output pattern.
+        target: the output pattern.
+        frames: number of frames, from 1.
 
     Raises:
-        RelightError: it failed, or didn't write every frame.
+        RelightError: the process failed, or didn't write all frames.
     """
     command = command_to(target)
     measured = target.parent / "measured.json"
@@ -182,7 +183,7 @@ def run_turn(command_to: Command, target: Path, frames: int) -> Turn:
 
 
 def summary(case: str, name: str, width: int, height: int, turns: Sequence[Turn]) -> SpeedRow:
-    """The row of a case at a size: medians over its turns, the largest peak."""
+    """The row of a case at a size: medians over its turns, and the maximum peak."""
     return SpeedRow(
         case,
         name,
@@ -197,7 +198,7 @@ def summary(case: str, name: str, width: int, height: int, turns: Sequence[Turn]
 
 
 def stretched(row: SpeedRow, name: str) -> SpeedRow:
-    """A row at another size, by pixel count."""
+    """A row extrapolated to another size, by pixel count."""
     width, height = SIZES[name]
     seconds = row.seconds_per_frame * width * height / (row.width * row.height)
     return SpeedRow(row.case, name, width, height, seconds, row.start_s, None, f"{row.width}x{row.height}", ())
@@ -293,12 +294,12 @@ def untrained_cyclegan(path: Path, sizes: Mapping[str, int] | None = None) -> Pa
     return export_untrained(path, lambda device: build(CycleGanSettings(**sizes or {}), NO_PHOTOS, device))
 
 
-# Recipes keep their data for `step`, which is never called here; one of them asks whether there is any gain to learn.
+# Data for recipes, which use it in `step`, never called here. `relight` checks that there are gains.
 NO_PHOTOS: Any = SimpleNamespace(gains=(0,), guidance=None)
 
 
 def export_untrained(path: Path, build: Callable[[Any], Any]) -> Path:
-    """Exports a recipe's fresh weights."""
+    """Exports a recipe with untrained weights."""
     import torch
 
     from relightgan.training.fit.export import export_look

@@ -176,9 +176,7 @@ def run(
 
 
 def _open_anew(nodes: Iterable[nuke.Node]) -> None:
-    """Reloads the Reads upstream: Nuke caches by path, and would write the pixels of a replaced file's old version
-    under the key of the new one.
-    """
+    """Reloads the Reads upstream: Nuke caches by path, and would write a replaced file's old pixels."""
     seen: list[nuke.Node] = []
     for node in nodes:
         seen += [upper for upper in graph.upstream(node) if upper.Class() in READ_CLASSES and upper not in seen]

@@ -1,4 +1,4 @@
-"""The batch command: bakes every RelightGAN node that some Writes depend on, then renders the Writes.
+"""The batch command: bakes all RelightGAN nodes that some Writes depend on, then renders the Writes.
 
 Runs inside Nuke (Python 3.9 and later): standard library and `nuke` only.
 """
@@ -36,10 +36,10 @@ Exit codes: 0 done, 1 failed (one line that begins with ERROR:), 2 wrong options
 
 
 def main(words: Sequence[str]) -> int:
-    """Does what the command line says.
+    """Runs the batch command.
 
     Args:
-        words: those after `nuke -t batch.py`.
+        words: the words after `nuke -t batch.py`.
 
     Returns:
         0 done, 1 failed, 130 cancelled.
@@ -48,7 +48,7 @@ def main(words: Sequence[str]) -> int:
         SystemExit: wrong options (2), or --help (0).
     """
     options = parse(words)
-    # Only where they are given: a farm's template can't leave an option out, and a host may have its own variables.
+    # An empty option keeps the host's own variable: a farm's template can't leave an option out.
     given = {"RELIGHTGAN_CACHE": options.cache, "RELIGHTGAN_PYTHON": options.python}
     os.environ.update({name: value for name, value in given.items() if value})
     try:
@@ -66,7 +66,7 @@ def main(words: Sequence[str]) -> int:
 
 
 def parse(words: Sequence[str]) -> argparse.Namespace:
-    """The command line, read.
+    """Parses the command line.
 
     Raises:
         SystemExit: as `main`.
@@ -134,7 +134,7 @@ def do(options: argparse.Namespace, stop: Stop) -> int:
     works = [] if options.render_only else bake.plan(targets, views)
     if options.render_only:
         for node, _ in targets:
-            relink(node)  # another machine may have baked since the script was saved
+            relink(node)  # includes frames that another machine has baked
     nodes = dict.fromkeys(node.fullName() for node, _ in targets)
     say(f"{options.script}: {names(writes)}, frames {format_frames(frames)}; relit: {', '.join(nodes) or 'nothing'}.")
     to_relight = sum(work.count for work in works)
@@ -162,7 +162,7 @@ def open_script(path: str, plugin_paths: Sequence[str]) -> None:
     """Opens a script.
 
     Raises:
-        RelightError: it isn't there, or Nuke can't read it.
+        RelightError: it is missing, or Nuke can't read it.
     """
     if not Path(path).is_file():
         raise RelightError(f"The script {path} isn't there.", "Check --script.")
@@ -179,7 +179,7 @@ def open_script(path: str, plugin_paths: Sequence[str]) -> None:
 
 
 def chosen_frames(text: str, chunk: str) -> list[int]:
-    """The frames to do: those of the text, else of the script; of them those in the chunk.
+    """The frames to bake and render: those of the text, else of the script, limited to the chunk.
 
     Raises:
         SequenceError: the text can't be read.
@@ -196,7 +196,7 @@ def find_writes(text: str) -> list[nuke.Node]:
     """The Writes named in a text, else all top-level ones that are on, by their render order.
 
     Raises:
-        RelightError: there is no such node, it is off, or there is none at all.
+        RelightError: there is no such node, it is disabled, or the script has no Write that is on.
     """
     if not names_in(text):
         found = [node for node in nuke.allNodes() if node.Class() in guard.WRITE_CLASSES and is_on(node)]
@@ -223,14 +223,14 @@ def is_on(write: nuke.Node) -> bool:
 
 
 def render_order(write: nuke.Node) -> float:
-    """Its place among the Writes; lower comes first."""
+    """The render order of a Write; lower ones are rendered first."""
     knob = write.knob("render_order")
     return float(knob.value()) if knob is not None else 0.0
 
 
 @contextmanager
 def final_size(proxy: bool) -> Iterator[None]:
-    """Within the block Nuke renders at full size, or at the script's proxy size."""
+    """A context in which Nuke renders at full size, or at the script's proxy size."""
     root = nuke.root()
     before = root.proxy()
     root.setProxy(proxy)
@@ -245,14 +245,14 @@ def render(
 ) -> list[str]:
     """Renders a Write.
 
-    Frames that aren't ready are found before anything is rendered. With `continue_on_error` the others are rendered one
-    by one, so that what fails is known by its number; a movie, which must be made in one go, isn't.
+    All frames are checked before the first is rendered. With `continue_on_error` the ready ones are rendered one by
+    one, to know which one fails; a movie is rendered in one go.
 
     Returns:
-        what is lost, a line for each reason; always nothing without `continue_on_error`.
+        The lost frames, a line for each reason; always empty without `continue_on_error`.
 
     Raises:
-        Cancelled: the farm asked to stop; the frame being rendered is given up.
+        Cancelled: the farm has cancelled; the frame under way is lost.
         RelightError: a frame can't be rendered.
     """
     progress.begin(write.fullName())
@@ -289,11 +289,11 @@ def has_file_per_frame(write: nuke.Node, frames: Sequence[int]) -> bool:
 
 
 def execute(write: nuke.Node, frames: Sequence[int], views: Sequence[str], progress: Shown) -> None:
-    """Has Nuke render frames of a Write in one go.
+    """Renders frames of a Write in one go.
 
     Raises:
-        Cancelled: the farm asked to stop.
-        RelightError: what Nuke says.
+        Cancelled: the farm has cancelled.
+        RelightError: Nuke can't render, with its message.
     """
     name = write.fullName()
     ranges = nuke.FrameRanges()
@@ -323,10 +323,10 @@ def execute(write: nuke.Node, frames: Sequence[int], views: Sequence[str], progr
 
 
 def names_in(text: str) -> list[str]:
-    """The names in a text, with commas between them."""
+    """The names in a comma-separated text."""
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def names(nodes: Sequence[nuke.Node]) -> str:
-    """Full names with commas between them."""
+    """Full names, comma-separated."""
     return ", ".join(node.fullName() for node in nodes) or "none"

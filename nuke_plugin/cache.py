@@ -1,12 +1,12 @@
-"""The cache on disk: keys, places, links. It knows nothing of Nuke; `cache_sweep` deletes.
+"""The cache on disk: keys, paths and links, independent of Nuke. `cache_sweep` deletes.
 
-    <cache>/<base>/relightgan.json                       we made this folder; look, settings, when last used
-    <cache>/<base>/frames/<frame key>.exr                the store: each file written once, by the worker, never changed
+    <cache>/<base>/relightgan.json                       proof that we made the folder; look, time of last use
+    <cache>/<base>/frames/<frame key>.exr                the store: files written once, by the worker
     <cache>/<base>/takes/<take>/<view>/relit.%04d.exr    what Nuke reads: links into the store
     <cache>/bakes/<host>-<pid>-<random>/<view>/source.%04d.exr    source frames while a bake runs
 
-A key stands for everything a frame depends on, so two nodes, scripts or machines that share a key share the frame, and
-with another state they never meet.
+A key is a hash of everything that a frame depends on. So nodes, scripts and machines with the same key share the frame,
+and other states have other files.
 
 Runs inside Nuke (Python 3.9 and later): standard library only.
 """
@@ -44,11 +44,11 @@ __all__ = [
     "touch",
 ]
 
-KEY_LENGTH = 16  # of sixty-four: with a million frames the odds of a clash are one in ten million
-SENTINEL = "relightgan.json"
+KEY_LENGTH = 16  # hex digits of the hash; with a million frames the odds of a clash are one in ten million
+SENTINEL = "relightgan.json"  # the file that proves that we made a folder
 SENTINEL_FORMAT = 1
-BAKES = "bakes"
-TOUCH_EVERY_S = 600.0  # `last_used` is written no more often than this
+BAKES = "bakes"  # the folder of source frames
+TOUCH_EVERY_S = 600.0  # the minimum time between two updates of `last_used`
 
 HEX_KEY = f"[0-9a-f]{{{KEY_LENGTH}}}"
 STORED_NAME = re.compile(rf"{HEX_KEY}\.exr")
@@ -57,13 +57,13 @@ RELIT_NAME = re.compile(r"relit\.(-?\d+)\.exr")
 
 
 def key_of(*parts: Any) -> str:
-    """The key of anything that JSON can say: the same parts give the same key in every process."""
+    """The key of JSON values: the same values give the same key in every process."""
     text = json.dumps(parts, sort_keys=True, ensure_ascii=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode("ascii")).hexdigest()[:KEY_LENGTH]
 
 
 def file_stamp(path: str) -> tuple[str, int, int]:
-    """What tells a file from its earlier self: path, bytes, time of change in ms; -1 and -1 where it is missing."""
+    """The stamp of a file: path, size in bytes, time of change in ms; -1 and -1 where it is missing."""
     try:
         found = os.stat(path)  # noqa: PTH116 - the hot path: once for every frame of every plate
     except (OSError, ValueError):
@@ -73,7 +73,7 @@ def file_stamp(path: str) -> tuple[str, int, int]:
 
 @dataclass(frozen=True)
 class Places:
-    """Where the frames of one base lie.
+    """The paths of one base.
 
     Args:
         root: the cache folder, absolute.
@@ -85,12 +85,12 @@ class Places:
 
     @property
     def folder(self) -> Path:
-        """Everything of this base."""
+        """The folder of this base."""
         return self.root / self.base
 
     @property
     def sentinel(self) -> Path:
-        """Says that we made the folder."""
+        """The file that proves that we made the folder."""
         return self.folder / SENTINEL
 
     @property
@@ -107,12 +107,12 @@ class Places:
         return self.folder / "takes" / take
 
     def pattern(self, take: str) -> str:
-        """What a Read node is given: forward slashes, %V for the view, %04d for the frame."""
+        """The path of a take for a Read node: forward slashes, %V for the view, %04d for the frame."""
         return f"{self.take(take).as_posix()}/%V/relit.%04d.exr"
 
 
 def places_of(pattern: str) -> Places | None:
-    """Where the take of a pattern lies; None where the pattern isn't one of ours."""
+    """The base of a take's pattern; None where the pattern isn't one of ours."""
     if not TAKE_PATTERN.fullmatch(pattern):
         return None
     folder = Path(pattern).parents[3]
@@ -125,7 +125,7 @@ def relit_path(pattern: str, view: str, frame: int) -> Path:
 
 
 def existing_frames(pattern: str, view: str) -> set[int]:
-    """The frames a take has, whatever they were made from; nothing where the pattern isn't one of ours."""
+    """The frames in a take; none where the pattern isn't one of ours."""
     place = Path(pattern.replace("%V", view))
     if place.name != "relit.%04d.exr":
         return set()
@@ -138,7 +138,7 @@ def stored_keys(places: Places) -> set[str]:
 
 
 def same_file(linked: Path, stored: Path) -> bool:
-    """True where a take's file is that frame of the store: the same file, or, where links fail, its faithful copy."""
+    """True where a file of a take is this frame of the store: a hard link, or a copy of the same size and time."""
     try:
         a, b = linked.stat(), stored.stat()
     except OSError:
@@ -147,19 +147,19 @@ def same_file(linked: Path, stored: Path) -> bool:
 
 
 def touch(places: Places, about: Mapping[str, Any] | None = None, take: str = "") -> None:
-    """Makes the folder of a base with its sentinel, or notes that it is used.
+    """Makes the folder of a base with its sentinel, or updates its time of last use.
 
     Args:
-        places: which base.
-        about: look and settings, for people who look into the folder; written when the folder is made.
-        take: one that is used; its folder's time says when.
+        places: the base.
+        about: look and settings, for people; written when the folder is made.
+        take: a take that is used; the time of its folder is set to now.
 
     Raises:
         RelightError: the folder can't be written.
     """
     now = time.time()
     if take:
-        with contextlib.suppress(OSError):  # not there yet, or another user's
+        with contextlib.suppress(OSError):  # missing yet, or another user's
             os.utime(places.take(take))
     known = read_sentinel(places.folder)
     if known is not None and now - known["last_used"] < TOUCH_EVERY_S:
@@ -169,10 +169,10 @@ def touch(places: Places, about: Mapping[str, Any] | None = None, take: str = ""
 
 
 def link(places: Places, take: str, view: str, frame: int, key: str) -> bool:
-    """Puts a frame of the store into a take; a copy where the file system has no links.
+    """Links a frame of the store into a take; copies it where the file system has no hard links.
 
     Returns:
-        False where it was there already.
+        False where it was linked already.
 
     Raises:
         RelightError: the store doesn't have the frame, or the take can't be written.
@@ -202,10 +202,10 @@ def link(places: Places, take: str, view: str, frame: int, key: str) -> bool:
 
 
 def bake_folder(root: Path) -> Path:
-    """A new folder for a bake's source frames, with its sentinel.
+    """Makes a folder with sentinel for the source frames of a bake.
 
     Raises:
-        RelightError: it can't be made.
+        RelightError: the folder can't be made.
     """
     folder = root / BAKES / f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
     now = time.time()
@@ -214,7 +214,7 @@ def bake_folder(root: Path) -> Path:
 
 
 def read_sentinel(folder: Path) -> dict[str, Any] | None:
-    """What our sentinel in a folder says; None where there is none that we wrote."""
+    """The content of our sentinel in a folder; None where there is none."""
     try:
         words = json.loads((folder / SENTINEL).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -227,9 +227,9 @@ def read_sentinel(folder: Path) -> dict[str, Any] | None:
 
 
 def names_in(folder: Path) -> list[str]:
-    """What lies in a folder, sorted; nothing where it isn't there."""
+    """The names in a folder, sorted; none where it is missing."""
     try:
-        return sorted(os.listdir(folder))  # noqa: PTH208 - names are all that is wanted, and it is the hot path
+        return sorted(os.listdir(folder))  # noqa: PTH208 - only names are needed, and it is the hot path
     except OSError:
         return []
 
@@ -240,8 +240,8 @@ def folders_in(folder: Path) -> list[Path]:
 
 
 def is_link(path: Path) -> bool:
-    """True for a link to elsewhere."""
-    # A junction on Windows isn't a symlink to Python 3.9, but its real path is elsewhere.
+    """True for a symbolic link or a junction."""
+    # Python 3.9 doesn't report a Windows junction as a symlink, but its real path differs.
     return path.is_symlink() or os.path.realpath(path) != str(Path(os.path.realpath(path.parent), path.name))
 
 

@@ -1,6 +1,6 @@
-"""Deletes from the cache what we made, and nothing else: a node's frames, left-overs of bakes, what was long unused.
+"""Deletes our own files from the cache: frames of a node, left-overs of bakes, and what was long unused.
 
-Whatever goes lies in a folder with our sentinel and has a name that we give. Nothing behind a link is touched.
+Only files with names of ours in folders with our sentinel are deleted, and nothing behind a link.
 
 Runs inside Nuke (Python 3.9 and later): standard library only.
 """
@@ -33,17 +33,17 @@ from relightgan.nuke_plugin.cache import (
 
 __all__ = ["Swept", "clear", "drop_bake_folder", "sweep", "sweep_bakes"]
 
-YOUNG_S = 24 * 3600.0  # nothing that was used within this time is swept
+YOUNG_S = 24 * 3600.0  # nothing used within this time is deleted
 
 _KEY = re.compile(HEX_KEY)
-_SOURCE = re.compile(r"source\.-?\d+\.exr.*")  # and what a Write that was killed leaves, such as .exr.tmp
-_PARTIAL = re.compile(r"\..+\.part")  # what a crash leaves of core/files.py, and of `link`
+_SOURCE = re.compile(r"source\.-?\d+\.exr.*")  # also left-overs of a killed Write, such as .exr.tmp
+_PARTIAL = re.compile(r"\..+\.part")  # left-overs of core/files.py and of `link` after a crash
 _BAKE = re.compile(r"(?P<host>.+)-(?P<pid>\d+)-[0-9a-f]{8}")
 _DOOMED = re.compile(rf"\.{HEX_KEY}\.sweep-[0-9a-f]{{8}}")
 
 
 def drop_bake_folder(folder: Path) -> None:
-    """Removes a bake's folder and what a bake writes into it; anything else stays."""
+    """Removes the folder of a bake with the files that a bake writes; other files stay."""
     if read_sentinel(folder) is None or is_link(folder):
         return
     for place in folders_in(folder):
@@ -54,10 +54,10 @@ def drop_bake_folder(folder: Path) -> None:
 
 
 def clear(places: Places, take: str, keys: Iterable[str]) -> int:
-    """Removes one take, and these frames of the store.
+    """Removes a take and frames of the store.
 
     Returns:
-        how many frames of the store went.
+        The number of frames removed from the store.
     """
     if read_sentinel(places.folder) is None:
         return 0
@@ -72,13 +72,13 @@ def clear(places: Places, take: str, keys: Iterable[str]) -> int:
 
 @dataclass(frozen=True)
 class Swept:
-    """What a sweep did.
+    """The result of a sweep.
 
     Args:
-        bytes_before: what lay in folders that we made.
-        bytes_freed: how much of that went.
-        bases: the bases that went.
-        bakes: left-overs of bakes that went.
+        bytes_before: size of our folders before.
+        bytes_freed: bytes deleted.
+        bases: the deleted bases.
+        bakes: the deleted folders of bakes.
     """
 
     bytes_before: int
@@ -88,21 +88,21 @@ class Swept:
 
 
 def sweep(root: Path, limit_bytes: int, now: float | None = None) -> Swept:
-    """Brings the cache down to a size: what dead bakes left, then whole bases, longest unused first, then old takes.
+    """Reduces the cache to a size: deletes left-overs of dead bakes, then bases, longest unused first, then old takes.
 
-    Old takes are those of bases that are still in use, such as of a plate that is rendered anew every day. What was
-    used within the last day stays, so a cache may be larger than its limit. Folders without our sentinel, and
-    files with names that we don't give, are never touched, nor is anything behind a link.
+    Old takes are those of bases still in use, such as of a plate that is rendered again every day. Whatever was used
+    within the last day stays, so the cache may stay above its limit. Folders without our sentinel, files with other
+    names, and everything behind links are never touched.
 
     Args:
-        root: the cache folder; nothing happens where it isn't there.
-        limit_bytes: how much may stay.
-        now: seconds since 1970, for tests.
+        root: the cache folder; may be missing.
+        limit_bytes: the size to reduce it to.
+        now: seconds since 1970, for tests; None: the present time.
     """
     now = time.time() if now is None else now
     bakes = sweep_bakes(root, now)
     for name in names_in(root):
-        if _DOOMED.fullmatch(name):  # a sweep was killed half-way
+        if _DOOMED.fullmatch(name):  # left-over of a sweep that was killed
             _remove_base(root / name)
     ages: list[tuple[float, str, int]] = []
     for name in names_in(root):
@@ -116,12 +116,12 @@ def sweep(root: Path, limit_bytes: int, now: float | None = None) -> Swept:
             break
         words = read_sentinel(root / name)
         if words is None or words["last_used"] != last_used:
-            continue  # somebody began to use it meanwhile
+            continue  # used again meanwhile
         doomed = root / f".{name}.sweep-{uuid.uuid4().hex[:8]}"
         try:
-            (root / name).rename(doomed)  # at once and as a whole, so nobody meets half of it
+            (root / name).rename(doomed)  # renamed first, so that nobody finds half of it
         except OSError:
-            continue  # open on Windows, or gone already
+            continue  # in use on Windows, or deleted already
         _remove_base(doomed)
         left -= size
         gone.append(name)
@@ -133,7 +133,7 @@ def sweep(root: Path, limit_bytes: int, now: float | None = None) -> Swept:
 
 
 def sweep_bakes(root: Path, now: float | None = None) -> list[str]:
-    """Removes the source frames that bakes of dead processes left; the names of their folders."""
+    """Removes source frames of bakes whose process has died; the names of their folders."""
     now = time.time() if now is None else now
     gone = []
     for place in folders_in(root / BAKES):
@@ -142,7 +142,7 @@ def sweep_bakes(root: Path, now: float | None = None) -> list[str]:
         if name is None or words is None or words.get("bake") != place.name:
             continue
         ours = name["host"] == socket.gethostname()
-        # Of another machine's process nothing is known but the time; a bake writes a frame every few minutes at worst.
+        # For another machine only the time tells whether the process lives: a bake writes at least every few minutes.
         dead = not _is_running(int(name["pid"])) if ours else now - _last_change(place) > YOUNG_S
         if dead:
             drop_bake_folder(place)
@@ -154,7 +154,7 @@ def sweep_bakes(root: Path, now: float | None = None) -> list[str]:
 
 
 def _size(folder: Path) -> int:
-    """Bytes of a base; a frame that is linked into takes counts once."""
+    """Bytes of a base; frames that are linked into takes count once."""
     seen: set[tuple[int, int]] = set()
     total = 0
     for place, _, names in os.walk(folder):
@@ -170,7 +170,7 @@ def _size(folder: Path) -> int:
 
 
 def _sweep_takes(places: Places, now: float) -> None:
-    """Removes the takes of a base that weren't used for a day, but for the last, and frames that no take has then."""
+    """Removes all takes of a base but the last that are unused for a day, and frames that are then in no take."""
     takes = [(take.stat().st_mtime, take) for take in folders_in(places.folder / "takes") if _KEY.fullmatch(take.name)]
     for last_used, take in sorted(takes)[:-1]:
         if now - last_used >= YOUNG_S:
@@ -183,13 +183,13 @@ def _sweep_takes(places: Places, now: float) -> None:
     for name in names_in(places.store):
         with contextlib.suppress(OSError):
             found = (places.store / name).lstat()
-            # What a bake has just finished isn't linked yet.
+            # Frames that a bake has just finished aren't linked yet.
             if STORED_NAME.fullmatch(name) and now - found.st_mtime >= YOUNG_S and not used & _marks(found):
                 (places.store / name).unlink()
 
 
 def _marks(found: os.stat_result) -> set[tuple[int, ...]]:
-    """What tells a file, and its faithful copy where there are no links."""
+    """Two identities of a file: by inode, and by size and time for a copy in place of a link."""
     return {(0, found.st_dev, found.st_ino), (1, found.st_size, found.st_mtime_ns)}
 
 
@@ -202,7 +202,7 @@ def _last_change(folder: Path) -> float:
 
 
 def _is_running(pid: int) -> bool:
-    if os.name == "nt":  # there, os.kill would end the process
+    if os.name == "nt":  # os.kill would end the process there
         return True
     try:
         os.kill(pid, 0)
@@ -236,7 +236,7 @@ def _remove_take(take: Path) -> None:
 
 
 def _remove_own(folder: Path) -> None:
-    """A folder that we made, where nothing but the sentinel is left; else both stay, for the next sweep."""
+    """Removes a folder of ours if only the sentinel is left; else both stay for the next sweep."""
     if names_in(folder) == [SENTINEL]:
         with contextlib.suppress(OSError):
             (folder / SENTINEL).unlink()
@@ -252,5 +252,5 @@ def _remove_files(folder: Path, *ours: re.Pattern[str]) -> None:
 
 
 def _remove_folder(folder: Path) -> None:
-    with contextlib.suppress(OSError):  # not empty: somebody else's files are in it
+    with contextlib.suppress(OSError):  # not empty: it has other files
         folder.rmdir()

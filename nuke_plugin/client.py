@@ -1,10 +1,10 @@
-"""Nuke's side of the worker: sends requests, hands events on, takes up what a worker left that died.
+"""Nuke's side of the worker: sends requests, passes events on, and resends requests of a worker that died.
 
 Runs inside Nuke (Python 3.9 and later) and without it: standard library only.
 
     job = shared(folders).relight(request)
     while not job.finished:
-        job.poll(0.1)        events; call it from the main thread, and job.cancel() when the user wants that
+        job.poll(0.1)        events; on the main thread, as job.cancel()
     job.result()
 
 `core/protocol.py` says what requests and events hold; `worker_process.py` talks with the process.
@@ -31,43 +31,43 @@ from relightgan.nuke_plugin.worker_process import CRASHED, HUNG, IDLE, Limits, W
 
 __all__ = ["Limits", "Worker", "WorkerJob", "log_path", "look_facts", "shared", "stop_shared"]
 
-WAIT_S = 0.25  # at most, before Ctrl-C is heard on Windows
-CRASHES = 1  # how often a request is taken up again after the worker died under it
-IDLE_ENDS = 3  # how often because the worker was ending for want of work just when the request came
+WAIT_S = 0.25  # the longest wait without a check for Ctrl-C, which Windows needs
+CRASHES = 1  # how often a request is resent after a crash of the worker
+IDLE_ENDS = 3  # how often a request is resent because the worker was about to end when it came
 STOPPED = "Stopped as asked; finished frames are whole."
 
 
 class WorkerJob:
-    """A request on its way; made by `Worker.relight` and `Worker.look`.
+    """A request under way; made by `Worker.relight` and `Worker.look`.
 
     Args:
         request: the message, with its id.
-        on_event: gets each event from `poll`, on the thread that calls it.
+        on_event: called with each event, by `poll`.
     """
 
     def __init__(self, request: Message, on_event: Callable[[Message], None] | None = None) -> None:
         self.request = request
         self.id: str = request["id"]
         self.on_event = on_event
-        self.frames: list[int] = []  # finished, in the order they were
+        self.frames: list[int] = []  # finished frames, in order
         self.last: Message | None = None  # the event that ended it
-        self.error: RelightError | None = None  # where the worker itself failed
-        self.cancelled_at: float | None = None  # time.monotonic()
+        self.error: RelightError | None = None  # the error where the worker itself failed
+        self.cancelled_at: float | None = None  # time of `cancel`, time.monotonic()
         self.crashes = self.idle_ends = 0
-        self.process: WorkerProcess | None = None  # the one that has it
+        self.process: WorkerProcess | None = None  # the process with the request
         self.events: queue.Queue[Message] = queue.Queue()
         self.ended = threading.Event()
 
     @property
     def finished(self) -> bool:
-        """Whether nothing more will happen; `result` then answers at once."""
+        """True when the request has ended; `result` then returns at once."""
         return self.ended.is_set()
 
     def poll(self, timeout_s: float = 0.0) -> list[Message]:
-        """New events; [] where none came in that time.
+        """New events; [] without any in that time.
 
         Args:
-            timeout_s: how long to wait for the first.
+            timeout_s: the longest wait for the first event.
         """
         found = []
         with contextlib.suppress(queue.Empty):
@@ -81,7 +81,7 @@ class WorkerJob:
         return found
 
     def cancel(self) -> None:
-        """Asks to end; what is finished stays. Returns at once, and `result` then raises `Cancelled`."""
+        """Cancels the request and returns at once; finished frames stay. `result` then raises `Cancelled`."""
         process = self.process
         if not self.finished and self.cancelled_at is None and process is not None:
             self.cancelled_at = time.monotonic()
@@ -92,8 +92,8 @@ class WorkerJob:
 
         Raises:
             Cancelled: it was cancelled.
-            RelightError: of the class that the worker named: what went wrong, and what to do.
-            WorkerError: the worker itself died, hung or couldn't be started.
+            RelightError: the error of the worker, in its own class.
+            WorkerError: the worker died, hung or couldn't be started.
         """
         while not self.ended.wait(WAIT_S):
             pass
@@ -110,7 +110,7 @@ class WorkerJob:
     # For the worker's threads
 
     def take(self, event: Message) -> None:
-        """Takes an event in; where another worker went on with the rest, it is made to be about the whole."""
+        """Records an event. After a resend of the rest, its counts are changed to those of the whole request."""
         if self.finished:
             return
         if event["type"] == "frame":
@@ -126,7 +126,7 @@ class WorkerJob:
             self.ended.set()
 
     def fail(self, error: RelightError) -> None:
-        """Ends it without the worker."""
+        """Ends the request with an error that isn't from the worker."""
         if isinstance(error, Cancelled):
             self.take({"type": "cancelled", "id": self.id, "frames": self.frames})
             return
@@ -135,7 +135,7 @@ class WorkerJob:
         self.take({**kind, "problem": error.problem, "fix": error.fix})
 
     def rest(self) -> Message | None:
-        """The request for what isn't finished yet; None where all is."""
+        """The request for the unfinished frames; None where all are finished."""
         if "outputs" not in self.request:
             return self.request
         outputs = {frame: path for frame, path in self.request["outputs"].items() if int(frame) not in self.frames}
@@ -143,12 +143,12 @@ class WorkerJob:
 
 
 class Worker:
-    """A worker process that may touch some folders; started with the first request, and again when it has ended.
+    """A worker process with access to some folders; started by the first request, and again after its end.
 
     Args:
-        folders: those it may read and write.
-        command: what to start in place of our own interpreter with the worker.
-        limits: how long to wait for it.
+        folders: folders that it may read and write.
+        command: command line of the process; None: our own interpreter with the worker.
+        limits: time limits.
     """
 
     def __init__(
@@ -162,7 +162,7 @@ class Worker:
         self.limits = limits or Limits()
         self.lock = threading.RLock()
         self.process: WorkerProcess | None = None
-        self.jobs: dict[str, WorkerJob] = {}  # those not finished
+        self.jobs: dict[str, WorkerJob] = {}  # unfinished jobs, by id
         self.retired = False
         self.closed = False
 
@@ -171,7 +171,7 @@ class Worker:
 
         Args:
             request: of type `relight`, see core/protocol.py; "type" and "id" may be left out.
-            on_event: gets each event, from `WorkerJob.poll`.
+            on_event: called with each event, by `WorkerJob.poll`.
 
         Raises:
             RelightError: the worker can't be started, or the request can't be sent.
@@ -179,7 +179,7 @@ class Worker:
         return self.submit(WorkerJob({"type": "relight", "id": uuid.uuid4().hex, **request}, on_event))
 
     def look(self, path: str | os.PathLike[str]) -> WorkerJob:
-        """Asks what is inside a look; the result has `facts` and `sha256`.
+        """Requests the facts of a look; the result has `facts` and `sha256`.
 
         Raises:
             RelightError: as `relight`.
@@ -187,18 +187,18 @@ class Worker:
         return self.submit(WorkerJob({"type": "look", "id": uuid.uuid4().hex, "path": str(Path(path).absolute())}))
 
     def covers(self, folders: Iterable[str | os.PathLike[str]]) -> bool:
-        """Whether it may touch these folders."""
+        """True where the process may read and write these folders."""
         wanted = [Path(folder).resolve() for folder in folders]
         return all(any(mine in (folder, *folder.parents) for mine in self.folders) for folder in wanted)
 
     @property
     def pid(self) -> int | None:
-        """The process; None where none runs."""
+        """The id of the running process; None where none runs."""
         process = self.process
         return process.process.pid if process is not None and process.alive else None
 
     def stop(self) -> None:
-        """Ends the process; what isn't finished is cancelled."""
+        """Ends the process; unfinished jobs are cancelled."""
         with self.lock:
             self.closed = True
             process, self.process = self.process, None
@@ -209,7 +209,7 @@ class Worker:
             job.fail(Cancelled(STOPPED))
 
     def retire(self) -> None:
-        """Ends the process as soon as its requests are finished."""
+        """Ends the process when its requests are finished."""
         with self.lock:
             self.retired = True
             busy = bool(self.jobs)
@@ -219,7 +219,7 @@ class Worker:
     # Private implementation
 
     def submit(self, job: WorkerJob) -> WorkerJob:
-        """Sends a job to the process, which is started where none runs."""
+        """Sends a job to the process, and starts one if none runs."""
         with self.lock:
             if self.closed:
                 raise WorkerError("The worker was told to end.", "Ask for a new one.")
@@ -236,11 +236,11 @@ class Worker:
             self.process = WorkerProcess(command, self.limits, self.take, self.process_ended, self.oldest_cancel)
         self.process.send(request)
         job.process = self.process
-        if job.cancelled_at is not None:  # asked for just now, of the process before
+        if job.cancelled_at is not None:  # cancelled just now, in the previous process
             self.process.send({"type": "cancel", "id": job.id})
 
     def take(self, event: Message) -> None:
-        """Gives an event to the job it is for; called on the process's reading thread."""
+        """Passes an event to its job; called on the reading thread of the process."""
         with self.lock:
             job = self.jobs.get(event["id"])
             if job is None:
@@ -253,7 +253,7 @@ class Worker:
             self.stop()
 
     def process_ended(self, process: WorkerProcess, why: str, how: str) -> None:
-        """Takes up the requests of a process that ended, or fails them; called on one of its threads."""
+        """Resends the requests of a process that ended, or fails them; called on one of its threads."""
         with self.lock:
             if self.process is process:
                 self.process = None
@@ -264,21 +264,21 @@ class Worker:
                 if error is not None:
                     job.fail(error)
                 if not job.finished:
-                    self.jobs[job.id] = job  # behind those that its new process has already
+                    self.jobs[job.id] = job  # after those that its new process has already
 
     def take_up(self, job: WorkerJob, why: str, how: str, waited: bool) -> RelightError | None:
-        """Sends what is left of a job to a new process; returns why it can't be.
+        """Resends the rest of a job to a new process; the error where that is impossible.
 
         Args:
-            job: what the process had.
-            why: the process ended.
+            job: a job of the process.
+            why: why the process ended, for people.
             how: IDLE, CRASHED, HUNG or HOPELESS.
-            waited: another job ran, and is to blame for a crash.
+            waited: True where another job ran, which is the cause of a crash.
         """
         rest = job.rest()
         if job.cancelled_at is not None:
             return Cancelled(STOPPED)
-        if rest is None:  # it died between the last frame and its last word
+        if rest is None:  # it died after the last frame, before its last event
             job.take({"type": "done", "id": job.id, "frames": job.frames, "seconds": 0.0, "device": ""})
             return None
         if waited and how in (CRASHED, HUNG):
@@ -298,25 +298,25 @@ class Worker:
         return None
 
     def oldest_cancel(self, process: WorkerProcess) -> float | None:
-        """When the longest waiting cancel was asked for, among the jobs of a process."""
+        """The time of the oldest cancel under way, among the jobs of a process."""
         with self.lock:
             asked = [job.cancelled_at for job in self.jobs.values() if job.process is process and job.cancelled_at]
         return min(asked, default=None)
 
 
-# One for each Nuke
+# The worker of this Nuke
 
 _shared: Worker | None = None
 _shared_lock = threading.RLock()
 
 
 def shared(folders: Iterable[str | os.PathLike[str]]) -> Worker:
-    """The worker of this Nuke, which may touch these folders, and those it could before.
+    """The worker of this Nuke, with access to these folders and to those of earlier calls.
 
-    Another process takes its place where new folders are needed; the one before finishes its requests.
+    New folders need a new process; the previous one finishes its requests.
 
     Args:
-        folders: of sources, results and looks.
+        folders: folders of sources, results and looks.
     """
     global _shared
     wanted = [Path(folder).absolute() for folder in folders]
@@ -331,7 +331,7 @@ def shared(folders: Iterable[str | os.PathLike[str]]) -> Worker:
 
 
 def stop_shared() -> None:
-    """Ends the worker of this Nuke, where there is one; the next `shared` starts another."""
+    """Ends the worker of this Nuke, if any; the next `shared` makes another."""
     global _shared
     with _shared_lock:
         worker, _shared = _shared, None
@@ -343,11 +343,11 @@ atexit.register(stop_shared)
 
 
 def look_facts(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """What a look says about itself, read and checked by the worker.
+    """The facts of a look, read and checked by the worker.
 
     Raises:
-        LookError: it isn't a look.
-        WorkerError: the worker can't say.
+        LookError: the file isn't a look.
+        WorkerError: the worker failed.
     """
     path = Path(path).absolute()
     facts: dict[str, Any] = shared([path.parent]).look(path).result()["facts"]
@@ -355,7 +355,7 @@ def look_facts(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def error_of(event: Message) -> RelightError:
-    """The error that a `failed` or `refused` event stands for, of the class the worker named."""
+    """The error of a `failed` or `refused` event, in the class that the event names."""
     kind = getattr(errors, event.get("kind", "ProtocolError"), None)
     made = kind if isinstance(kind, type) and issubclass(kind, RelightError) else RelightError
     return made(event["problem"], event["fix"])

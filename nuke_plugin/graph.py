@@ -1,4 +1,4 @@
-"""Walks the node graph: what is upstream, through groups, and which RelightGAN nodes are there.
+"""Walks the node graph: nodes upstream, through groups, and the RelightGAN nodes among them.
 
 Runs inside Nuke (Python 3.9 and later): standard library and `nuke` only.
 """
@@ -26,8 +26,8 @@ __all__ = [
     "view_neutral",
 ]
 
-# Nodes that need, for a frame, only that frame of their inputs. What isn't listed (TimeOffset, Retime, FrameHold,
-# Kronos, a plug-in of the studio) may ask for any frame.
+# Classes that need, for a frame, only that frame of their inputs. Others (TimeOffset, Retime, FrameHold, Kronos, a
+# plug-in of the studio) may need any frame.
 KEEP_TIME = frozenset((
     "Add", "AddChannels", "AddMix", "AdjBBox", "Anaglyph", "Assert", "BlackOutside", "Blur", "ChannelMerge",
     "CheckerBoard2", "ChromaKeyer", "Clamp", "ColorBars", "ColorCorrect", "ColorLookup", "ColorMatrix", "ColorWheel",
@@ -43,7 +43,7 @@ KEEP_TIME = frozenset((
     "TransformMasked", "Unpremult", "VectorBlur", "VectorBlur2", "Vectorfield", "Write", "ZDefocus2", "ZMerge",
     "ZSlice",
 ))  # fmt: skip
-# Of those, the ones that may take one view's picture from another view.
+# Classes among them that may take the picture of one view from another.
 CHANGE_VIEW = frozenset(("Anaglyph", "JoinViews", "MixViews", "OneView", "ShuffleViews", "SideBySide"))
 
 NUMBER = re.compile(r"-?\d+(\.\d*)?(e[-+]?\d+)?")
@@ -51,29 +51,29 @@ LITERALS = {"true": 1.0, "false": 0.0}
 
 
 def upstream(node: nuke.Node, inputs: Iterable[int] | None = None, frame: int | None = None) -> list[nuke.Node]:
-    """Every node that a node's pixels can come from, without the node itself; through groups both ways.
+    """All nodes that a node's pixels can come from, without the node itself; into and out of groups.
 
     Args:
-        node: where to start; also inside a group.
-        inputs: start at these inputs only; all when None.
-        frame: leave out what isn't looked at on this frame: the other inputs of a Switch, and all but the first of a
-            disabled node. Above a node that may ask for other frames, and with None, only what is looked at on none.
+        node: the first node; may be inside a group.
+        inputs: the inputs to follow; None: all.
+        frame: leaves out inputs unused on this frame: those that a Switch doesn't select, and all but the first of a
+            disabled node. None, and above nodes that may need other frames: leaves out inputs unused on every frame.
 
     Returns:
-        nodes in an order that depends on the connections only, each once; nodes inside groups among them.
+        Nodes, each once, with those inside groups, in an order that depends on the connections alone.
     """
     found: dict[str, nuke.Node] = {}
-    asked: dict[str, set[int | None]] = {}  # by name: on which frames the node was looked at
+    asked: dict[str, set[int | None]] = {}  # by name: the frames for which the node was visited
     first = inputs_of(node, frame) if inputs is None else [node.input(i) for i in inputs]
     above = frame if keeps_time(node) else None
     waiting = [(other, above) for other in reversed(first) if other is not None]
     while waiting:
         here, frame = waiting.pop()
         name = here.fullName()
-        seen = asked.setdefault(name, set())
-        if frame in seen or None in seen:
+        visited = asked.setdefault(name, set())
+        if frame in visited or None in visited:
             continue
-        seen.add(frame)
+        visited.add(frame)
         found[name] = here
         above = frame if keeps_time(here) else None
         waiting += [(other, above) for other in reversed(inputs_of(here, frame)) if other is not None]
@@ -82,9 +82,9 @@ def upstream(node: nuke.Node, inputs: Iterable[int] | None = None, frame: int | 
 
 
 def inputs_of(node: nuke.Node, frame: int | None = None) -> list[nuke.Node | None]:
-    """What feeds a node: its inputs in order, then for a group the nodes inside that its pixels come out of.
+    """The nodes that feed a node: its inputs in order, then for a group its Output nodes.
 
-    For a group's Input node it is what the group is fed with. `frame` as in `upstream`.
+    An Input node of a group is fed by the group's input. `frame` as in `upstream`.
     """
     if node.Class() == "Input":
         return [fed_by(node)]
@@ -103,7 +103,7 @@ def insides(node: nuke.Node) -> list[nuke.Node]:
 
 
 def fed_by(group_input: nuke.Node) -> nuke.Node | None:
-    """What feeds the group at one of its Input nodes; None outside groups, or where nothing is connected."""
+    """The node that feeds a group at one of its Input nodes; None outside groups, or where nothing is connected."""
     group = parent_of(group_input)
     if group is None:
         return None
@@ -118,21 +118,21 @@ def parent_of(node: nuke.Node) -> nuke.Node | None:
 
 
 def is_off(node: nuke.Node, frame: int | None) -> bool:
-    """True where a node is disabled, and so passes its first input; on a frame, or with None on every frame.
+    """True where a node is disabled on a frame, or with None on every frame, and so passes its first input.
 
-    Never for a class that isn't known and has several inputs: which of them it passes is its own affair.
+    False for unknown classes with several inputs, which may pass another input.
     """
     return (node.inputs() <= 1 or keeps_time(node)) and bool(certain(node, "disable", frame))
 
 
 def chosen_input(node: nuke.Node, frame: int | None) -> int | None:
-    """The one input that a Switch looks at, on a frame or with None on every frame; None where that isn't certain."""
+    """The input that a Switch selects on a frame, or with None on every frame; None where that isn't certain."""
     which = certain(node, "which", frame) if node.Class() == "Switch" else None
     return None if which is None else min(max(int(which), 0), max(node.inputs() - 1, 0))
 
 
 def certain(node: nuke.Node, name: str, frame: int | None) -> float | None:
-    """A knob's value in every view, on a frame or with None on every frame; None where that isn't certain."""
+    """The value of a knob in all views on a frame, or with None on every frame; None where that isn't certain."""
     knob = node.knob(name)
     if knob is None:
         return None
@@ -177,39 +177,40 @@ def in_order(nodes: list[nuke.Node]) -> list[nuke.Node]:
     }
     ordered: list[str] = []
     while len(ordered) < len(names):
-        # The first that waits for none; in a loop of nodes, which Nuke doesn't allow, simply the first.
+        # The first that depends on no other one left; in a loop of nodes, which Nuke forbids, the first.
         left = [name for name in names if name not in ordered]
         ordered.append(next((name for name in left if before[name] <= set(ordered)), left[0]))
     return [names[name] for name in ordered]
 
 
 def inert(node: nuke.Node, frame: int | None = None) -> bool:
-    """True where a RelightGAN node gives its source untouched: disabled, bypassed, or at strength 0.
+    """True where a RelightGAN node passes its source unchanged: disabled, bypassed, or at strength 0.
 
     Args:
-        frame: on this frame; on every frame when None, which an animated knob never counts for.
+        node: a RelightGAN node.
+        frame: a frame; None: on every frame, which is False with an animated knob.
     """
     off, bypass, strength = (certain(node, name, frame) for name in ("disable", knobs.BYPASS, knobs.STRENGTH))
     return bool(off) or bool(bypass) or (strength is not None and strength <= 0)
 
 
 def time_neutral(nodes: Iterable[nuke.Node]) -> bool:
-    """True where every node is known to need of its inputs only the frame it is asked for."""
+    """True where all nodes are known to need only their own frame of their inputs."""
     return all(keeps_time(node) for node in nodes)
 
 
 def view_neutral(nodes: Iterable[nuke.Node]) -> bool:
-    """True where every node is known to need of its inputs only the view it is asked for."""
+    """True where all nodes are known to need only their own view of their inputs."""
     return all(keeps_view(node) for node in nodes)
 
 
 def keeps_time(node: nuke.Node) -> bool:
-    """True where a node is known to ask its inputs only for its own frame; a group counts as what is inside it."""
+    """True where a node is known to need only its own frame of its inputs; of a group, the nodes inside decide."""
     return node.Class() in KEEP_TIME or isinstance(node, nuke.Group)
 
 
 def keeps_view(node: nuke.Node) -> bool:
-    """True where a node is known to ask its inputs only for its own view; a group counts as what is inside it."""
+    """True where a node is known to need only its own view of its inputs; of a group, the nodes inside decide."""
     return keeps_time(node) and node.Class() not in CHANGE_VIEW
 
 
@@ -217,7 +218,7 @@ def inner(node: nuke.Node, name: str) -> nuke.Node:
     """A node inside a RelightGAN node, by name (knobs.WRITE_NODE, knobs.READ_NODE).
 
     Raises:
-        RelightError: it isn't there.
+        RelightError: there is no such node.
     """
     found = next((inside for inside in insides(node) if inside.name() == name), None)
     if found is None:

@@ -1,7 +1,7 @@
 """Stops renders that need stale or missing relit frames; the error names the command to run.
 
-    before a render         frames of the store are linked for all nodes upstream of the Write, also frames that another
-                            machine has baked
+    before a render         frames of the store are linked for all nodes upstream of the Write, also those that other
+                            machines have baked
     before each frame       all RelightGAN nodes that the frame depends on must be ready
 
 A guard relights nothing, as Nuke executes nothing within a render. Raising in these callbacks aborts the render

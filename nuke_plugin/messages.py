@@ -1,7 +1,7 @@
-"""The same words to an artist with a window and to a farm's log.
+"""Messages and progress, for an artist with a window and for a farm's log.
 
-The words `ERROR:`, `Error:` and `Error :` stand for a failed task to farm managers (deadline-cloud-for-nuke's adaptor
-reads every line for them), so here only `failed` writes one.
+Farm managers take `ERROR:`, `Error:` and `Error :` for a failed task (deadline-cloud-for-nuke's adaptor searches every
+line for them), so only `failed` writes one.
 
 Runs inside Nuke (Python 3.9 and later): standard library and `nuke` only.
 """
@@ -25,12 +25,12 @@ from relightgan.core.errors import Cancelled
 __all__ = ["STYLES", "Shown", "Stop", "failed", "say", "shown", "stopping", "tell"]
 
 STYLES = ("auto", "openjd", "none")
-LINE_EVERY_S = 5.0
-OPENJD_EVERY_S = 1.0
+LINE_EVERY_S = 5.0  # minimum time between two progress lines
+OPENJD_EVERY_S = 1.0  # minimum time between two lines for Open Job Description
 
 
 def tell(text: str) -> None:
-    """Something the user must know: a message where there is a window, else a line; never a dialog in a terminal."""
+    """Tells the user: a dialog where there is a window, else a line of the log."""
     if nuke.GUI:
         nuke.message(text)
     else:
@@ -38,12 +38,12 @@ def tell(text: str) -> None:
 
 
 def say(text: str) -> None:
-    """A line for the log; results alone go to stdout."""
+    """Writes a line of the log to stderr; stdout is for results."""
     print(f"RelightGAN: {text}", file=sys.stderr, flush=True)
 
 
 def failed(text: str, style: str = "auto") -> None:
-    """The one line of a task that has failed; the only place that may write `ERROR:`."""
+    """Writes the line of a failed task; the only place that may write `ERROR:`."""
     line = " ".join(text.split())
     print(f"ERROR: {line}", file=sys.stderr, flush=True)
     if style == "openjd":
@@ -51,16 +51,16 @@ def failed(text: str, style: str = "auto") -> None:
 
 
 class Stop:
-    """Whether somebody asked to stop; made by `stopping`."""
+    """A request to stop, by the user or the farm; made by `stopping`."""
 
     def __init__(self) -> None:
         self.asked = False
 
     def check(self) -> None:
-        """Does nothing until somebody asks to stop.
+        """Raises after a request to stop.
 
         Raises:
-            Cancelled: from then on.
+            Cancelled: there was such a request.
         """
         if self.asked:
             raise Cancelled("Stopped as asked; finished frames are kept.")
@@ -68,9 +68,9 @@ class Stop:
 
 @contextmanager
 def stopping() -> Iterator[Stop]:
-    """Within the block SIGINT and SIGTERM (a farm's cancel) only ask to stop; the second acts at once.
+    """A context in which the first SIGINT or SIGTERM (a farm's cancel) requests a stop; the second ends the process.
 
-    With a window signals aren't touched: there people press Cancel. Nor outside the main thread, where Python takes no
+    Signals stay unchanged with a window, where people press Cancel, and outside the main thread, where Python allows no
     handlers.
     """
     stop = Stop()
@@ -86,11 +86,11 @@ def stopping() -> Iterator[Stop]:
     def ask(number: int, frame: FrameType | None) -> None:
         stop.asked = True
         restore()
-        # A print here could meet one that was interrupted half-way; write(2) can't.
+        # write(2), as the signal may have interrupted a print.
         os.write(2, b"\nStopping cleanly; once more to stop at once.\n")
 
     for number in (signal.SIGINT, signal.SIGTERM):
-        # None stands for a handler that wasn't set from Python and can't be put back from here.
+        # None is a handler that wasn't set from Python and can't be restored from here.
         before[number] = signal.signal(number, ask) or signal.SIG_DFL
     try:
         yield stop
@@ -99,14 +99,14 @@ def stopping() -> Iterator[Stop]:
 
 
 class Shown:
-    """How far the work is, and whether it is to go on; made by `shown`.
+    """The progress of a bake or render, with its cancel; made by `shown`.
 
     Args:
-        total: frames to do.
-        title: what is done, above the bar.
+        total: number of frames.
+        title: text above the bar.
         style: one of STYLES; with a window there is always a bar.
-        stop: what the signals set.
-        clock: seconds that only grow.
+        stop: the request to stop, from `stopping`.
+        clock: a monotonic clock, in seconds.
     """
 
     def __init__(
@@ -125,36 +125,36 @@ class Shown:
 
     @property
     def cancelled(self) -> bool:
-        """True once the user pressed Cancel or the farm sent a signal."""
+        """True after Cancel or a signal of the farm."""
         if self.task is not None and self.task.isCancelled():
             self.stop.asked = True
         return self.stop.asked
 
     def check(self) -> None:
-        """Does nothing until the user or the farm asks to stop.
+        """Raises after a request to stop, by the user or the farm.
 
         Raises:
-            Cancelled: from then on.
+            Cancelled: there was such a request.
         """
         if self.cancelled:
             self.stop.check()
 
     def begin(self, text: str) -> None:
-        """Says what comes next, such as the node that is relit."""
+        """Starts a step with a title, such as the node that is relit."""
         if self.busy_since is None:
             self.busy_since = self.clock()
         self.title = text
         self.show()
 
     def advance(self, count: int = 1) -> None:
-        """Counts `count` more frames as finished."""
+        """Adds finished frames."""
         self.done += count
         self.show()
 
     def show(self) -> None:
-        """Brings the bar, the log or the farm up to date, each as often as is good for it."""
+        """Updates the bar, the log or the farm, each at its own rate."""
         share = 100.0 * self.done / self.total if self.total else 100.0
-        self.share = max(self.share, min(share, 100.0))  # farms want it to grow only
+        self.share = max(self.share, min(share, 100.0))  # farms accept rising values only
         if self.task is not None:
             self.task.setMessage(self.line())
             self.task.setProgress(int(self.share))
@@ -169,7 +169,7 @@ class Shown:
             print(f"openjd_status: {self.line()}", flush=True)
 
     def line(self) -> str:
-        """How far the work is: `RelightGAN1: 12/100 frames, 0:00:35 left`."""
+        """The progress as text: `RelightGAN1: 12/100 frames, 0:00:35 left`."""
         text = f"{self.title}: {self.done}/{self.total} frames"
         left = self.left_s()
         return text if left is None else f"{text}, {clock_text(left)} left"
@@ -183,20 +183,20 @@ class Shown:
 
 @contextmanager
 def shown(total: int, title: str, style: str = "auto", stop: Stop | None = None) -> Iterator[Shown]:
-    """Shows progress while the block runs: a bar with Cancel where there is a window, else lines.
+    """A context that shows progress: a bar with Cancel where there is a window, else lines.
 
     Args:
-        total: frames to do.
-        title: what is done.
+        total: number of frames.
+        title: text above the bar.
         style: "auto" lines every few seconds, "openjd" also Open Job Description's on stdout, "none" nothing.
-        stop: of a `stopping` block around this one; None makes one.
+        stop: from a `stopping` context around this one; None: makes one.
     """
     with stopping() if stop is None else _given(stop) as asked:
         progress = Shown(total, title, style, asked)
         try:
             yield progress
         finally:
-            progress.task = None  # Nuke takes the bar away with the last reference
+            progress.task = None  # Nuke removes the bar with the last reference
 
 
 def clock_text(seconds: float) -> str:

@@ -1,7 +1,7 @@
-"""What a bake touches in Nuke and leaves as it was: on success, on an error, and when cancelled.
+"""Restores the state of Nuke that a bake changes: after success, an error or a cancel.
 
-The way of the thumbnail render in tk-nuke-writenode (Shotgun Software, handler.py): the inner Write is switched on for
-our own execute alone.
+As in the thumbnail render of tk-nuke-writenode (Shotgun Software, handler.py), the inner Write is on for our own
+execute alone.
 
 Runs inside Nuke (Python 3.9 and later): standard library and `nuke` only.
 """
@@ -17,15 +17,16 @@ from relightgan.nuke_plugin import graph, knobs
 
 __all__ = ["session_as_it_was", "source_writer", "without_undo"]
 
+# The knobs of a node that a bake may change for good.
 RESULT_KNOBS = (knobs.RESULT_PATH, knobs.RESULT_FIRST, knobs.RESULT_LAST)
 
 
 @contextmanager
 def session_as_it_was(nodes: Sequence[nuke.Node]) -> Iterator[None]:
-    """Full size and no undo within the block; afterwards proxy, frame, selection and undo are as before.
+    """A context at full size and without undo; afterwards proxy, frame, selection and undo are as before.
 
-    The script counts as changed afterwards only if it was before, or if a node points to other results: then it should
-    be saved, so that a machine without this plug-in finds them too.
+    The script is then modified only if it was before, or if a node has other results: it should be saved then, so that
+    a machine without this plug-in finds these.
     """
     root = nuke.root()
     proxy, frame, modified = root.proxy(), nuke.frame(), root.modified()
@@ -33,7 +34,7 @@ def session_as_it_was(nodes: Sequence[nuke.Node]) -> Iterator[None]:
     results = _results(nodes)
     with without_undo():
         try:
-            # A Write renders at the proxy's scale and takes no argument against it.
+            # A Write renders at the proxy's scale, and has no argument for full size.
             root.setProxy(False)
             yield
         finally:
@@ -52,9 +53,9 @@ def session_as_it_was(nodes: Sequence[nuke.Node]) -> Iterator[None]:
 
 @contextmanager
 def without_undo() -> Iterator[None]:
-    """Keeps what our code sets out of the artist's undo list: undoing it would show frames of another state.
+    """A context whose changes aren't in the artist's undo list, as undoing them would show frames of another state.
 
-    Where undo is off already, as in a terminal, nothing is done: whether Nuke counts each disable() isn't known.
+    Does nothing where undo is off already, as in a terminal: it isn't known whether Nuke counts calls of disable().
     """
     off = nuke.Undo.disabled()
     if not off:
@@ -68,14 +69,14 @@ def without_undo() -> Iterator[None]:
 
 @contextmanager
 def source_writer(node: nuke.Node, pattern: str) -> Iterator[nuke.Node]:
-    """A node's inner Write, switched on and set to a pattern within the block; off again and unset afterwards.
+    """A context with a node's inner Write on and set to a pattern; afterwards it is off and the pattern is restored.
 
     Args:
         node: a RelightGAN gizmo, or the Group made from it.
-        pattern: with %V for the view and %04d for the frame; forward slashes.
+        pattern: path with %V for the view, %04d for the frame, and forward slashes.
 
     Raises:
-        RelightError: somebody took the inner Write out of the group.
+        RelightError: the group has no inner Write any more.
     """
     write = graph.inner(node, knobs.WRITE_NODE)
     path, off = node[knobs.SOURCE_PATH], write["disable"]
@@ -85,7 +86,7 @@ def source_writer(node: nuke.Node, pattern: str) -> Iterator[nuke.Node]:
         off.setValue(False)
         yield write
     finally:
-        # Off, whatever it was: an inner Write that is on would be rendered by everybody who executes all Writes.
+        # Always off: an inner Write that is on would be rendered with all Writes of the script.
         off.setValue(True)
         path.setValue(before)
 

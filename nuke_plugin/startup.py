@@ -1,6 +1,6 @@
-"""What happens when Nuke starts: init.py calls `start` in every mode, menu.py `start_gui` where there is a window.
+"""The start of Nuke: init.py calls `start` in every mode, menu.py calls `start_gui` where there is a window.
 
-Both may be called again (a reloaded init.py, a path added twice): what was registered before is taken back first.
+Both may be called again (a reloaded init.py, a path added twice); they remove earlier registrations first.
 
 Runs inside Nuke (Python 3.9 and later): standard library and `nuke` only; Qt only once the panel is opened.
 """
@@ -23,20 +23,20 @@ from relightgan.nuke_plugin import cache_sweep, graph, guard, installation, knob
 from relightgan.nuke_plugin.config import load_config
 
 NODE_CLASS = "RelightGAN"
-ICON = "RelightGAN.png"  # lies in gizmos/, which init.py puts on the plug-in path
+ICON = "RelightGAN.png"  # in gizmos/, which init.py adds to the plug-in path
 PANEL_NAME, PANEL_ID = "RelightGAN Looks", "com.relightgan.looks"
 # Evaluated by Nuke when a pane shows the panel, so that Qt is imported then and not before.
 PANEL_WIDGET = "__import__('relightgan.nuke_plugin.panel', fromlist=['LookPanel']).LookPanel"
 DEFAULT_LIMIT_GB = 200.0
 GB = 1e9
 
-# Kept over importlib.reload: the functions of before the reload are others than those of after.
+# The registered callbacks, kept over importlib.reload, which makes new functions.
 _loading: list[Any] = globals().get("_loading", [])
 _dropping: list[Any] = globals().get("_dropping", [])
 
 
 def start() -> None:
-    """Guards renders and follows script loads. No window, no Qt, no worker."""
+    """Registers the guards and the callback for script loads. Needs no window or Qt, and starts no worker."""
     guard.register()
     while _loading:
         nuke.removeOnScriptLoad(_loading.pop())
@@ -55,7 +55,7 @@ def start_gui() -> None:
     menu.addCommand("Relight Selected", relight_selected)
     menu.addCommand("Check Installation", installation.show_check)
     nukescripts.panels.registerWidgetAsPanel(PANEL_WIDGET, PANEL_NAME, PANEL_ID)
-    if not _dropping:  # there is no way to take it back, so it asks for the function of the day
+    if not _dropping:  # it can't be removed, so it looks up the present function
         _dropping.append(lambda mime_type, text: sys.modules[__name__].on_drop(mime_type, text))
         nukescripts.addDropDataCallback(_dropping[0])
 
@@ -69,7 +69,7 @@ def show_panel() -> None:
 
 
 def create_node(look: str = "") -> nuke.Node:
-    """Makes a node, connected to what is selected, with a look."""
+    """Makes a node with a look, connected to the selected node."""
     node = nuke.createNode(NODE_CLASS)
     if look:
         node[knobs.LOOK].setValue(Path(look).as_posix())
@@ -88,9 +88,9 @@ def relight_selected() -> None:
 
 
 def on_script_load() -> None:
-    """Shows what is relit already, and keeps the cache within its limit.
+    """Links relit frames of all nodes, and reduces the cache to its limit.
 
-    A node that can't be linked (no look, a missing file) says so in the log; the script opens all the same.
+    Errors of a node (no look, a missing file) are written to the log; the script opens all the same.
     """
     roots = set()
     for node in graph.relight_nodes():
@@ -99,7 +99,7 @@ def on_script_load() -> None:
             roots.add(state.state_of(node).cache)
         except RelightError as error:
             messages.say(f"{node.fullName()}: {error}")
-    # A farm's tasks have better things to do than to look through a cache, each anew.
+    # Not on farms, where every task would search the whole cache.
     if nuke.GUI and roots:
         try:
             limit = (load_config().cache_limit_gb or DEFAULT_LIMIT_GB) * GB
@@ -110,7 +110,7 @@ def on_script_load() -> None:
 
 
 def sweep(roots: Iterable[Path], limit_bytes: int) -> None:
-    """Brings caches down to their size; runs in a thread, so it asks Nuke nothing."""
+    """Reduces caches to their limit; runs in a thread, so it doesn't use Nuke."""
     for root in roots:
         try:
             swept = cache_sweep.sweep(root, limit_bytes)
@@ -122,7 +122,7 @@ def sweep(roots: Iterable[Path], limit_bytes: int) -> None:
 
 
 def on_drop(mime_type: str, text: str) -> bool | None:
-    """Makes a node of a look that is dropped into the node graph; anything else is left to others.
+    """Makes a node with a look that is dropped into the node graph; other data is left to other callbacks.
 
     Nuke calls what `nukescripts.addDropDataCallback` was given with the data's type and text, and goes on to the next
     function unless the answer is True (Foundry, Python Developer's Guide, nukescripts.drop). That a dropped file

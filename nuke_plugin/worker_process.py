@@ -1,6 +1,6 @@
-"""One worker process, and the threads here that talk with it: one reads, one writes, one watches for silence.
+"""A worker process, with three threads: one reads events, one writes messages, one watches for silence.
 
-Runs inside Nuke (Python 3.9 and later) and without it: standard library only. Nothing here waits without a limit.
+Runs inside Nuke (Python 3.9 and later) and without it: standard library only. All waits have limits.
 """
 
 from __future__ import annotations
@@ -21,33 +21,34 @@ from relightgan.core.version import VERSION
 from relightgan.nuke_plugin.interpreter import clean_environment, find_interpreter
 from relightgan.nuke_plugin.worker_log import last_lines, open_log
 
-TICK_S = 0.25
-GOODBYE_S = 2.5  # for the worker to end by itself
-AFTER_KILL_S = 3.0  # for its pipe to end; another process may hold it open
+TICK_S = 0.25  # interval of the watch
+GOODBYE_S = 2.5  # time for the worker to end by itself
+AFTER_KILL_S = 3.0  # time for its pipe to end after a kill; another process may keep it open
 
-# Why a process ended, as far as another try goes: for want of work; it died, or hung and was killed, over the oldest of
-# its requests; it was none of ours, or couldn't start.
+# Why a process ended, which decides whether requests are resent. IDLE: it had no work. CRASHED, HUNG: it died, or was
+# killed, on the oldest of its requests. HOPELESS: it couldn't start, or isn't a worker of this version.
 IDLE, CRASHED, HUNG, HOPELESS = "idle", "crashed", "hung", "hopeless"
 
 
 @dataclass(frozen=True)
 class Limits:
-    """How long to wait, in seconds."""
+    """Time limits in seconds."""
 
     start_s: float = 60.0  # from the start of the process to its hello
-    silence_s: float = 20.0  # without any event; a heartbeat comes each second
-    cancel_s: float = 10.0  # from asking for a cancel to its end
+    silence_s: float = 20.0  # without any event, while heartbeats come every second
+    cancel_s: float = 10.0  # from a cancel to the end of the request
 
 
 class WorkerProcess:
     """A worker process.
 
     Args:
-        command: what to start.
-        limits: how long to wait; then it is killed.
-        on_event: gets every event that is for a request; on the thread that reads.
-        on_end: gets this process, the reason for people, and IDLE, CRASHED, HUNG or HOPELESS; once, on any thread.
-        oldest_cancel: tells when the longest waiting cancel was asked for (time.monotonic()); None where none waits.
+        command: its command line.
+        limits: time limits, after which it is killed.
+        on_event: called with every event of a request, on the reading thread.
+        on_end: called once, on any thread, with this process, the reason for people, and IDLE, CRASHED, HUNG or
+            HOPELESS.
+        oldest_cancel: returns the time of the oldest cancel under way (time.monotonic()); None without any.
 
     Raises:
         WorkerError: it can't be started.
@@ -69,10 +70,10 @@ class WorkerProcess:
         self.greeted = False
         self.ended = threading.Event()
         self.telling = threading.Lock()
-        self.killed: str | None = None  # why we did
-        self.killed_at = 0.0  # these three on the watch's clock
-        self.last_heard = 0.0
-        self.clock = 0.0  # seconds that we were awake and watching
+        self.killed: str | None = None  # why we killed it
+        self.killed_at = 0.0  # time of the kill on `clock`; 0: not by the watch
+        self.last_heard = 0.0  # time of the last event on `clock`
+        self.clock = 0.0  # seconds during which the watch ran
         self.to_send: queue.Queue[bytes | None] = queue.Queue()
         with open_log() as log_file:
             self.log, self.log_start = Path(log_file.name), log_file.tell()
@@ -81,7 +82,7 @@ class WorkerProcess:
                     command,
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
-                    stderr=log_file,  # a pipe that nobody reads would stop it when full
+                    stderr=log_file,  # a pipe without a reader would block it when full
                     env=clean_environment(),
                     creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
                 )
@@ -93,19 +94,19 @@ class WorkerProcess:
 
     @property
     def alive(self) -> bool:
-        """Whether it can still be talked to, as far as we know."""
+        """True until the end of the process is known."""
         return not self.ended.is_set()
 
     def send(self, message: Message) -> None:
-        """Hands a message to the thread that writes.
+        """Passes a message to the writing thread.
 
         Raises:
-            ProtocolError: it is too long.
+            ProtocolError: the message is too long.
         """
         self.to_send.put(encode(message))
 
     def end(self) -> None:
-        """Asks the process to end, and kills it where it doesn't."""
+        """Tells the process to end, and kills it if it doesn't."""
         self.killed = self.killed or "The worker was told to end."
         self.send({"type": "shutdown"})
         self.to_send.put(None)
@@ -117,15 +118,15 @@ class WorkerProcess:
     # Private implementation
 
     def kill(self, why: str) -> None:
-        """Kills the process; the thread that reads then sees the end."""
+        """Kills the process; the reading thread then finds its end."""
         self.killed, self.killed_at = why, self.clock
         self.process.kill()
 
     def write(self) -> None:
-        """Writes until there is nothing more to come; a worker that doesn't read keeps only this thread waiting."""
+        """Writes messages until None; a worker that doesn't read blocks only this thread."""
         stream = self.process.stdin
         assert stream is not None
-        with contextlib.suppress(OSError, ValueError):  # it has gone; the thread that reads tells
+        with contextlib.suppress(OSError, ValueError):  # the process has ended; the reading thread reports it
             while (line := self.to_send.get()) is not None:
                 stream.write(line)
                 stream.flush()
@@ -133,7 +134,7 @@ class WorkerProcess:
             stream.close()
 
     def read(self) -> None:
-        """Hands events on until the process ends, and tells why it did."""
+        """Passes events on until the process ends, and reports why."""
         try:
             trouble = self.read_events()
         except (OSError, ValueError) as error:
@@ -146,7 +147,7 @@ class WorkerProcess:
         self.process.stdout.close()
 
     def read_events(self) -> str:
-        """Hands events on; returns what is wrong with the worker, or "" where its pipe simply ended."""
+        """Passes events on; the fault of the worker, or "" where its pipe ended."""
         stream = self.process.stdout
         assert stream is not None
         while line := stream.readline(MAX_BYTES + 1):
@@ -174,10 +175,10 @@ class WorkerProcess:
         return ""
 
     def watch(self) -> None:
-        """Kills the process when it says nothing for long.
+        """Kills the process when it exceeds a limit.
 
-        Time counts only while we run: when both were stopped (Ctrl-Z, a sleeping laptop, Nuke busy without letting
-        Python run) the worker isn't to blame.
+        Time counts only while this thread runs. When it didn't (Ctrl-Z, a sleeping laptop, Nuke busy without running
+        Python) the worker isn't to blame.
         """
         before = time.monotonic()
         while self.alive:
@@ -188,7 +189,7 @@ class WorkerProcess:
             limits, asked = self.limits, self.oldest_cancel(self)
             if self.killed_at:
                 if self.clock - self.killed_at > AFTER_KILL_S:
-                    self.tell(self.process.poll())  # something else holds the pipe, so `read` still waits for its end
+                    self.tell(self.process.poll())  # another process keeps the pipe open, so `read` still waits
             elif not self.greeted and self.clock > limits.start_s:
                 self.kill(f"The worker {self.command[0]} didn't start within {limits.start_s:g} s.{self.last_words()}")
             elif self.greeted and self.clock - self.last_heard > limits.silence_s:
@@ -197,7 +198,7 @@ class WorkerProcess:
                 self.kill(f"The worker didn't cancel within {limits.cancel_s:g} s, and was killed.")
 
     def tell(self, code: int | None) -> None:
-        """Says once that the process ended, and why."""
+        """Reports the end of the process, once."""
         with self.telling:
             if not self.alive:
                 return
@@ -215,16 +216,16 @@ class WorkerProcess:
                 self.on_end(self, f"The worker {self.command[0]} {how} at its start.{self.last_words()}", HOPELESS)
 
     def last_words(self) -> str:
-        """What it wrote into its log last, as a sentence to add."""
+        """The last lines of its log, as a sentence to append."""
         last = last_lines(self.log, self.log_start)
         return f" Its last words: {last}" if last else ""
 
 
 def worker_command(folders: Iterable[str | os.PathLike[str]]) -> list[str]:
-    """What starts the worker for some folders.
+    """The command line of a worker with access to some folders.
 
     Raises:
-        RelightError: there is no interpreter for it.
+        RelightError: no interpreter for it was found.
     """
     allowed = [word for folder in folders for word in ("--allow", os.fspath(folder))]
     # -s: packages in the user's home are for other interpreters of that version, such as Nuke's.
