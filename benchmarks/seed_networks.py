@@ -1,7 +1,7 @@
 """The two networks and the feature loss of NeuralVFX's lighting swap (2018), as they were published: defects included.
 
 Written anew from a reading of github.com/NeuralVFX/lighting-swap-cyclegan (commit 093df42); nothing is copied. Only the
-benchmark uses them. `training/networks_cyclegan.py` is what the product fits.
+benchmark uses them. `training/gan/networks.py` is what the product fits.
 
 What is known to be wrong and kept: instance norm everywhere (it deletes a plate's exposure, and makes a tile disagree
 with its frame), the norm after the activation, dropout in the residual blocks, transposed convolutions (checkerboards),
