@@ -23,7 +23,7 @@ from relightgan.nuke_plugin.panel_log import LogView
 from relightgan.nuke_plugin.qt import QtCore, QtGui, QtWidgets
 
 EVERY_MS, AT_A_TIME = 30, 20  # rows are added in small groups, so that the window stays usable
-LIST_PX, DETAILS_PX = 300, 460  # of height, to begin with
+LIST_PX, DETAILS_PX = 300, 460  # initial heights of the list and of the details
 EMPTY = (
     "No looks yet.\n\nA look is an .onnx file that `relightgan train` writes. Looks are searched for in:\n\n{places}"
 )

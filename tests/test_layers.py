@@ -161,6 +161,16 @@ def test_a_circle_is_found():
     assert circle_in({"a": {"b"}, "b": {"c"}, "c": set()}) == []
 
 
+def test_one_class_name_means_one_thing():
+    places: dict[str, list[str]] = {}
+    for layer in OUR_LAYERS:
+        for path in sorted((ROOT / layer).rglob("*.py")):
+            for node in ast.parse(path.read_text(encoding="utf-8")).body:
+                if isinstance(node, ast.ClassDef):
+                    places.setdefault(node.name, []).append(str(path.relative_to(ROOT)))
+    assert {name: paths for name, paths in places.items() if len(paths) > 1} == {}
+
+
 # A longer module says in its docstring why.
 MAX_LINES = 400
 

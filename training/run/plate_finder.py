@@ -21,7 +21,7 @@ from relightgan.training.run.registered import RegisteredPhotos
 from relightgan.training.world.locating import Locator
 
 PLATE_PX = 1280  # long side that plates are looked at with, at most; points are found at half of it
-COLOUR_SPACE = "lin_rec709"  # of photos, and so of guidance
+COLOUR_SPACE = "lin_rec709"  # the space of photos, and so of guidance
 EXPOSURE_STEPS = 16  # to a stop, in which plates are brought to the brightness of photos
 FOCAL_NOTE = "Exif:FocalLengthIn35mmFilm"
 
