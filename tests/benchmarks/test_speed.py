@@ -1,5 +1,6 @@
 import argparse
 import sys
+import time
 
 import numpy as np
 import OpenImageIO
@@ -23,8 +24,9 @@ def read(path):
 def test_the_lut_pass_grades_and_writes_every_frame(tmp_path):
     source = speed.write_plates(tmp_path / "plates", 96, 64, frames=3)
     command = speed.lut_pass(speed.write_cube(tmp_path / "grade.cube"), source, argparse.Namespace(frames=3))
+    began = time.monotonic()
     turn = speed.run_turn(command, tmp_path / "out.%04d.exr", frames=3)
-    assert 0 < turn.seconds_per_frame < 5
+    assert 0 < 2 * turn.seconds_per_frame < time.monotonic() - began
     assert turn.peak_mib > 10
     plate, graded = read(tmp_path / "plates" / "plate.0002.exr"), read(tmp_path / "out.0002.exr")
     inside = (plate < 1.0).all(axis=-1)

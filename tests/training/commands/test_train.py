@@ -27,6 +27,7 @@ from relightgan.training.stage_cache import read_notes
 pytestmark = pytest.mark.fits
 
 ROOT = Path(__file__).resolve().parents[3]
+PATIENCE_S = 300.0  # no step here takes so long, on however slow and busy a machine
 SMALL = {
     "relight": [
         "--relight.net.proxy-px", "64", "--relight.net.depth", "4", "--relight.net.width", "4",
@@ -177,11 +178,11 @@ def test_sigterm_while_fitting_goes_on_with_the_same_command(dumps, tmp_path):
     command = [sys.executable, str(ROOT / "training" / "train_from_set_photos.py"), *words(dumps, out, images=300)[1:]]
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     process = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True)
-    metrics, until = tmp_path / "look_run" / "metrics.jsonl", time.monotonic() + 90
+    metrics, until = tmp_path / "look_run" / "metrics.jsonl", time.monotonic() + PATIENCE_S
     while not (metrics.exists() and metrics.stat().st_size) and time.monotonic() < until and process.poll() is None:
         time.sleep(0.02)
     process.send_signal(signal.SIGTERM)
-    _, messages = process.communicate(timeout=60)
+    _, messages = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 130, messages
     assert "Run the same command again to go on." in messages
     assert not out.exists()
