@@ -184,12 +184,12 @@ def run_process(command: list[str], folder: Path, stop: Cancellation) -> tuple[i
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-        told = False
+        passed_on = False
         try:
             while process.poll() is None:
-                if stop.asked and not told:
+                if stop.asked and not passed_on:
                     os.killpg(process.pid, signal.SIGINT)
-                    told = True
+                    passed_on = True
                 time.sleep(POLL_S)
         finally:
             if process.poll() is None:  # somebody asked twice
@@ -201,7 +201,7 @@ def run_process(command: list[str], folder: Path, stop: Cancellation) -> tuple[i
 
 
 def what_was_done(fit: Fit) -> dict[str, Any]:
-    """What a run folder tells of a fit: see `train`."""
+    """Facts of a fit from its run folder; see `train`."""
     run = fit.folder / "run"
     back = (run / "back" / "metrics.jsonl").exists()
     parts = [([fit.directions[0]], run), (["ba"], run / "back")] if back else [(list(fit.directions), run)]
@@ -247,7 +247,7 @@ def last_words(log: Path) -> list[str]:
 def revision() -> str:
     """The checkout's commit, with + where files have changed since; empty where git can't tell."""
     try:
-        told = subprocess.run(
+        result = subprocess.run(
             ["git", "-C", str(ROOT), "describe", "--always", "--dirty=+", "--exclude=*"],
             capture_output=True,
             text=True,
@@ -255,7 +255,7 @@ def revision() -> str:
         )
     except (OSError, subprocess.CalledProcessError):
         return ""
-    return told.stdout.strip()
+    return result.stdout.strip()
 
 
 def at_revision(record: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""Shows what `compare.py` found: tables with the spread over seeds, and sheets of pictures."""
+"""Writes the results of `compare.py`: tables with the spread over seeds, and sheets of pictures."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -29,6 +29,7 @@ from relightgan.training.measure.tables import CLIP_COLUMNS, VIEW_COLUMNS, markd
 from relightgan.training.report.contact_sheet import contact_sheet
 from relightgan.training.run_log import duration
 
+# Figures in the tables.
 SHOWN = (
     "psnr", "psnr_surfaces", "ssim", "log_psnr", "stops_error", "gain_correlation", "shadow_sign", "blur_index",
     "checkerboard_index", "exposure_error",
@@ -40,8 +41,8 @@ UNPAIRED_COLUMNS = (
     ("Lab deviation", "lab_deviation", 1),
     ("detail corr., plate", "detail_correlation_plate", 3),
 )
-SHEET_VIEWS, CELL_PX = 4, 320
-PEAK_UNIT = 2**30
+SHEET_VIEWS, CELL_PX = 4, 320  # rows of a sheet, and long side of a picture in it
+PEAK_UNIT = 2**30  # bytes per GiB
 NOTE = (
     "± is half of what lies between the lowest and the highest seed. What each column means: benchmarks/README.md. "
     "Oracles are fitted to the truth of each view: upper bounds, not systems."
@@ -73,7 +74,7 @@ def page(record: Mapping[str, Any]) -> str:
 
 
 def length_text(record: Mapping[str, Any]) -> str:
-    """How long the systems were trained."""
+    """The training times of the systems, in words."""
     each = duration(60 * record["minutes"])
     seeds = ", ".join(map(str, record["seeds"]))
     return (
@@ -104,7 +105,7 @@ def clips_in(found: Mapping[str, Any]) -> list[str]:
 
 
 def clip_section(found: Mapping[str, Any], clip: str, direction: str) -> str:
-    """A clip: how steady, alone and with the temporal blend."""
+    """The table of a clip: flicker without and with the temporal blend."""
     rows = []
     for name in (UNTOUCHED, TRUTH):
         figures = found["baselines"].get(name, {"clips": {}})["clips"].get(clip, {}).get("")
@@ -157,7 +158,7 @@ def cost_table(fits: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def spread(seeds: Sequence[Mapping[str, float | None]]) -> dict[str, dict[str, float]]:
-    """Figures of several seeds: figure -> mean, low, high; those that any seed lacks are left out."""
+    """Figures over seeds: figure -> mean, low, high; without figures that any seed lacks."""
     together = {}
     for name in seeds[0] if seeds else ():
         values = [seed[name] for seed in seeds if seed.get(name) is not None]

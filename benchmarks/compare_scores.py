@@ -1,4 +1,4 @@
-"""Scores of what `compare.py` has trained, and of what needs no training; kept until something they rest on changes."""
+"""Scores of trained systems and of baselines for `compare.py`; kept until their inputs change."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -26,17 +26,17 @@ from relightgan.training.measure.paired_views import (
 from relightgan.training.stage_cache import digest, file_digest, read_notes, write_notes
 
 ROOT = Path(__file__).resolve().parents[1]
-# Where one of these changed, scores are made anew.
-MEASURES = ("metrics.py", "evaluation.py", "evaluation_clip.py", "baselines.py")
-BLENDS = (0.0, 1.0)
-UNPAIRED_PICTURES = 12
+# Scores are computed again after a change of these modules.
+MEASURES = ("metrics.py", "evaluation.py", "paired_views.py", "clips.py", "baselines.py")
+BLENDS = (0.0, 1.0)  # temporal blends measured on clips
+UNPAIRED_PICTURES = 12  # photos measured per folder of a set without truth
 
 Scores = dict[str, dict[str, Any]]
 """Name -> {"figures": figure -> mean, "clips": clip -> "blend 0" | "blend 1" | "" -> figure -> mean}."""
 
 
 def test_files(data: Path) -> list[Path]:
-    """The pictures that are measured on: paired views and clips.
+    """The files of paired views and clips.
 
     Raises:
         PlateError: there are no paired views.
@@ -61,7 +61,7 @@ def baseline_scores(
     stop: Cancellation,
     style: str = "none",
 ) -> Scores:
-    """Scores of leaving the plate alone, of transfers from photos and of oracles, in this order.
+    """Scores of the unchanged plate, of colour transfers and of oracles, in this order.
 
     Args:
         data: the set.
@@ -118,7 +118,7 @@ def look_scores(
 
 
 def unpaired_scores(look: Path, photos: tuple[Path, Path], direction: str, device: str) -> dict[str, Any]:
-    """How near a look brings photos of one light to the folder of the other, where there is no truth; see `nearness`.
+    """Scores of a look without truth: how near it brings photos of one day to those of the other; see `nearness`.
 
     Raises:
         PlateError, LookError, DeviceError, PhotoError: a file or device doesn't do.
@@ -135,7 +135,7 @@ def unpaired_scores(look: Path, photos: tuple[Path, Path], direction: str, devic
 
 
 def unpaired_baselines(photos: tuple[Path, Path], direction: str, work: Path) -> Scores:
-    """The same of leaving photos alone and of transfers."""
+    """Scores without truth of unchanged photos and of colour transfers."""
 
     def measure() -> Scores:
         source, target = photos if direction == "ab" else photos[::-1]
@@ -188,8 +188,8 @@ def means(mean: Mapping[str, Any]) -> dict[str, float]:
 
 
 def kept(path: Path, key: Any, measure: Callable[[], Scores]) -> Scores:
-    """Scores from a file where it was made from the same, else measured now and kept there."""
-    measures = [file_digest(ROOT / "training" / name) for name in MEASURES]
+    """Scores from a file if its inputs are unchanged, else measured now and written to it."""
+    measures = [file_digest(ROOT / "training" / "measure" / name) for name in MEASURES]
     whole = digest([key, measures, file_digest(Path(__file__))])
     notes = read_notes(path)
     if notes.get("key") != whole:
@@ -200,5 +200,5 @@ def kept(path: Path, key: Any, measure: Callable[[], Scores]) -> Scores:
 
 
 def stamps(files: Sequence[Path]) -> list[tuple[str, int, int]]:
-    """What tells whether files are the same as before."""
+    """A hash of the state of files."""
     return [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]

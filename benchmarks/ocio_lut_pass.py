@@ -1,4 +1,4 @@
-"""The plain pass that `speed.py` compares with: EXR in, an OpenColorIO 3D LUT, EXR out; nothing of ours in it.
+"""The reference of `speed.py`: EXR in, an OpenColorIO 3D LUT, EXR out; without any code of ours.
 
     python benchmarks/ocio_lut_pass.py grade.cube in.%04d.exr out.%04d.exr FIRST LAST
 

@@ -23,6 +23,7 @@ from relightgan.core.errors import EXIT_DONE, PlateError  # noqa: E402
 from relightgan.training.measure.evaluation import Request, evaluate, markdown_of  # noqa: E402
 from relightgan.training.measure.tables import json_text, versions, write_text  # noqa: E402
 
+# Figures of each view in quality.json.
 KEPT_PER_VIEW = ("psnr", "psnr_surfaces", "gain_correlation")
 
 
@@ -78,7 +79,7 @@ def the_folder(data: Path, pattern: str) -> Path:
 
 
 def without_places(result: dict[str, Any]) -> dict[str, Any]:
-    """The result with folders by their names and the few figures per view that are worth keeping in a repository."""
+    """The result with names in place of folders, and `KEPT_PER_VIEW` alone of each view."""
     kept = {key: value for key, value in result.items() if key != "versions"}
     kept["looks"] = {
         name: {**look, "path": Path(look["path"]).name} for name, look in result["looks"].items()
@@ -101,7 +102,7 @@ def without_places(result: dict[str, Any]) -> dict[str, Any]:
 
 
 def facts_text(record: dict[str, Any]) -> str:
-    """One line on what it ran on."""
+    """Machine and versions in a line."""
     found = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
     return f"{record['machine']['processor']}, {record['machine']['cores']} cores; {found}."
 

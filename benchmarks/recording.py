@@ -1,4 +1,4 @@
-"""What every benchmark writes beside its figures: the command to run it again, and the machine it ran on."""
+"""The command and the machine of a benchmark, which are written beside its figures."""
 
 import os
 import platform
@@ -9,7 +9,7 @@ from typing import Any
 
 
 def command_text(script: str, argv: Sequence[str]) -> str:
-    """The command line, with absolute paths cut to their last part: they name folders of one machine."""
+    """The command line, with file names in place of absolute paths, which belong to one machine."""
     words = [Path(word).name if Path(word).is_absolute() else word for word in argv]
     return shlex.join(["python", f"benchmarks/{script}", *words])
 

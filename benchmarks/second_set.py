@@ -51,7 +51,7 @@ from relightgan.training.photos.measuring import in_parallel, usual_workers  # n
 
 FINE = Detail()
 FORMAT = 1  # version of the place and its light; raise it when pictures change
-NOTES = "second_set.json"
+NOTES = "second_set.json"  # the file with the settings of a set
 PHOTO_FOLDERS = {"A": "train/A_overcast", "B": "train/B_sunny"}
 PAIRS, CLIP = "test/pairs", "clips/clip1"
 JPEG_QUALITY = 92
@@ -81,7 +81,7 @@ class Place:
     sky: Sky
 
     def see(self, pose: np.ndarray, size: tuple[int, int]) -> Seen:
-        """What a camera's rays meet."""
+        """The surfaces that the rays of a camera meet."""
         return see(self.scene, self.painted, pose, size)
 
     def picture(self, seen: Seen, day: str) -> np.ndarray:
@@ -112,7 +112,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def render(settings: SecondSetSettings, style: str = "auto", place: Place | None = None) -> int:
-    """Renders what is missing of a set; how many cameras that were.
+    """Renders the missing pictures of a set; the number of cameras rendered.
 
     Args:
         settings: what and where.
@@ -188,7 +188,7 @@ def check(settings: SecondSetSettings) -> None:
 
 
 def notes(settings: SecondSetSettings) -> dict[str, object]:
-    """What a set must agree in, to go on with it."""
+    """The settings that must be equal for a set to be continued."""
     detail = settings.detail
     return {
         "made by": "benchmarks/second_set.py",
@@ -223,7 +223,7 @@ def all_tasks(settings: SecondSetSettings, boxes: Boxes) -> Iterator[Task]:
 
 
 def drawn(seed: int, stream: str, number: int, boxes: Boxes) -> np.ndarray:
-    """A random camera that depends on nothing but its name."""
+    """A random camera, which depends on its name alone."""
     return camera_draw(np.random.default_rng([seed, STREAMS[stream], number]), boxes)
 
 
@@ -236,7 +236,7 @@ def make_photo(place: Place, path: Path, pose: np.ndarray, size: tuple[int, int]
 
 
 def make_view(place: Place, files: dict[str, Path], mask: Path, pose: np.ndarray, size: tuple[int, int]) -> None:
-    """Renders one camera under both lights, and where it sees surfaces."""
+    """Renders a camera under both lights, and the mask of its surfaces."""
     seen = place.see(pose, size)
     for day, path in files.items():
         write_exr(path, place.picture(seen, day))

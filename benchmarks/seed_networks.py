@@ -15,14 +15,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-LEAK = 0.2  # but for the first layer of the translator, which was left at torch's own 0.01
-FIRST_LEAK = 0.01
-DROPOUT = 0.5
-WEIGHT_DEVIATION = 0.02  # of all convolutions' first weights
+LEAK = 0.2  # slope of all leaky ReLUs but that of the translator's first layer
+FIRST_LEAK = 0.01  # slope of that one, torch's default
+DROPOUT = 0.5  # probability of dropout in residual blocks
+WEIGHT_DEVIATION = 0.02  # standard deviation of the first weights of all convolutions
 
 
 class SeedTranslator(nn.Module):
-    """Pictures of one light turned into pictures of the other.
+    """A translator of pictures from one light to the other.
 
     Args:
         filters: channels of the residual blocks; halved at each doubling of size.
@@ -34,7 +34,7 @@ class SeedTranslator(nn.Module):
         super().__init__()
         widths = [filters // 2**step for step in reversed(range(layers + 1))]  # at full size first
         self.size_multiple = 2**layers
-        # Furthest that a convolution looks, px. Instance norm looks at all there is, so no overlap makes tiles equal.
+        # Reach of the convolutions in px. Instance norm depends on the whole picture, so tiles differ with any overlap.
         self.reach_px = 3 + (2**layers - 1) + 2 * blocks * 2**layers + 2 * (2**layers - 1) + 3
         self.first = nn.Conv2d(3, widths[0], 7)
         self.down = nn.ModuleList(
@@ -61,7 +61,7 @@ class SeedTranslator(nn.Module):
 
 
 class SeedBlock(nn.Module):
-    """A residual block, with dropout between its convolutions: on in training, off wherever pictures were shown."""
+    """A residual block with dropout between its convolutions, in training only."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -76,7 +76,7 @@ class SeedBlock(nn.Module):
 
 
 class SeedCritic(nn.Module):
-    """Judges patches of a picture: a photo of this light, or made up.
+    """Scores patches of a picture: photo of this light, or translation.
 
     Args:
         filters: channels of the last hidden layer; halved towards the picture.
@@ -123,7 +123,7 @@ def feature_loss(real: Sequence[Tensor], fake: Sequence[Tensor]) -> Tensor:
 
 
 def first_weights(network: nn.Module) -> None:
-    """Draws every convolution's weights around 0; biases stay torch's own."""
+    """Draws the weights of all convolutions around 0; biases keep torch's values."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
             nn.init.normal_(module.weight, 0.0, WEIGHT_DEVIATION)

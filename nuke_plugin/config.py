@@ -1,12 +1,12 @@
-"""What was chosen when the plug-in was installed: `relightgan.json` in its folder.
+"""The plug-in's configuration: `relightgan.json` in its folder, written at installation.
 
 Runs inside Nuke (Python 3.9 and later): standard library only.
 
     {
       "python": "/opt/relightgan/.venv/bin/python",    the interpreter that relights
       "pythonpath": "/opt/relightgan",                 only where RelightGAN isn't installed in that interpreter
-      "cache": "/mnt/cache/relightgan",                where relit frames go; else beside the script
-      "cache_limit_gb": 200,                           what the cache may grow to
+      "cache": "/mnt/cache/relightgan",                cache folder; else beside the script
+      "cache_limit_gb": 200,                           size to which the cache is reduced
       "looks": ["/mnt/looks"]                          folders the look library shows
     }
 
@@ -31,17 +31,17 @@ ROOT = Path(__file__).absolute().parents[1]  # not resolved: an installation mad
 
 @dataclass(frozen=True)
 class Config:
-    """The choices; None or empty where there was none."""
+    """The entries of relightgan.json; None or empty: not given."""
 
     python: str | None = None  # path of an interpreter
-    pythonpath: str | None = None  # folder that has relightgan, for that interpreter
-    cache: str | None = None  # folder
-    cache_limit_gb: float | None = None  # above 0
-    looks: tuple[str, ...] = ()  # folders
+    pythonpath: str | None = None  # folder with the package relightgan, for that interpreter
+    cache: str | None = None  # cache folder
+    cache_limit_gb: float | None = None  # size of the cache in GB, above 0
+    looks: tuple[str, ...] = ()  # folders of the look library
 
 
 def load_config(root: Path = ROOT) -> Config:
-    """The plug-in's choices.
+    """Reads the plug-in's configuration.
 
     Args:
         root: folder of the plug-in.
@@ -57,7 +57,7 @@ def load_config(root: Path = ROOT) -> Config:
     except OSError as error:
         raise ConfigError(f"{path} can't be read: {error.strerror}.", "Check its rights.") from error
     try:
-        values = json.loads(content.decode("utf-8-sig"))  # editors on Windows put a mark in front
+        values = json.loads(content.decode("utf-8-sig"))  # editors on Windows add a byte order mark
     except (ValueError, RecursionError) as error:
         raise ConfigError(
             f"{path} isn't JSON ({error}).", "Mend it, or run 'relightgan nuke-install' again."
@@ -87,12 +87,12 @@ def checked(values: Mapping[str, Any], path: Path) -> Config:
 
 
 def is_path(value: Any) -> bool:
-    """Whether something is a path: a text that isn't empty."""
+    """True for a path: a text that isn't empty."""
     return isinstance(value, str) and value.strip() != "" and "\0" not in value
 
 
 def is_limit(value: Any) -> bool:
-    """Whether something is a size above 0."""
+    """True for a size above 0."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < math.inf
 
 

@@ -11,11 +11,11 @@ import subprocess
 from relightgan.core.errors import RelightError
 from relightgan.nuke_plugin.interpreter import clean_environment, find_interpreter
 
-TIMEOUT_S = 60
+TIMEOUT_S = 60  # time limit of `relightgan doctor`
 
 
 def check_text() -> str:
-    """What `relightgan doctor` says, or why it can't be asked."""
+    """The output of `relightgan doctor`, or why it can't run."""
     try:
         command = [str(find_interpreter()), "-m", "relightgan.core.cli", "doctor"]
         done = subprocess.run(

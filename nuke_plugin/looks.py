@@ -32,7 +32,7 @@ METADATA_FIELD = 14
 MAX_METADATA_BYTES = 64 << 20  # the maximum size of one entry; no look has a larger one
 VARINT, FIXED64, LENGTH, FIXED32 = 0, 1, 2, 5  # protobuf's wire types
 CHUNK = 1 << 20
-REPORT = "report.html"  # as training/run_report.py names it, in a run folder beside the look
+REPORT = "report.html"  # name of the training report (training/run/report.py), in the run folder beside the look
 
 
 def look_info(path: str) -> str:
@@ -151,7 +151,7 @@ def report_of(path: str) -> Path | None:
 
 
 def usual_report(path: str) -> Path:
-    """Where training writes the report of a look, unless it was told otherwise."""
+    """The default path of the training report of a look."""
     return Path(path).with_name(f"{Path(path).stem}_run") / REPORT
 
 
@@ -159,7 +159,7 @@ def usual_report(path: str) -> Path:
 
 
 def file_identity(path: str) -> tuple[int, int]:
-    """Size and time of change, which tell a file from its earlier self.
+    """Size and time of change of a file, by which changes are found.
 
     Raises:
         LookError: there is no such file.

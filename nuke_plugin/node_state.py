@@ -44,7 +44,7 @@ class NodeState:
     first: int  # first frame of the source; temporal windows are clamped to it
     last: int  # last frame of the source, likewise
     frames: tuple[int, ...]  # frames of the take: those of the source's and of the project's range
-    views: tuple[str, ...]  # of the project
+    views: tuple[str, ...]  # views of the project
     places: Places
     keys: _Keys = field(repr=False, compare=False)
 

@@ -22,8 +22,8 @@ from relightgan.nuke_plugin.panel_list import ENTRY, PICTURE, LookList, Reading
 from relightgan.nuke_plugin.panel_log import LogView
 from relightgan.nuke_plugin.qt import QtCore, QtGui, QtWidgets
 
-EVERY_MS, AT_A_TIME = 30, 20  # rows are added in small groups, so that the window stays usable
-LIST_PX, DETAILS_PX = 300, 460  # initial heights of the list and of the details
+EVERY_MS, AT_A_TIME = 30, 20  # interval and number of added rows: small groups, so that the window stays responsive
+LIST_PX, DETAILS_PX = 300, 460  # first heights of the list and of the details
 EMPTY = (
     "No looks yet.\n\nA look is an .onnx file that `relightgan train` writes. Looks are searched for in:\n\n{places}"
 )
@@ -82,11 +82,11 @@ class LookPanel(QtWidgets.QWidget):
 
     @property
     def busy(self) -> bool:
-        """Whether looks are still being read."""
+        """True while looks are being read."""
         return self._timer.isActive()
 
     def closeEvent(self, event: QtGui.QCloseEvent) -> None:  # noqa: N802 - Qt's name
-        """Reads nothing more."""
+        """Stops reading."""
         if self._reading is not None:
             self._reading.stop()
         self._timer.stop()

@@ -1,4 +1,4 @@
-"""What the panel shows of the chosen look: before and after under a wipe, and its facts; or why it can't be used.
+"""The details of the chosen look in the panel: before and after under a wipe, and its facts; or why it can't be used.
 
 Runs inside Nuke (Python 3.9 and later): standard library and Qt only.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 from relightgan.nuke_plugin.library import Entry
 from relightgan.nuke_plugin.qt import QtCore, QtGui, QtWidgets, pointer_x
 
-TALLEST_PX = 320  # as tall as previews are
+MAX_HEIGHT_PX = 320  # the maximum height of previews
 
 
 class Wipe(QtWidgets.QWidget):
@@ -34,18 +34,18 @@ class Wipe(QtWidgets.QWidget):
         self.update()
 
     def hasHeightForWidth(self) -> bool:  # noqa: N802 - Qt's name
-        """Whether the height follows from the width; it does."""
+        """True: the height follows from the width."""
         return True
 
     def heightForWidth(self, width: int) -> int:  # noqa: N802 - Qt's name
-        """As tall as the photo at this width, within limits."""
+        """The height of the photo at this width, clamped to `MAX_HEIGHT_PX`."""
         if self._before.isNull():
             return 0
-        return min(TALLEST_PX, max(1, round(width * self._before.height() / self._before.width())))
+        return min(MAX_HEIGHT_PX, max(1, round(width * self._before.height() / self._before.width())))
 
     def sizeHint(self) -> QtCore.QSize:  # noqa: N802 - Qt's name
         """The photo's own size."""
-        return self._before.size().boundedTo(QtCore.QSize(TALLEST_PX, TALLEST_PX))
+        return self._before.size().boundedTo(QtCore.QSize(MAX_HEIGHT_PX, MAX_HEIGHT_PX))
 
     def minimumSizeHint(self) -> QtCore.QSize:  # noqa: N802 - Qt's name
         """Small: the panel may be narrow."""
@@ -64,7 +64,7 @@ class Wipe(QtWidgets.QWidget):
         super().leaveEvent(event)
 
     def paintEvent(self, event: QtGui.QPaintEvent) -> None:  # noqa: N802 - Qt's name
-        """Draws both halves, the line and two words."""
+        """Draws both halves, the line and two labels."""
         if self._before.isNull():
             return
         painter = QtGui.QPainter(self)
@@ -97,7 +97,7 @@ class Wipe(QtWidgets.QWidget):
 
 
 class OneLine(QtWidgets.QLabel):
-    """A text of any length in one line: what doesn't fit is elided, and the tooltip has it all."""
+    """A text in one line: an ellipsis replaces what doesn't fit, and the tooltip has the whole text."""
 
     def __init__(self, text: str = "", elide: QtCore.Qt.TextElideMode = QtCore.Qt.TextElideMode.ElideRight) -> None:
         super().__init__(text)
@@ -106,7 +106,7 @@ class OneLine(QtWidgets.QLabel):
         self.setSizePolicy(QtWidgets.QSizePolicy.Policy.Ignored, QtWidgets.QSizePolicy.Policy.Fixed)
 
     def paintEvent(self, event: QtGui.QPaintEvent) -> None:  # noqa: N802 - Qt's name
-        """Draws what fits."""
+        """Draws the text, elided to the width."""
         painter = QtGui.QPainter(self)
         text = self.fontMetrics().elidedText(self.text(), self._elide, self.width())
         painter.setPen(self.palette().color(self.foregroundRole()))
@@ -115,7 +115,7 @@ class OneLine(QtWidgets.QLabel):
 
 
 class Details(QtWidgets.QWidget):
-    """The chosen look."""
+    """The details of the chosen look."""
 
     def __init__(self, parent: QtWidgets.QWidget | None = None) -> None:
         super().__init__(parent)

@@ -1,4 +1,4 @@
-"""Qt as this Nuke has it: PySide6 from Nuke 16 on, PySide2 before.
+"""Qt in the version of this Nuke: PySide6 from Nuke 16 on, PySide2 before.
 
 Imported only where there is a window, never by init.py. The panel uses names that both have, and enumerations by their
 full names, which both take.
@@ -15,5 +15,5 @@ __all__ = ["QtCore", "QtGui", "QtWidgets", "pointer_x"]
 
 
 def pointer_x(event: QtGui.QMouseEvent) -> float:
-    """Where the pointer is, in pixels from the widget's left; Qt 6 renamed it."""
+    """The pointer's distance from the left of the widget in pixels, by the names of Qt 5 and 6."""
     return float(event.position().x() if hasattr(event, "position") else event.pos().x())

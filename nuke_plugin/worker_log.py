@@ -1,4 +1,4 @@
-"""The worker's log: where it is, the last lines of it, and the sweep of old ones.
+"""The worker's log: its path, its last lines, and the deletion of old logs.
 
 Runs inside Nuke (Python 3.9 and later): standard library only.
 """
@@ -15,10 +15,10 @@ from typing import BinaryIO
 from relightgan.core.errors import WorkerError
 
 VARIABLE = "RELIGHTGAN_LOG_DIR"
-KEPT = 20
-YOUNG_S = 86_400.0  # one written to since may be that of a worker which lives, here or on a host with the same home
-TAIL_LINES = 5
-TAIL_BYTES = 4096
+KEPT = 20  # number of logs to keep
+YOUNG_S = 86_400.0  # a younger log may be that of a running worker, here or on a host with the same home folder
+TAIL_LINES = 5  # last lines in an error message
+TAIL_BYTES = 4096  # bytes read for them
 
 
 def log_folder() -> Path:
@@ -28,15 +28,15 @@ def log_folder() -> Path:
 
 
 def log_path() -> Path:
-    """The file that this process's workers write what they have to say to people; there may be none yet."""
+    """The log of this process's workers; it may not exist yet."""
     return log_folder() / f"worker-{socket.gethostname()}-{os.getpid()}.log"
 
 
 def open_log() -> BinaryIO:
-    """The log, opened to add to it; old ones of other processes are removed first.
+    """Opens the log for appending, and deletes old logs of other processes.
 
     Raises:
-        WorkerError: it can't be written.
+        WorkerError: the log can't be written.
     """
     path = log_path()
     try:
@@ -52,7 +52,7 @@ def open_log() -> BinaryIO:
 
 
 def sweep(folder: Path, kept: int = KEPT) -> None:
-    """Removes old logs, but the newest."""
+    """Deletes old logs except the newest."""
     found = []
     for path in folder.glob("worker-*.log"):
         with contextlib.suppress(OSError):  # another process may sweep at the same time
@@ -64,7 +64,7 @@ def sweep(folder: Path, kept: int = KEPT) -> None:
 
 
 def last_lines(path: Path, start: int, count: int = TAIL_LINES) -> str:
-    """The last lines that were written to a log since `start` bytes, as one line; "" where there are none."""
+    """The last lines that were written to a log since `start` bytes, as one line; "" without any."""
     try:
         with path.open("rb") as file:
             end = file.seek(0, os.SEEK_END)

@@ -16,12 +16,12 @@ UPRIGHT = ("-x", "+x", "-y", "+y")
 FACES = (
     ((1, -1), (2, -1)), ((1, 1), (2, -1)), ((0, 1), (2, -1)), ((0, -1), (2, -1)), ((0, 1), (1, 1)), ((0, 1), (1, -1)),
 )  # fmt: skip
-SMALL = 0.004  # steradians: what is smaller isn't asked whether it hides the sky
+MIN_SOLID_ANGLE = 0.004  # steradians; smaller boxes don't shade the sky
 
 
 @dataclass(frozen=True)
 class Surface:
-    """A painted rectangle; seen from in front its texture's row 0 is at `corner`."""
+    """A painted rectangle; row 0 of its texture is at `corner`, as seen from the front."""
 
     corner: np.ndarray  # (3,) the upper left
     right: np.ndarray  # (3,) along the upper edge, as long as it
@@ -37,14 +37,14 @@ class Surface:
 
     @property
     def normal(self) -> np.ndarray:
-        """Of unit length, towards whoever sees it."""
+        """The unit normal on the visible side."""
         found = np.cross(self.down, self.right)
         return found / np.linalg.norm(found)
 
 
 @dataclass(frozen=True)
 class Box:
-    """What stops light."""
+    """A box that blocks light."""
 
     centre: np.ndarray  # (3,)
     half: np.ndarray  # (3,)
@@ -54,7 +54,7 @@ class Box:
 
 @dataclass
 class Scene:
-    """Boxes and surfaces; light and pictures refer to surfaces by their place in the list."""
+    """Boxes and surfaces; light and pictures refer to surfaces by index."""
 
     boxes: list[Box] = field(default_factory=list)
     surfaces: list[Surface] = field(default_factory=list)
@@ -63,7 +63,7 @@ class Scene:
         self, corner: Iterable[float], right: Iterable[float], down: Iterable[float], material: Material,
         density: float = 150, both: bool = False,
     ) -> int:  # fmt: skip
-        """Adds a surface that nothing of the light's way knows; its number."""
+        """Adds a surface that blocks no light; its index."""
         a, b, c = (np.array(list(each), float) for each in (corner, right, down))
         self.surfaces.append(Surface(a, b, c, material, density, both))
         return len(self.surfaces) - 1
@@ -107,7 +107,7 @@ class Scene:
 
 
 def rotation(axis: str, degrees: float) -> np.ndarray:
-    """The (3, 3) matrix that turns columns about x, y or z."""
+    """The (3, 3) matrix that rotates columns around x, y or z."""
     c, s = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
     first, second = {"x": (1, 2), "y": (2, 0), "z": (0, 1)}[axis]
     found = np.eye(3)
@@ -117,7 +117,7 @@ def rotation(axis: str, degrees: float) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Boxes:
-    """Some boxes, and arrays of what is asked of all of them at once; made by `boxes_of`."""
+    """Some boxes with their properties as arrays; made by `boxes_of`."""
 
     each: tuple[Box, ...]
     centre: np.ndarray  # (M, 3)
@@ -127,35 +127,35 @@ class Boxes:
     axes: np.ndarray  # (M, 3, 3)
 
     def only(self, wanted: np.ndarray) -> "Boxes":
-        """Those of an (M,) bool array."""
+        """The boxes selected by an (M,) bool array."""
         each = tuple(self.each[number] for number in np.flatnonzero(wanted))
         arrays = (self.centre, self.reach, self.area, self.half, self.axes)
         return Boxes(each, *(array[wanted] for array in arrays))
 
     def ahead_of(self, surface: Surface) -> "Boxes":
-        """Those that reach before a surface's plane."""
+        """The boxes that reach in front of a surface's plane."""
         normal = surface.normal
         away = (self.centre - surface.corner) @ normal
         return self.only(away + (np.abs(self.axes @ normal) * self.half).sum(axis=1) > 0.006)
 
     def away(self, points: np.ndarray) -> np.ndarray:
-        """(N,) how far points are from the nearest of them; 0 within it."""
+        """(N,) distance of points to the nearest box; 0 inside."""
         local = np.abs(np.einsum("mij,nmj->nmi", self.axes, points[:, None] - self.centre)) - self.half
         return np.linalg.norm(np.maximum(local, 0), axis=-1).min(axis=1)
 
     def near(self, points: np.ndarray) -> "Boxes":
-        """Those that may hold some of the points."""
+        """The boxes that may contain some of the points."""
         middle, reach = around(points)
         return self.only(np.linalg.norm(self.centre - middle, axis=1) < self.reach + reach)
 
     def looming(self, points: np.ndarray) -> "Boxes":
-        """Those that aren't negligibly small from there."""
+        """The boxes of at least `MIN_SOLID_ANGLE` from there."""
         middle, reach = around(points)
         away = np.maximum(np.linalg.norm(self.centre - middle, axis=1) - self.reach - reach, 0)
-        return self.only(self.area > SMALL * away**2)
+        return self.only(self.area > MIN_SOLID_ANGLE * away**2)
 
     def shading(self, points: np.ndarray, towards: np.ndarray) -> "Boxes":
-        """Those that may stand between points and the sun, which is where the unit vector `towards` points."""
+        """The boxes that may be between points and the sun, in the direction of the unit vector `towards`."""
         middle, reach = around(points)
         offset = self.centre - middle
         along = offset @ towards
@@ -171,13 +171,13 @@ def boxes_of(scene: Scene) -> Boxes:
 
 
 def around(points: np.ndarray) -> tuple[np.ndarray, float]:
-    """The middle of points, and how far they reach from it."""
+    """Centre and radius of points."""
     middle = (points.min(axis=0) + points.max(axis=0)) / 2
     return middle, float(np.linalg.norm(points - middle, axis=1).max())
 
 
 def within(points: np.ndarray, boxes: Boxes) -> np.ndarray:
-    """(N,) whether a box holds the point."""
+    """(N,) bool, true for points inside a box."""
     found = np.zeros(len(points), bool)
     for box in boxes.near(points).each:
         local = np.abs((points - box.centre.astype(np.float32)) @ box.axes.T.astype(np.float32))
@@ -188,7 +188,7 @@ def within(points: np.ndarray, boxes: Boxes) -> np.ndarray:
 def first_hits(
     origins: np.ndarray, ways: np.ndarray, boxes: Boxes, any_hit: bool = False
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The nearest box of each ray: (N,) its place in the list or -1, and (N,) how far away.
+    """The nearest box of each ray: (N,) its index or -1, and (N,) its distance.
 
     With `any_hit` some box that is hit, nearest or not.
     """

@@ -1,4 +1,4 @@
-"""Cameras and pictures of the second set: which surface a ray meets, what is seen there, and how it moved.
+"""Cameras and pictures of the second set: surfaces that rays meet, their colours, and optical flow.
 
 Exact: a camera ray times the inverse of (right, down, corner) of a rectangle, in camera space, is (s, t, 1) over depth,
 so all three are affine in the pixel. Every pixel is 3x3 rays; textures are taken from the size that fits each ray.
@@ -13,15 +13,15 @@ from benchmarks.market.boxes import Boxes, Scene, rotation
 from benchmarks.market.light import SUN, Painted, Sky, remap
 from benchmarks.market.textures import Rng
 
-FOV_X = 60.0  # degrees
-RAYS = 3  # across a pixel
-NEAR = 0.05
-SKY = -1
+FOV_X = 60.0  # horizontal field of view in degrees
+RAYS = 3  # rays per pixel along each axis
+NEAR = 0.05  # minimum distance of a surface from the camera, in metres
+SKY = -1  # surface index of rays that meet none
 
 
 @dataclass(frozen=True)
 class Seen:
-    """What the rays of a camera meet."""
+    """The surfaces that the rays of a camera meet."""
 
     pose: np.ndarray  # (4, 4) camera to world
     size: tuple[int, int]  # width and height of the picture
@@ -35,12 +35,12 @@ def camera_rows(pose: np.ndarray) -> np.ndarray:
 
 
 def focal_px(width: int) -> float:
-    """The focal length in pixels of a picture so many wide."""
+    """The focal length in pixels of a picture of this width."""
     return width / 2 / float(np.tan(np.radians(FOV_X / 2)))
 
 
 def see(scene: Scene, painted: list[Painted], pose: np.ndarray, size: tuple[int, int]) -> Seen:
-    """What every ray of a camera meets first.
+    """The first surface of every ray of a camera.
 
     Args:
         scene: the place.
@@ -107,7 +107,7 @@ def picture(seen: Seen, scene: Scene, painted: list[Painted], sky: Sky, day: str
 
 
 def solid_pixels(seen: Seen) -> np.ndarray:
-    """(H, W) bool, whether most of a pixel's rays meet a surface."""
+    """(H, W) bool, true where more than half of a pixel's rays meet a surface."""
     met = (seen.surface != SKY).astype(np.float32)
     return cv2.resize(met, seen.size, interpolation=cv2.INTER_AREA) > 0.5
 
@@ -182,7 +182,7 @@ def walk(seed: int, frame: int) -> np.ndarray:
 
 
 def free_ahead(pose: np.ndarray, boxes: Boxes, reach: float) -> bool:
-    """Whether nothing is closer than `reach` along the middle of the view and around it."""
+    """True where no surface is closer than `reach` in and around the middle of the view."""
     ways = np.array([[0, 0, -1], [-0.3, 0, -1], [0.3, 0, -1], [0, 0.2, -1], [0, -0.2, -1]]) @ pose[:3, :3].T
     steps = np.arange(0.3, reach, 0.2)
     points = pose[:3, 3] + ways[:, None] * steps[:, None]
@@ -193,7 +193,7 @@ def free_ahead(pose: np.ndarray, boxes: Boxes, reach: float) -> bool:
 
 
 def inverses(scene: Scene, pose: np.ndarray) -> dict[int, np.ndarray]:
-    """By surface that faces the camera, the (3, 3) matrix from camera rays to s, t and 1 over depth."""
+    """For each surface that faces the camera, the (3, 3) matrix from camera rays to s, t and 1 / depth."""
     found = {}
     rows = camera_rows(pose)
     for number, each in enumerate(scene.surfaces):

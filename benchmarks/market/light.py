@@ -1,4 +1,4 @@
-"""The second set's light: two skies, a sun, and what surfaces throw back, kept in maps on every surface.
+"""The second set's light: two skies, a sun, and light reflected by surfaces, stored in maps on every surface.
 
 Radiance is on the pictures' scale: exposure is applied, 1.0 is white. Light maps hold irradiance over pi: albedo times
 map is what a camera sees.
@@ -15,22 +15,22 @@ from benchmarks.market.textures import Sheet, layers, step
 from relightgan.training.photos.measuring import in_parallel
 
 DAYS = "AB"
-SUN_ELEVATION, SUN_AZIMUTH = 35.0, 217.0  # degrees; azimuth from x, the street's way, to the left
-SUN_RADIUS = 0.006  # radians; a little more than the real 0.0047
-SUN = np.array([2.40, 1.95, 1.36], np.float32)  # irradiance over pi, faced
+SUN_ELEVATION, SUN_AZIMUTH = 35.0, 217.0  # degrees; azimuth from x, the direction of the street, to the left
+SUN_RADIUS = 0.006  # angular radius in radians; a little more than the real 0.0047
+SUN = np.array([2.40, 1.95, 1.36], np.float32)  # irradiance / pi on a surface that faces the sun
 OVERCAST = np.array([1.68, 1.78, 1.90], np.float32)  # radiance at the zenith
 ZENITH, HORIZON = np.array([0.13, 0.24, 0.50], np.float32), np.array([0.52, 0.64, 0.82], np.float32)
 GLOW = np.array([1.0, 0.85, 0.6], np.float32)
-TEXELS_BETWEEN = 6.6  # of a surface's texture, for one of its light map; twice as many as of its map of the sun
-PATTERN = 4  # texels from one set of directions to the same set again
-BLOCK = 512  # texels at once
-BOUNCES = 3
-HIDDEN = 0.01  # what lights surfaces that nothing reaches
+TEXELS_BETWEEN = 6.6  # texels of a texture per texel of the light map; half as many per texel of the sun map
+PATTERN = 4  # the sets of directions repeat after this many texels
+BLOCK = 512  # texels computed at a time
+BOUNCES = 3  # number of reflections
+HIDDEN = 0.01  # light on surfaces that no other light reaches
 
 
 @dataclass(frozen=True)
 class Detail:
-    """How finely the set is made; tests make it coarse."""
+    """The level of detail of the set; tests use a coarse one."""
 
     texture: float = 1.0  # of the surfaces' own texels per metre
     light: float = 1.0  # of the light maps' texels per metre
@@ -62,7 +62,7 @@ class Sky:
         self.sun = sun_direction().astype(np.float32)
 
     def radiance(self, way: np.ndarray, day: str, clouds: bool = True) -> np.ndarray:
-        """What is seen of it, (..., 3) float32, along (..., 3) unit vectors; below the horizon as at it."""
+        """Radiance (..., 3) float32 along unit vectors (..., 3); below the horizon as at the horizon."""
         up = np.maximum(way[..., 2], 0)
         if day == "A":
             # CIE standard overcast sky: a third of the zenith's at the horizon; here a little more, as over towns.
@@ -215,7 +215,7 @@ def gather(
     surface: Surface, boxes: Boxes, shapes: list[tuple[int, int]], shape: tuple[int, int], starts: np.ndarray, sky: Sky,
     detail: Detail,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # fmt: skip
-    """What a surface's texels see: (T, 6) light of both skies, (T, rays) texels or -1, (T,) whether they are free."""
+    """Surroundings of texels: (T, 6) light of both skies, (T, rays) texels or -1, (T,) whether they are free."""
     points = places(surface, shape)
     valid = ~within(points, boxes)
     ahead = boxes.ahead_of(surface)

@@ -129,7 +129,7 @@ def draw_crop(rng: np.random.Generator, image: np.ndarray, size: tuple[int, int]
     centre_x = rng.uniform(half_w, width - half_w) if width > 2 * half_w else width / 2
     centre_y = rng.uniform(half_h, height - half_h) if height > 2 * half_h else height / 2
     turn = np.array([[math.cos(roll), -math.sin(roll)], [math.sin(roll), math.cos(roll)]])
-    linear = turn @ np.diag([2 * half_w, 2 * half_h])  # from 0..1 of the crop to photo pixels
+    linear = turn @ np.diag([2 * half_w, 2 * half_h])  # maps 0..1 of the crop to photo pixels
     start = np.array([centre_x, centre_y]) - linear @ np.array([0.5, 0.5])
     crop = sample_affine(image, linear, start, size)
     to_unit = 1.0 / np.array([width, height])

@@ -151,18 +151,18 @@ def _measure_row(
     on_frame: Callable[[], None],
 ) -> dict[str, float]:
     sums: dict[str, list[float]] = {}
-    seen: tuple[int, np.ndarray, np.ndarray] | None = None
+    current: tuple[int, np.ndarray, np.ndarray] | None = None
     for frame in clip.steps():
-        if seen is None or seen[0] != frame - 1:
-            seen = _shown_and_gain(name, frame - 1, reader, picture)
-        before, seen = seen, _shown_and_gain(name, frame, reader, picture)
-        flow, valid = _read_flow(clip.flows[frame], seen[1].shape)
+        if current is None or current[0] != frame - 1:
+            current = _shown_and_gain(name, frame - 1, reader, picture)
+        before, current = current, _shown_and_gain(name, frame, reader, picture)
+        flow, valid = _read_flow(clip.flows[frame], current[1].shape)
         if not valid.any():
             raise PlateError(f"{clip.flows[frame]} has no valid pixel.", "Its B channel must be 1 where flow holds.")
-        figures = warp_error(seen[1], before[1], flow, valid)
-        figures["gain_flicker"] = gain_flicker(seen[2], before[2], flow, valid)
+        figures = warp_error(current[1], before[1], flow, valid)
+        figures["gain_flicker"] = gain_flicker(current[2], before[2], flow, valid)
         if clip.truths:
-            figures["psnr"] = psnr(seen[1], to_display(read_picture(clip.truths[frame]).rgb))
+            figures["psnr"] = psnr(current[1], to_display(read_picture(clip.truths[frame]).rgb))
         for figure, value in figures.items():
             sums.setdefault(figure, []).append(value)
         on_frame()

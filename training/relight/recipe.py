@@ -72,7 +72,7 @@ class RelightSettings:
     learning_rate: float = 0.012  # learning rate of the kernels (optimiser Muon)
     match_detail: bool = True  # give texture the contrast it has in photos of the target light
     steady_weight: float = 0.1  # weight of the change of gains under a small camera move, in stops
-    rolloff_weight: float = 0.01  # weight of the roll-off: highlights that no photo tells about are kept
+    rolloff_weight: float = 0.01  # weight of the roll-off: highlights are kept where photos ask for nothing else
     unclip_stops: float = 1.5  # clipped skies of photos are made up to this many stops brighter, as in plates
 
     def __post_init__(self) -> None:
