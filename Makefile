@@ -4,8 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 LAYERS := core training nuke_plugin
 READY := $(VENV)/.ready
-# Test processes side by side.
+# Test processes side by side; a file runs in one of them, so that what its tests share is made once.
 WORKERS ?= 2
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 .PHONY: help setup demo test test-fast lint types wheel format clean
 
@@ -31,10 +32,10 @@ demo: $(READY)
 	$(BIN)/python examples/demo.py --out build/demo
 
 test: $(READY)
-	$(BIN)/python -m pytest -n $(WORKERS) -m "not slow and not gpu"
+	$(PYTEST) -m "not slow and not gpu"
 
 test-fast: $(READY)
-	$(BIN)/python -m pytest -n $(WORKERS) -m "not slow and not gpu and not process and not fits"
+	$(PYTEST) -m "not slow and not gpu and not process and not fits"
 
 lint: $(READY)
 	$(BIN)/ruff check .
