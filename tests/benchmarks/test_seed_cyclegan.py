@@ -205,7 +205,7 @@ def test_goes_on_from_a_checkpoint_to_the_same_bits(tmp_path):
     recipe = recipe_of()
     for number in range(4):
         step(recipe, number)
-    path = checkpoint.save_checkpoint(tmp_path, recipe, checkpoint.Progress(images=8), {}, "photos", 1)
+    path = checkpoint.save_checkpoint(tmp_path, recipe, checkpoint.FitProgress(images=8), {}, "photos", 1)
     other = recipe_of(seed=1)
     checkpoint.restore(checkpoint.read_checkpoint(path), path, other)
     assert other.position == 8

@@ -133,7 +133,7 @@ def test_an_installed_copy_starts_as_the_checkout_does(nuke_session, tmp_path, m
 
     monkeypatch.setattr(nuke_install, "cannot_relight", lambda path: "")
     into = tmp_path / "home of an artist" / ".nuke"
-    nuke_install.install(into, nuke_install.Settings(looks=(tmp_path,)))
+    nuke_install.install(into, nuke_install.InstallSettings(looks=(tmp_path,)))
     ours = {name: sys.modules.pop(name) for name in list(sys.modules) if name.partition(".")[0] == "relightgan"}
     monkeypatch.setattr(sys, "path", [path for path in sys.path if Path(path or ".").resolve() != ROOT])
     monkeypatch.setattr(
@@ -159,7 +159,7 @@ def test_an_artists_installation_renders_in_a_process_of_its_own(comp, tmp_path,
     from relightgan.core import nuke_install
 
     home = tmp_path / "Käthe's home"
-    folder = nuke_install.install(home / ".nuke", nuke_install.Settings(cache=tmp_path / "cache"), link=link)
+    folder = nuke_install.install(home / ".nuke", nuke_install.InstallSettings(cache=tmp_path / "cache"), link=link)
     out = tmp_path / "out" / "relit.%04d.exr"
     small_comps.writer(comp.nuke, comp.node, out)
     script = tmp_path / "shot.nk"

@@ -154,7 +154,7 @@ def test_patch_embeddings_are_centred_over_the_folder_and_lie_with_their_colours
 def test_partners_are_listed_for_every_source_photo():
     pairs = Pairs(np.array([0, 0, 2]), np.array([3, 1, 1]), np.float32([0.2, 0.7, 0.5]), np.full(3, 1 / 3))
     assert [found.tolist() for found in partners_of(pairs, 3, max_count=12)] == [[1, 3], [], [1]]
-    assert [found.tolist() for found in partners_of(pairs, 3, most=1)] == [[1], [], [1]]
+    assert [found.tolist() for found in partners_of(pairs, 3, max_count=1)] == [[1], [], [1]]
 
 
 @pytest.mark.parametrize("days", ["first", "second"])
