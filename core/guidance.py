@@ -11,8 +11,8 @@ its own gains. Guidance that differs by many times that error is believed less (
 Holland and Welsch 1977). So where the light is plain to see it needs no correction.
 
 A grid holds stops for cells across and down the frame and for steps of brightness. How a pixel finds its gain in it is
-written down once, in `training/relight/gain_grid`, and exported into the look. So the look itself is asked, on the small raster
-of the guidance, for its gains and for the steps of brightness; see `read_grid`. `check_grid` proves on each look that
+written down once, in `training/relight/gain_grid`, and exported into the look. So the look itself is asked, on the small
+raster of the guidance, for its gains and for the steps of brightness; see `read_grid`. `check_grid` proves on each look that
 its answers are those of a grid.
 """
 
