@@ -10,10 +10,10 @@ Guidance can be wrong as well: at edges of depth it takes a thing for the one be
 its own gains. Guidance that differs by many times that error is believed less (the weight of a Cauchy distribution;
 Holland and Welsch 1977). So where the light is plain to see it needs no correction.
 
-A grid holds stops for cells across and down the frame and for steps of brightness. How a pixel finds its gain in it is
-written down once, in `training/relight/gain_grid`, and exported into the look. So the look itself is asked, on the small
-raster of the guidance, for its gains and for the steps of brightness; see `read_grid`. `check_grid` proves on each look that
-its answers are those of a grid.
+A grid holds stops for cells across and down the frame and for steps of brightness. How a pixel finds its gain in it
+is written down once, in `training/relight/gain_grid`, and exported into the look. So the look itself is asked, on the
+small raster of the guidance, for its gains and for the steps of brightness; see `read_grid`. `check_grid` proves on
+each look that its answers are those of a grid.
 """
 
 from collections.abc import Iterator
