@@ -12,7 +12,7 @@ PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 help:
 	@echo "make demo    set up, train a look on the sample photos and relight a clip (about 6 minutes on 2 cores)"
-	@echo "make test    set up and run all tests (some minutes on 2 cores)"
+	@echo "make test    set up and run the tests but those marked slow or gpu (some minutes on 2 cores)"
 	@echo "make test-fast   those that start no process and fit no network (a minute)"
 	@echo "make lint    check style          make format  mend it"
 	@echo "make types   check types          make wheel   build the wheel and test the installed copy"
@@ -65,3 +65,4 @@ wheel: $(READY)
 
 clean:
 	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -f $(READY)

@@ -122,6 +122,28 @@ def test_rooms_import_from_rooms_below_them_alone():
     assert wrong == {}
 
 
+def allowed_by(room: str) -> set[str]:
+    """The rooms that a room's own docstring lets it use; the ground always."""
+    text = ast.get_docstring(ast.parse((ROOT / "training" / room / "__init__.py").read_text(encoding="utf-8"))) or ""
+    sentence = text[text.index("May use") :].partition(";")[0]
+    everything = set().union(*ROOM_ROWS)
+    if "every room" in sentence:
+        return everything - ({"commands"} if "but" in sentence else set())
+    return {name for name in everything if f"`{name}`" in sentence} | {""}
+
+
+def test_rooms_use_what_they_say_they_may_use():
+    wrong = {
+        str(path.relative_to(ROOT)): bad
+        for room, paths in rooms().items()
+        for path in paths
+        if room and (bad := rooms_used(path) - allowed_by(room) - {room})
+    }
+    assert wrong == {}
+    assert allowed_by("gan") == {"", "fit", "pairs", "photos"}
+    assert "commands" not in allowed_by("run")
+
+
 def test_an_import_that_runs_up_is_found():
     assert wrong_rooms("photos", {"photos", "", "report", "fit"}) == {"fit"}
     assert wrong_rooms("relight", {"gan", "fit", "measure"}) == {"gan", "measure"}

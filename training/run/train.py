@@ -1,6 +1,6 @@
 """Trains looks: from two folders of set photos to looks and a report.
 
-    photos -> index -> prepare -> pairs -> registration -> guidance -> fit -> export -> report
+    photos (index, bank) -> pairs -> world (registration) -> guidance, or gains of patches -> fit -> look -> report
 
 Each stage leaves files in the run folder and is skipped where nothing it depends on has changed; so the same command
 again goes on where it was stopped.
