@@ -1,7 +1,7 @@
 """Where each point of a plate is seen in another frame, and how far to trust that.
 
 Flow is measured on the source plates, never on relit frames, so a look's flicker can't bend it. It is measured on small
-pictures of the plates (*flow pictures*): the corrections that are warped along it are smooth, and a small picture has
+pictures of the plates (*flow pictures*): the operators that are warped along it are smooth, and a small picture has
 less grain.
 """
 

@@ -19,7 +19,7 @@ from relightgan.core.guidance import FrameGuidance, corrected, upsampled
 from relightgan.core.look import GAIN, GUIDANCE, Operator
 from relightgan.core.plate import Plate, window_size
 from relightgan.core.session import LookSession
-from relightgan.core.window import Observation, WindowCache, blend_window
+from relightgan.core.window import FrameOperator, WindowCache, blend_window
 
 __all__ = ["Relighting", "RelitFrame", "Settings", "WindowCache", "relight_frame"]
 
@@ -129,7 +129,7 @@ def relight_frame(
     Raises:
         SequenceError: the clip has a gap inside the temporal window.
         PlateError: frames of the temporal window, or the mask, differ in size.
-        LookError: the look gives NaN, in its corrections or its result.
+        LookError: the look gives NaN, in its operator or its result.
         DeviceError: the device ran out of memory.
     """
     settings = relighting.settings
@@ -276,25 +276,25 @@ def window_operator(
     frames_available: Collection[int],
     relighting: Relighting,
 ) -> Operator:
-    """The correction of a frame, blended over its temporal window where the settings request it."""
+    """The operator of a frame, blended over its temporal window where the settings request it."""
     settings, space, cache = relighting.settings, relighting.space, relighting.cache
     if settings.radius == 0:
         return predict(light, frame, relighting)
 
-    def observe(other: int) -> Observation:
+    def frame_operator(other: int) -> FrameOperator:
         its_plate = plate if other == frame else plates(other)
         its_light = light if other == frame else model_light(its_plate, settings, space)
         operator = predict(its_light, other, relighting)
         size = window_size(its_plate.display_window)
-        return Observation(operator, flow_picture(its_light), its_plate.data_window, size)
+        return FrameOperator(operator, flow_picture(its_light), its_plate.data_window, size)
 
     owner = (relighting.session, settings.exposure, space, settings.premultiplied, relighting.guidance)
     cache.move_to(frame, settings.radius, owner)
-    return blend_window(frame, observe, frames_available, settings.temporal_blend, settings.radius, cache)
+    return blend_window(frame, frame_operator, frames_available, settings.temporal_blend, settings.radius, cache)
 
 
 def predict(light: np.ndarray, frame: int, relighting: Relighting) -> Operator:
-    """A frame's own correction, guided where there is guidance; of an operator look, the operators that are applied.
+    """A frame's own operator, guided where there is guidance; of an operator look, the operators that are applied.
 
     Raises:
         LookError: there is NaN or infinity in it.

@@ -63,7 +63,7 @@ def relight_shot(
     if relighting.guidance:
         notes["relightgan/guided"] = "yes"
     first, last = ends or (source.frames[0], source.frames[-1])
-    order = list(request_order(frames, settings.radius, first, last, relighting.cache.observations))
+    order = list(request_order(frames, settings.radius, first, last, relighting.cache.frame_operators))
 
     def finished(report: tuple[int, int]) -> None:
         frame, clamped = report

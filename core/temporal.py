@@ -1,4 +1,4 @@
-"""Temporal blend: a frame's corrections averaged with those of its neighbours, warped along the motion.
+"""Temporal blend: a frame's operator averaged with those of its neighbours, warped along the motion.
 
 A finite, symmetric temporal window of frames relit on their own; nothing is remembered from frame to frame, so any
 frame can be computed alone. Corrections (*operators*: smooth arrays of log2 gains) are averaged, not pixels: detail
@@ -36,8 +36,8 @@ class Neighbour:
     """A frame near the one being relit.
 
     Args:
-        operator: its own correction, of the same names and channel counts as the centre's.
-        box: the neighbour's data window, which its correction covers.
+        operator: its own operator, of the same names and channel counts as the centre's.
+        box: the neighbour's data window, which its operator covers.
         distance: frames between it and the centre, at least 1.
         motion: flow from the centre to it.
     """
@@ -71,17 +71,17 @@ def distance_weight(distance: int, radius: int) -> float:
 def blend_operators(
     centre: Operator, box: Window, neighbours: Sequence[Neighbour], blend: float, radius: int
 ) -> Operator:
-    """The centre's correction, averaged with its neighbours' where the same points are surely seen.
+    """The centre's operator, averaged with its neighbours' where the same points are surely seen.
 
     Args:
-        centre: the frame's own correction.
-        box: the frame's data window, which the correction covers.
+        centre: the frame's own operator.
+        box: the frame's data window, which the operator covers.
         neighbours: the other frames of the temporal window.
         blend: weight of the neighbours, from 0 (none: `centre` itself comes back) to 1.
         radius: frames of the temporal window to either side.
 
     Returns:
-        a correction like `centre`: `(centre + sum(w * warped)) / (1 + sum(w))` at each cell, with
+        an operator like `centre`: `(centre + sum(w * warped)) / (1 + sum(w))` at each cell, with
         w = blend * distance weight * confidence. Where all agree, it is the centre's to the bit. Its `guide` stays.
     """
     if blend == 0.0 or not neighbours:

@@ -1,4 +1,4 @@
-"""The temporal window of a frame: the neighbours that count, their observations, and the blend of all.
+"""The temporal window of a frame: the neighbours that count, their operators, and the blend of all.
 
 An *observation*, the contribution of a frame to its neighbours, depends on that frame alone, and a flow on two frames
 alone. So a cache can reuse both from frame to frame without changing a value.
@@ -18,11 +18,11 @@ from relightgan.core.temporal import Motion, Neighbour, blend_operators, resampl
 
 
 @dataclass(frozen=True)
-class Observation:
+class FrameOperator:
     """The contribution of a frame to its neighbours.
 
     Args:
-        operator: its own correction.
+        operator: the own operator, never a blended one.
         picture: (h, w) float32 from `flow_picture`, which its motion is measured on.
         box: its data window, which operator and picture cover.
         size: width and height of its display window.
@@ -42,7 +42,7 @@ class WindowCache:
 
     def __init__(self) -> None:
         self.owner: object = None
-        self.observations: dict[int, Observation] = {}
+        self.frame_operators: dict[int, FrameOperator] = {}
         self.flows: dict[tuple[int, int], np.ndarray] = {}
 
     def move_to(self, frame: int, radius: int, owner: object) -> None:
@@ -51,27 +51,27 @@ class WindowCache:
         Args:
             frame: the middle of that window, to be blended next.
             radius: frames to either side.
-            owner: everything else that observations depend on: the look and the settings.
+            owner: everything else that operators depend on: the look and the settings.
         """
         if owner != self.owner:
-            self.observations, self.flows, self.owner = {}, {}, owner
-        self.observations = {f: seen for f, seen in self.observations.items() if abs(f - frame) <= radius}
+            self.frame_operators, self.flows, self.owner = {}, {}, owner
+        self.frame_operators = {f: seen for f, seen in self.frame_operators.items() if abs(f - frame) <= radius}
         self.flows = {pair: flow for pair, flow in self.flows.items() if all(abs(f - frame) <= radius for f in pair)}
 
 
 def blend_window(
     frame: int,
-    observe: Callable[[int], Observation],
+    predict: Callable[[int], FrameOperator],
     frames_available: Collection[int],
     blend: float,
     radius: int,
     cache: WindowCache,
 ) -> Operator:
-    """The correction of a frame, blended over its temporal window.
+    """The operator of a frame, blended over its temporal window.
 
     Args:
         frame: its number.
-        observe: gives the observation of a frame; called for frames of the temporal window that the cache lacks.
+        predict: gives the operator of a frame; called for frames of the temporal window that the cache lacks.
         frames_available: the frames of the clip; its first and last shrink the temporal window.
         blend: weight of the neighbours, above 0, to 1.
         radius: frames to either side.
@@ -89,9 +89,9 @@ def blend_window(
         )
     neighbours = []
     for other in [frame, *(f for f in window if f != frame)]:
-        if other not in cache.observations:
-            cache.observations[other] = observe(other)
-        centre, seen = cache.observations[frame], cache.observations[other]
+        if other not in cache.frame_operators:
+            cache.frame_operators[other] = predict(other)
+        centre, seen = cache.frame_operators[frame], cache.frame_operators[other]
         if seen.size != centre.size:
             raise PlateError(
                 f"Frame {other} is {seen.size[0]}x{seen.size[1]} and frame {frame} is {centre.size[0]}x"
@@ -101,13 +101,13 @@ def blend_window(
         if other != frame:
             motion = motion_between(frame, other, cache)
             neighbours.append(Neighbour(seen.operator, seen.box, abs(other - frame), motion))
-    centre = cache.observations[frame]
+    centre = cache.frame_operators[frame]
     return blend_operators(centre.operator, centre.box, neighbours, blend, radius)
 
 
 def motion_between(frame: int, other: int, cache: WindowCache) -> Motion:
     """The motion from one observed frame to another, on a raster that covers both data windows."""
-    here, there = cache.observations[frame], cache.observations[other]
+    here, there = cache.frame_operators[frame], cache.frame_operators[other]
     box, pictures = here.box, (here.picture, there.picture)
     if here.box != there.box:
         box = union(here.box, there.box)

@@ -1,6 +1,6 @@
 """The work of the worker on a request: checks its paths, keeps looks ready, relights, describes looks.
 
-Between requests it keeps the last looks, and the observations of the frames around the last one, which the next request
+Between requests it keeps the last looks, and the operators of the frames around the last one, which the next request
 for the same source may need for its temporal window. Both save time, and neither changes a value.
 """
 
@@ -172,16 +172,16 @@ class Tasks:
         self.source, self.cache = None, WindowCache()
 
     def cache_for(self, source: "BakeSource") -> WindowCache:
-        """The observations of the frames around the last one, where they still hold for this source."""
+        """The operators of the frames around the last one, where they still hold for this source."""
         before = self.source
         if before is None or before.pattern != source.pattern:
             self.cache = WindowCache()
         else:
-            known = self.cache.observations
+            known = self.cache.frame_operators
             # A source isn't meant to change; a cache that relied on it would be wrong where it does.
             if any(before.stats.get(frame) != stat_of(source.path(frame)) for frame in known):
                 self.cache = WindowCache()
-            source.stats |= {frame: before.stats[frame] for frame in self.cache.observations}
+            source.stats |= {frame: before.stats[frame] for frame in self.cache.frame_operators}
         self.source = source
         return self.cache
 
