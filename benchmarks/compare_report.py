@@ -16,7 +16,7 @@ from relightgan.training.measure.clips import TRUTH
 from relightgan.training.measure.evaluation import near_folders, pool_folder
 from relightgan.training.measure.metrics import to_display
 from relightgan.training.measure.paired_views import (
-    SIDES,
+    DAY_FOLDERS,
     UNTOUCHED,
     Method,
     View,
@@ -55,7 +55,7 @@ def page(record: Mapping[str, Any]) -> str:
     parts.append(f"{length_text(record)}\n")
     for set_name, found in record["sets"].items():
         for direction, each in found["directions"].items():
-            here, there = SIDES[direction]
+            here, there = DAY_FOLDERS[direction]
             if set_name == "pairs":
                 parts.append(f"## {here} to {there}, paired views\n\n{figures_table(each, COLUMNS)}\n{NOTE}\n")
                 parts += [clip_section(each, clip, direction) for clip in clips_in(each)]
@@ -118,7 +118,7 @@ def clip_section(found: Mapping[str, Any], clip: str, direction: str) -> str:
             rows.append(
                 [f"**{name}**, {blend}", *(spread_text(figures.get(key), digits) for _, key, digits in CLIP_COLUMNS)]
             )
-    here, there = SIDES[direction]
+    here, there = DAY_FOLDERS[direction]
     table = markdown_table(["clip", *(heading for heading, _, _ in CLIP_COLUMNS)], rows)
     return f"## {here} to {there}, {clip}\n\n{table}"
 
@@ -224,5 +224,5 @@ def write_sheet(
         cells = [(view.plate.rgb, "plate"), *((method.relight(view), method.name) for method in methods)]
         cells += [(view.truth, "truth")] if pairs is not None else []
         rows.append([(to_display(picture), caption) for picture, caption in cells])
-    here, there = SIDES[direction]
+    here, there = DAY_FOLDERS[direction]
     return contact_sheet(rows, path, title=f"{here} to {there}", cell_px=CELL_PX)
