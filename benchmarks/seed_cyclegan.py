@@ -87,11 +87,11 @@ def train(
     """Photos, pairs, fit and looks; goes on where an earlier run in the same folder was stopped.
 
     Args:
-        job: what to make, where.
-        config: of photos and pairing.
-        settings: of the networks and their schedule.
-        steps: of the fit; None for the published number of epochs, or for no limit where there is one of time.
-        max_minutes: for everything; None for no limit.
+        job: photos, run folder and look.
+        config: settings of photos and pairing.
+        settings: settings of the networks and their schedule.
+        steps: length of the fit in steps; None: the published number of epochs, or with `max_minutes` no such limit.
+        max_minutes: time limit from photos to looks; None: no limit.
 
     Returns:
         The looks written.
@@ -111,7 +111,7 @@ def train(
             run = Run(job.run_dir, config, job.device, log, stop)
             dataset = make_dataset(job.sources, job.targets, run, directions)
             stop.check()
-        # What photos took the first time counts, also where they are there already.
+        # The time of the photos counts as measured at the first start, also where a later start finds them prepared.
         notes = job.run_dir / "timing.json"
         spent_s = float(read_notes(notes).get("before_fit_s", time.monotonic() - began))
         write_notes(notes, {"before_fit_s": round(spent_s, 1)})
@@ -189,7 +189,7 @@ def build_parser() -> argparse.ArgumentParser:
         ("filters", default.filters, "channels of a translator's residual blocks"),
         ("blocks", default.blocks, "residual blocks of a translator"),
         ("critic-filters", default.critic_filters, "channels of a critic's last hidden layer"),
-        ("batch", default.batch_size, "photos of each light per step"),
+        ("batch", default.batch_size, "photos of each day per step"),
         ("size-px", default.size_px, "side of the crops"),
         ("seed", 0, "of first weights and all random numbers"),
     ):
