@@ -3,10 +3,10 @@
 A baseline and no preset: `relightgan train --preset lighting-swap` is the same idea with its defects mended. Networks
 are in `seed_networks.py`, the way they are trained in `seed_recipe.py`; both say what is kept and why it is wrong.
 
-Other than published, so that all methods of the benchmark learn from the same photos and end in their time: photos are
-indexed, checked, split and ranked by this project's own `photos` and `pairing` (EfficientNet-Lite0 features centred by
-folder, where the original took ResNet-34's as they came; --backbone resnet34 takes those), only training photos are
-used, the learning rate's cycles are stretched to the run's length, and a fit can be stopped and gone on with.
+Differences, so that all methods of the benchmark learn from the same photos and end in their time: this project's own
+`photos` and `pairing` index, check, split and rank photos. Embeddings are EfficientNet-Lite0's, centred by folder; the
+original has ResNet-34's as they come (--backbone resnet34 takes that network). Only training photos are used. The
+learning rate's cycles are scaled to the length of the run. A stopped fit can be resumed.
 """
 
 import argparse
@@ -191,11 +191,11 @@ def build_parser() -> argparse.ArgumentParser:
         ("critic-filters", default.critic_filters, "channels of a critic's last hidden layer"),
         ("batch", default.batch_size, "photos of each day per step"),
         ("size-px", default.size_px, "side of the crops"),
-        ("seed", 0, "of first weights and all random numbers"),
+        ("seed", 0, "seed of first weights and all random numbers"),
     ):
         parser.add_argument(f"--{name}", type=int, default=value, metavar="N", help=f"{text} [{value}]")
     parser.add_argument(
-        "--backbone", choices=BACKBONES, default=BACKBONES[0], help=f"features to pair by [{BACKBONES[0]}]"
+        "--backbone", choices=BACKBONES, default=BACKBONES[0], help=f"embeddings to pair by [{BACKBONES[0]}]"
     )
     parser.add_argument("--weights", default="", metavar="FILE", help="of the backbone [its own]")
     parser.add_argument("--device", default="auto", metavar="NAME", help="cpu, cuda, cuda:1, ... or auto [auto]")

@@ -60,7 +60,7 @@ class SeedSettings:
             "partners": 1,
         }.items():
             if getattr(self, name) < minimum:
-                raise ConfigError(f"{name} is {getattr(self, name)}.", f"Give at minimum {minimum}.")
+                raise ConfigError(f"{name} is {getattr(self, name)}.", f"Give at least {minimum}.")
         for name in ("filters", "critic_filters", "size_px"):
             if getattr(self, name) % multiple:
                 raise ConfigError(f"{name} is {getattr(self, name)}.", f"Give a multiple of {multiple}.")
