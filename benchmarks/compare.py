@@ -59,7 +59,7 @@ def main(argv: Sequence[str], systems: Sequence[System] = ALL) -> int:
         "sets": {},
         "failed": [],
     }
-    test_files(words.data)  # better found wanting now than after hours
+    test_files(words.data)  # before hours of training, as it refuses a set without paired views
     sets = {"pairs": words.data} | ({"lab": words.lab} if words.lab else {})
     photos = {name: (the_folder(data, "train/A*"), the_folder(data, "train/B*")) for name, data in sets.items()}
     fits = len(sets) * len(chosen) * len(words.seeds)
@@ -88,13 +88,13 @@ def compare(
         words: the command line.
         set_name: "pairs", or "lab" where there is no truth.
         data: the set.
-        photos: folders of the lights A and B.
-        systems: to train.
-        record: everything found; grows.
-        stop: asked on the way.
+        photos: folders of the days A and B.
+        systems: the systems to train.
+        record: all results so far, to which these are added.
+        stop: checked between steps.
 
     Raises:
-        PlateError, PhotoError: the set doesn't do.
+        PlateError, PhotoError: the set can't be used.
         Cancelled: a stop was asked for; what is done is kept.
     """
     work = words.work / set_name

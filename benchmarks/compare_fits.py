@@ -76,7 +76,7 @@ class Fit:
         seed: seed of the first weights and all random numbers.
         minutes: time limit per direction, photos included; the process gets the sum for its directions.
         directions: "ab", "ba" or both, in this order.
-        photos: folders of the lights A and B.
+        photos: folders of the days A and B.
         device: a device, as for `relightgan train`.
         work: the folder of all fits.
     """
@@ -245,7 +245,7 @@ def last_words(log: Path) -> list[str]:
 
 
 def revision() -> str:
-    """The checkout's commit, with + where files have changed since; empty where git can't tell."""
+    """The checkout's commit, with + where files have changed since; empty where git doesn't know."""
     try:
         result = subprocess.run(
             ["git", "-C", str(ROOT), "describe", "--always", "--dirty=+", "--exclude=*"],
@@ -259,6 +259,6 @@ def revision() -> str:
 
 
 def at_revision(record: Mapping[str, Any]) -> str:
-    """Where a kept fit was made by other code than this: of which commit."""
+    """The commit of a kept fit, as the end of a sentence; empty where it is that of the code now."""
     made = record.get("revision", "")
     return f" at {made}; the code is now {revision()}" if made and made != revision() else ""

@@ -16,7 +16,7 @@ from relightgan.training.measure.clips import TRUTH
 from relightgan.training.measure.evaluation import near_folders, pool_folder
 from relightgan.training.measure.metrics import to_display
 from relightgan.training.measure.paired_views import (
-    SIDES,
+    DAY_FOLDERS,
     UNTOUCHED,
     Method,
     View,
@@ -50,12 +50,12 @@ NOTE = (
 
 
 def page(record: Mapping[str, Any]) -> str:
-    """Everything as Markdown; see `compare.py` for what the record holds."""
+    """Everything as Markdown; `compare.py` makes the record."""
     parts = [f"# Every system side by side\n\n`{record['command']}`\n\n{facts_text(dict(record))}\n"]
     parts.append(f"{length_text(record)}\n")
     for set_name, found in record["sets"].items():
         for direction, each in found["directions"].items():
-            here, there = SIDES[direction]
+            here, there = DAY_FOLDERS[direction]
             if set_name == "pairs":
                 parts.append(f"## {here} to {there}, paired views\n\n{figures_table(each, COLUMNS)}\n{NOTE}\n")
                 parts += [clip_section(each, clip, direction) for clip in clips_in(each)]
@@ -68,8 +68,8 @@ def page(record: Mapping[str, Any]) -> str:
                 parts.append(f"## {here} to {there}, film frames\n\n{table}\n{text}\n")
         parts.append(f"## What it took{'' if set_name == 'pairs' else ', film frames'}\n\n{cost_table(found['fits'])}")
     if record["failed"]:
-        told = [f"- {each['what']}: {' / '.join(each['error']) or 'nothing was said'}" for each in record["failed"]]
-        parts.append("## Failed\n\n" + "\n".join(told) + "\n")
+        lines = [f"- {each['what']}: {' / '.join(each['error']) or 'nothing was said'}" for each in record["failed"]]
+        parts.append("## Failed\n\n" + "\n".join(lines) + "\n")
     return "\n".join(parts)
 
 
@@ -118,7 +118,7 @@ def clip_section(found: Mapping[str, Any], clip: str, direction: str) -> str:
             rows.append(
                 [f"**{name}**, {blend}", *(spread_text(figures.get(key), digits) for _, key, digits in CLIP_COLUMNS)]
             )
-    here, there = SIDES[direction]
+    here, there = DAY_FOLDERS[direction]
     table = markdown_table(["clip", *(heading for heading, _, _ in CLIP_COLUMNS)], rows)
     return f"## {here} to {there}, {clip}\n\n{table}"
 
@@ -172,7 +172,7 @@ def spread(seeds: Sequence[Mapping[str, float | None]]) -> dict[str, dict[str, f
 
 
 def spread_text(figure: Mapping[str, float] | None, digits: int) -> str:
-    """Mean and half the range over seeds; the mean alone of one."""
+    """Mean and half the range over seeds; for one seed the mean alone."""
     text = number_text(None if figure is None else figure["mean"], digits)
     if figure is None or figure["seeds"] < 2 or math.isinf(figure["mean"]):
         return text
@@ -206,11 +206,11 @@ def write_sheet(
     Args:
         path: .jpg.
         direction: "ab" or "ba".
-        photos: folders of the lights A and B.
+        photos: folders of the days A and B.
         pairs: paired views; None where there is no truth, and photos are shown.
         baselines: scores of what needs no training.
         looks: heading -> look.
-        device: for the looks.
+        device: a device for the looks, as for `relightgan infer`.
     """
     source, target = photos if direction == "ab" else photos[::-1]
     views: list[View] = unpaired_views(source, SHEET_VIEWS)
@@ -224,5 +224,5 @@ def write_sheet(
         cells = [(view.plate.rgb, "plate"), *((method.relight(view), method.name) for method in methods)]
         cells += [(view.truth, "truth")] if pairs is not None else []
         rows.append([(to_display(picture), caption) for picture, caption in cells])
-    here, there = SIDES[direction]
+    here, there = DAY_FOLDERS[direction]
     return contact_sheet(rows, path, title=f"{here} to {there}", cell_px=CELL_PX)

@@ -65,15 +65,15 @@ def baseline_scores(
 
     Args:
         data: the set.
-        photos: folders of the lights A and B.
+        photos: folders of the days A and B.
         direction: "ab" or "ba".
-        oracles: also the fits to the truth.
-        work: keeps the scores.
-        stop: asked after each view and frame.
-        style: of progress.
+        oracles: True: score the fits to the truth too.
+        work: the folder that keeps the scores.
+        stop: checked after each view and frame.
+        style: style of the progress display; see `core.progress`.
 
     Raises:
-        PlateError, PhotoError: a file doesn't do.
+        PlateError, PhotoError: a file can't be used.
         Cancelled: a stop was asked for.
     """
 
@@ -100,7 +100,7 @@ def look_scores(
     """Scores of a look: {"figures", "clips"}, kept beside it; see `Scores`.
 
     Raises:
-        PlateError, LookError, DeviceError: a file or device doesn't do, or the look makes NaN.
+        PlateError, LookError, DeviceError: a file or device can't be used, or the look makes NaN.
         Cancelled: a stop was asked for.
     """
 
@@ -121,7 +121,7 @@ def unpaired_scores(look: Path, photos: tuple[Path, Path], direction: str, devic
     """Scores of a look without truth: how near it brings photos of one day to those of the other; see `nearness`.
 
     Raises:
-        PlateError, LookError, DeviceError, PhotoError: a file or device doesn't do.
+        PlateError, LookError, DeviceError, PhotoError: a file or device can't be used.
     """
 
     def measure() -> Scores:
@@ -154,7 +154,7 @@ def nearness(method: Method, views: Sequence[View], target: Pool) -> dict[str, f
 
     Returns:
         histogram: distance of the two histograms, mean of the channels, in 8-bit display values: how far values have to
-        be moved (Wasserstein-1); lab_mean and lab_deviation: distance of mean and deviation of L*a*b*;
+        be shifted (Wasserstein-1); lab_mean and lab_deviation: distance of mean and deviation of L*a*b*;
         detail_correlation_plate: see `metrics`, mean over the pictures.
     """
     relit = [method.relight(view) for view in views]
@@ -200,5 +200,5 @@ def kept(path: Path, key: Any, measure: Callable[[], Scores]) -> Scores:
 
 
 def stamps(files: Sequence[Path]) -> list[tuple[str, int, int]]:
-    """A hash of the state of files."""
+    """Name, size in bytes and time of change in ns of files: a changed file has another stamp."""
     return [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]

@@ -30,7 +30,7 @@ KEPT_PER_VIEW = ("psnr", "psnr_surfaces", "gain_correlation")
 def main(argv: Sequence[str]) -> int:
     """Runs the benchmark; the exit code."""
     words = build_parser().parse_args(argv)
-    photos = {side: the_folder(words.data, f"train/{side}*") for side in "AB"}
+    photos = {day: the_folder(words.data, f"train/{day}*") for day in "AB"}
     record: dict[str, Any] = {
         "command": command_text("quality.py", argv),
         "machine": machine(),
@@ -40,7 +40,7 @@ def main(argv: Sequence[str]) -> int:
     pages = []
     guided = {"ab": words.ab_guidance, "ba": words.ba_guidance}
     for direction, looks in (("ab", words.ab), ("ba", words.ba)):
-        source, target = (photos[side] for side in direction.upper())
+        source, target = (photos[day] for day in direction.upper())
         common = {"looks": tuple(looks), "direction": direction, "device": words.device, "window": words.window}
         clips = sorted(path for path in (words.data / "clips").glob("*") if path.is_dir())
         requests = {
@@ -115,9 +115,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="the statue set, or one laid out alike")
     parser.add_argument("--ab", nargs="*", type=Path, default=[], metavar="LOOK.onnx", help="looks that make A like B")
     parser.add_argument("--ba", nargs="*", type=Path, default=[], metavar="LOOK.onnx", help="looks that make B like A")
-    for side, plates in (("ab", "A"), ("ba", "B")):
+    for direction, plates in (("ab", "A"), ("ba", "B")):
         parser.add_argument(
-            f"--{side}-guidance", type=Path, metavar="DIR", help=f"<view>.exr from `relightgan locate` of {plates}"
+            f"--{direction}-guidance", type=Path, metavar="DIR", help=f"<view>.exr from `relightgan locate` of {plates}"
         )
     parser.add_argument("--blend", nargs="+", type=float, default=[0.0, 1.0], help="temporal blends (default: 0 1)")
     parser.add_argument("--window", type=int, default=2, help="frames to either side (default: 2)")

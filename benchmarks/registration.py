@@ -2,7 +2,7 @@
 
     python benchmarks/registration.py train/A_cloudy train/B_sunny --cache build/registration --out registration.md
 
-Photos are indexed, prepared and looked at by the backbone first; that isn't measured, and `--cache` keeps it. Costs are
+Photos are indexed, prepared and embedded by the backbone first; that isn't measured, and `--cache` keeps it. Costs are
 seconds of processor time, user and system, over all threads: on a shared machine they mean more than wall time does.
 `--folder` keeps matches and the solve, as a run folder does; without it everything is worked out anew.
 
@@ -120,7 +120,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def read_day(folder: Path, cache: Path, config: RunConfig) -> Day:
-    """The training photos of a folder with their features, which the cache keeps."""
+    """The training photos of a folder with their embeddings, which the cache keeps."""
     photos = index_photos([folder], config.photos, cache, "auto").kept("train")
     bank = prepare_photos(photos, cache, config.photo_px, "auto")
     images = bank
@@ -145,13 +145,13 @@ def markdown_of(found: Registration, watch: Stopwatch, total: float, command: st
         parts.update(np.ascontiguousarray(values).tobytes())
     figures = (
         ("pairs of photos tried", f"{len(found.pairs):,}"),
-        ("pairs looked at for a common geometry", f"{watch.verifications:,}"),
+        ("pairs tested for a common geometry", f"{watch.verifications:,}"),
         ("pairs verified (source, target, across)", ", ".join(f"{count:,}" for count in found.verified)),
         ("source photos joined", f"{source:,} of {found.counts[0]:,}"),
         ("target photos joined", f"{target:,} of {found.counts[1]:,}"),
         ("points", f"{len(solve.points):,}"),
         ("points on both days", f"{int(found.on_both_days.sum()):,}"),
-        ("sightings", f"{len(solve.seen_point):,}"),
+        ("observations", f"{len(solve.seen_point):,}"),
         ("reprojection error, px", f"{solve.errors.mean():.3f}"),
         ("days solved apart", "yes" if found.apart else "no"),
         ("digest of cameras and points", parts.hexdigest()[:16]),
@@ -178,9 +178,9 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("source", type=Path, metavar="SOURCE/", help="photos of one day")
     parser.add_argument("target", type=Path, metavar="TARGET/", help="photos of the other day")
-    parser.add_argument("--cache", type=Path, metavar="DIR", help="keeps prepared photos and their features")
+    parser.add_argument("--cache", type=Path, metavar="DIR", help="keeps prepared photos and their embeddings")
     parser.add_argument("--folder", type=Path, metavar="DIR", help="keeps matches and the solve (default: nothing)")
-    parser.add_argument("--seed", type=int, default=0, help="of the random choices (default: 0)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the random choices (default: 0)")
     parser.add_argument("--out", type=Path, metavar="FILE.md", help="writes the figures as Markdown")
     return parser
 

@@ -5,8 +5,8 @@
 
 Laid out as quality.py wants it: unpaired photos in train/A_overcast and train/B_sunny, 320x240 JPEG; in
 test/pairs/{A,B,mask} and clips/clip1/{A,B,flow} 640x480 scene-linear half EXR. Flow goes from a frame back to the one
-before: R = u, G = v in pixels, B = 1 where they hold. A picture that is there isn't rendered again: the same command
-goes on where it stopped, and more of a kind can be asked for later. The same seed gives the same pictures.
+before: R = u, G = v in pixels, B = 1 where both are valid. Existing pictures aren't rendered again: the same command
+goes on where it stopped, and a later one may ask for more photos or frames. The same seed gives the same pictures.
 """
 
 import argparse
@@ -115,13 +115,13 @@ def render(settings: SecondSetSettings, style: str = "auto", place: Place | None
     """Renders the missing pictures of a set; the number of cameras rendered.
 
     Args:
-        settings: what and where.
-        style: of progress, see `relightgan.core.progress`.
+        settings: sizes, counts, seed and folder.
+        style: style of the progress display; see `relightgan.core.progress`.
         place: from `prepare` with the same seed and detail; made where it is needed when None.
 
     Raises:
         UsageError: the numbers make no sense.
-        PlateError: the folder holds something else, or can't be written.
+        PlateError: the folder has something else in it, or can't be written.
         Cancelled: somebody asked to stop; what was finished is whole.
     """
     check(settings)
@@ -144,8 +144,8 @@ def prepare(settings: SecondSetSettings, style: str = "auto", check_stop: Callab
     """Paints and lights the place, which takes a minute or two at full detail.
 
     Args:
-        settings: for its seed and detail.
-        style: of progress.
+        settings: settings with the seed and the level of detail.
+        style: style of the progress display.
         check_stop: called now and then; what it raises ends the work.
     """
     scene, sky, threads = market_street(settings.seed), Sky(settings.seed), usual_workers()
@@ -163,8 +163,8 @@ def check(settings: SecondSetSettings) -> None:
     """Makes sure that the numbers make sense and that the folder is ours.
 
     Raises:
-        UsageError: they don't.
-        PlateError: it isn't.
+        UsageError: a number makes no sense.
+        PlateError: the folder has something else in it.
     """
     if settings.photos < 1 or settings.views < 1:
         raise UsageError("A set needs at least one photo a day and one view.", "Raise --photos or --views.")
@@ -180,7 +180,7 @@ def check(settings: SecondSetSettings) -> None:
             found = None
         if found != notes(settings):
             raise PlateError(
-                f"{settings.out} holds a set made with another seed, size or version.",
+                f"{settings.out} has a set made with another seed, size or version.",
                 "Delete it, or give another --out.",
             )
     elif settings.out.exists() and (not settings.out.is_dir() or any(settings.out.iterdir())):
@@ -209,13 +209,13 @@ def all_tasks(settings: SecondSetSettings, boxes: Boxes) -> Iterator[Task]:
             pose = drawn(settings.seed, day, number, boxes)
             yield Task((path,), functools.partial(make_photo, path=path, pose=pose, size=settings.photo_px, day=day))
     for number in range(settings.views):
-        files = {side: out / PAIRS / side / f"{number + 1:04}.exr" for side in DAYS}
+        files = {day: out / PAIRS / day / f"{number + 1:04}.exr" for day in DAYS}
         mask = out / PAIRS / "mask" / f"{number + 1:04}.png"
         pose = drawn(settings.seed, "views", number, boxes)
         make = functools.partial(make_view, files=files, mask=mask, pose=pose, size=settings.plate_px)
         yield Task((*files.values(), mask), make)
     for number in range(settings.frames):
-        files = {side: out / CLIP / side / f"{number + 1:04}.exr" for side in DAYS}
+        files = {day: out / CLIP / day / f"{number + 1:04}.exr" for day in DAYS}
         flow = out / CLIP / "flow" / f"{number + 1:04}.exr" if number > 0 else None
         poses = tuple(walk(settings.seed, each) for each in (number, max(number - 1, 0)))
         make = functools.partial(make_frame, files=files, flow=flow, poses=poses, size=settings.plate_px)

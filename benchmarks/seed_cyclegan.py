@@ -3,10 +3,10 @@
 A baseline and no preset: `relightgan train --preset lighting-swap` is the same idea with its defects mended. Networks
 are in `seed_networks.py`, the way they are trained in `seed_recipe.py`; both say what is kept and why it is wrong.
 
-Other than published, so that all methods of the benchmark learn from the same photos and end in their time: photos are
-indexed, checked, split and ranked by this project's own `photos` and `pairing` (EfficientNet-Lite0 features centred by
-folder, where the original took ResNet-34's as they came; --backbone resnet34 takes those), only training photos are
-used, the learning rate's cycles are stretched to the run's length, and a fit can be stopped and gone on with.
+Differences, so that all methods of the benchmark learn from the same photos and end in their time: this project's own
+`photos` and `pairing` index, check, split and rank photos. Embeddings are EfficientNet-Lite0's, centred by folder; the
+original has ResNet-34's as they come (--backbone resnet34 takes that network). Only training photos are used. The
+learning rate's cycles are scaled to the length of the run. A stopped fit can be resumed.
 """
 
 import argparse
@@ -87,11 +87,11 @@ def train(
     """Photos, pairs, fit and looks; goes on where an earlier run in the same folder was stopped.
 
     Args:
-        job: what to make, where.
-        config: of photos and pairing.
-        settings: of the networks and their schedule.
-        steps: of the fit; None for the published number of epochs, or for no limit where there is one of time.
-        max_minutes: for everything; None for no limit.
+        job: photos, run folder and look.
+        config: settings of photos and pairing.
+        settings: settings of the networks and their schedule.
+        steps: length of the fit in steps; None: the published number of epochs, or with `max_minutes` no such limit.
+        max_minutes: time limit from photos to looks; None: no limit.
 
     Returns:
         The looks written.
@@ -111,7 +111,7 @@ def train(
             run = Run(job.run_dir, config, job.device, log, stop)
             dataset = make_dataset(job.sources, job.targets, run, directions)
             stop.check()
-        # What photos took the first time counts, also where they are there already.
+        # The time of the photos counts as measured at the first start, also where a later start finds them prepared.
         notes = job.run_dir / "timing.json"
         spent_s = float(read_notes(notes).get("before_fit_s", time.monotonic() - began))
         write_notes(notes, {"before_fit_s": round(spent_s, 1)})
@@ -189,13 +189,13 @@ def build_parser() -> argparse.ArgumentParser:
         ("filters", default.filters, "channels of a translator's residual blocks"),
         ("blocks", default.blocks, "residual blocks of a translator"),
         ("critic-filters", default.critic_filters, "channels of a critic's last hidden layer"),
-        ("batch", default.batch_size, "photos of each light per step"),
+        ("batch", default.batch_size, "photos of each day per step"),
         ("size-px", default.size_px, "side of the crops"),
-        ("seed", 0, "of first weights and all random numbers"),
+        ("seed", 0, "seed of first weights and all random numbers"),
     ):
         parser.add_argument(f"--{name}", type=int, default=value, metavar="N", help=f"{text} [{value}]")
     parser.add_argument(
-        "--backbone", choices=BACKBONES, default=BACKBONES[0], help=f"features to pair by [{BACKBONES[0]}]"
+        "--backbone", choices=BACKBONES, default=BACKBONES[0], help=f"embeddings to pair by [{BACKBONES[0]}]"
     )
     parser.add_argument("--weights", default="", metavar="FILE", help="of the backbone [its own]")
     parser.add_argument("--device", default="auto", metavar="NAME", help="cpu, cuda, cuda:1, ... or auto [auto]")

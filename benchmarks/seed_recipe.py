@@ -60,7 +60,7 @@ class SeedSettings:
             "partners": 1,
         }.items():
             if getattr(self, name) < minimum:
-                raise ConfigError(f"{name} is {getattr(self, name)}.", f"Give at minimum {minimum}.")
+                raise ConfigError(f"{name} is {getattr(self, name)}.", f"Give at least {minimum}.")
         for name in ("filters", "critic_filters", "size_px"):
             if getattr(self, name) % multiple:
                 raise ConfigError(f"{name} is {getattr(self, name)}.", f"Give a multiple of {multiple}.")
@@ -99,7 +99,7 @@ class SeedPhotos:
         return len(self.a) + len(self.b)
 
     def draw(self, rng: np.random.Generator, position: int) -> tuple[Tensor, Tensor]:
-        """The batch at some place of the endless row of epochs.
+        """The batch at a position in the sequence of epochs.
 
         Args:
             rng: decides the partners and the crops.
@@ -118,7 +118,7 @@ class SeedPhotos:
             else:
                 i, j = int(rng.choice(self.partners_b[row - len(self.a)])), row - len(self.a)
             zoom = rng.uniform(1.0, 2.5)
-            # The published code meant to move both photos alike, by seeding numpy, which some transforms of torchvision
+            # The published code meant to crop both photos alike, by seeding numpy, which some transforms of torchvision
             # used and some didn't: the roll is shared here, the crop isn't.
             roll = math.radians(rng.uniform(-6.0, 6.0) * zoom)
             crops_a.append(seed_crop(rng, self.a[i], zoom, roll, self.settings.size_px))
@@ -141,7 +141,7 @@ class SeedRecipe:
         self.translators = {
             name: SeedTranslator(settings.filters, settings.blocks, LAYERS).to(device) for name in ("ab", "ba")
         }
-        # By the day whose photos they know.
+        # By day: a critic knows the photos of one.
         self.critics = {name: SeedCritic(settings.critic_filters, CRITIC_LAYERS).to(device) for name in ("a", "b")}
         self.networks: dict[str, nn.Module] = {
             **{f"translator_{name}": network for name, network in self.translators.items()},
@@ -159,7 +159,7 @@ class SeedRecipe:
         """A step as published, with its defect.
 
         The critics' gradients are cleared *before* the translators' backward pass and not again, so each critic also
-        moves by `d(0.5 * BCE(critic(fake), 1) + 0.5 * features) / d(critic)`: it helps the translator to fool it.
+        changes by `d(0.5 * BCE(critic(fake), 1) + 0.5 * features) / d(critic)`: it helps the translator to fool it.
 
         Args:
             rng: draws the batch, and pictures of the pools for the critics.
@@ -191,7 +191,7 @@ class SeedRecipe:
         return dict(zip(losses, values, strict=True))
 
     def translator_losses(self, a: Tensor, b: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]]:
-        """What the translators minimise, with gradient to critics as well; by light, what was made, and real scores.
+        """Losses of the translators, with gradients to the critics too; by day, translations and scores of photos.
 
         Args:
             a, b: (N, 3, h, w) photos, -1..1, content-paired.
@@ -252,11 +252,11 @@ class SeedRecipe:
 def warm_restarts(fraction_done: float, cycles: int) -> float:
     """The share of the full learning rate, 0..1: half cosines of 1, 2, 4, ... parts of the run (Loshchilov 2017).
 
-    Published were cycles of 1, 2, 4, ... epochs; here they are stretched or squeezed to end with the run.
+    The published cycles have 1, 2, 4, ... epochs; here they are scaled to the length of the run.
 
     Args:
-        fraction_done: of the run, 0..1.
-        cycles: how many half cosines.
+        fraction_done: the share of the run that is done, 0..1.
+        cycles: number of half cosines.
     """
     part = min(fraction_done, 1.0) * (2**cycles - 1)
     cycle = min(int(math.log2(part + 1.0)), cycles - 1)
@@ -272,9 +272,9 @@ def seed_crop(rng: np.random.Generator, image: np.ndarray, zoom: float, roll: fl
     photo were black, here they are mirrored.
 
     Args:
-        rng: decides the last tenth of the crop.
+        rng: draws the area (within a tenth) and the position of the crop.
         image: (H, W, 3) float32.
-        zoom: 1 to 2.5; the crop is the smaller the more the photo may be rolled.
+        zoom: 1 to 2.5; a larger one allows more roll, and so leaves a smaller crop.
         roll: radians.
         size_px: side of the crop.
     """

@@ -163,11 +163,11 @@ def run(
         for work in works:
             node_report = NodeReport(work.state.node.fullName(), len(work.frames))
             report.nodes.append(node_report)
-            tell_all = (lambda: on_progress(report)) if on_progress else None
+            after_frame = (lambda: on_progress(report)) if on_progress else None
             try:
                 if work.count:
                     progress.begin(node_report.node)
-                    NodeBake(work, node_report, progress, tell_all, device).run()
+                    NodeBake(work, node_report, progress, after_frame, device).run()
             finally:
                 # Also after a cancel or a crash, so that finished frames are shown.
                 relink(work.state.node)

@@ -36,7 +36,7 @@ GIVE_UP_S = 5.0  # longest wait for the worker after a cancel; it needs well und
 BYTES_PER_PIXEL = 16  # rgba in 32-bit floats
 SMALL_FILE = 1 << 20  # bytes for the headers of a frame and the file system
 
-Frame = tuple[int, str]  # its number and its view
+Frame = tuple[int, str]  # number and view of a frame
 
 
 @dataclass
@@ -91,7 +91,7 @@ class NodeBake:
         report: the report, which is filled in.
         progress: counts frames and reports a cancel.
         on_frame: called after each frame.
-        device: replaces the node's own device; None: doesn't.
+        device: replaces the node's own device; None keeps that.
     """
 
     def __init__(
@@ -109,10 +109,9 @@ class NodeBake:
         self.on_frame = on_frame
         self.device = device or work.state.settings.device
         self.keys = {frame: work.state.frame_key(*frame) for frame in work.frames}
-        self.jobs: deque[tuple[client.WorkerJob, list[Path]]] = (
-            deque()
-        )  # each with the source files that can go after it
-        self.over: list[Path] = []  # source files that can go after the next request
+        # Requests under way, each with the source files that no later request needs.
+        self.jobs: deque[tuple[client.WorkerJob, list[Path]]] = deque()
+        self.unneeded: list[Path] = []  # source files that no request after the next one needs
 
     def run(self) -> None:
         """Relights the frames that the store lacks."""
@@ -146,7 +145,7 @@ class NodeBake:
                 else:
                     there.add(frame)
             later = self.windows(frame for rest in chunks[i + 1 :] for frame in rest)
-            self.over += [_source(folder, frame) for frame in sorted(there - later)]
+            self.unneeded += [_source(folder, frame) for frame in sorted(there - later)]
             there &= later
             self.settle(WAITING_CHUNKS)
             self.ask(folder, view, self.sound(chunk, view, bad))
@@ -225,8 +224,8 @@ class NodeBake:
             "precision": state.settings.precision,
             "notes": {"relightgan/state": state.base},
         }
-        self.jobs.append((worker.relight(request), self.over))
-        self.over = []
+        self.jobs.append((worker.relight(request), self.unneeded))
+        self.unneeded = []
 
     def settle(self, max_jobs: int) -> None:
         """Waits until no more than `max_jobs` requests are under way."""
@@ -243,12 +242,12 @@ class NodeBake:
         self.progress.check()
         if not self.jobs:
             return
-        job, over = self.jobs[0]
+        job, unneeded = self.jobs[0]
         finished = job.finished  # read before the events, so that none is missed
         self.take(job.poll(0 if finished else timeout_s))
         if finished:
             self.jobs.popleft()
-            _remove(over)
+            _remove(unneeded)
             job.result()
 
     def take(self, events: Iterable[dict[str, Any]]) -> None:

@@ -23,15 +23,15 @@ def own_path(known: str | None, raw: Sequence[str], argv: Sequence[str]) -> Path
 
     Args:
         known: `__file__`, which not every program that runs a Python file sets.
-        raw: all words Nuke was started with.
-        argv: those it left for Python.
+        raw: all words of Nuke's command line.
+        argv: the words that Nuke left for Python.
     """
     named = [word for word in (known, *raw, *argv[:1]) if word and Path(word).name == NAME]
     return Path(named[0] if named else NAME).absolute()
 
 
 def words_after(name: str, raw: Sequence[str], argv: Sequence[str]) -> list[str]:
-    """The words meant for us: all after this file's name.
+    """The options of this command: all words after this file's name.
 
     Nuke takes a frame range at the end of the line for itself, and sys.argv lacks it; nuke.rawArgs doesn't (Foundry,
     Python Developer's Guide, "Using the Command-line").

@@ -7,7 +7,7 @@ Runs inside Nuke (Python 3.9 and later) and without it: standard library only.
         job.poll(0.1)        events; on the main thread, as job.cancel()
     job.result()
 
-`core/protocol.py` says what requests and events hold; `worker_process.py` talks with the process.
+`core/protocol.py` defines requests and events; `worker_process.py` runs the process.
 """
 
 from __future__ import annotations

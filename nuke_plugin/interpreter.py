@@ -66,18 +66,17 @@ def find_interpreter(environment: Mapping[str, str] = os.environ, root: Path = R
 
 
 def clean_environment(environment: Mapping[str, str] = os.environ, root: Path = ROOT) -> dict[str, str]:
-    """The environment to start that interpreter in: without what steers Nuke's, and with RelightGAN importable from
-    where it belongs alone.
+    """The environment of that interpreter: without the variables of Nuke's own, and with one place for RelightGAN.
 
-    Where the whole of RelightGAN lies in the plug-in's folder (a checkout), that is what runs, so that both sides are
-    of one version. Where only Nuke's part does, "pythonpath" of relightgan.json says where the rest is; without it, it
-    is installed in the interpreter.
+    A checkout has all of RelightGAN in the plug-in's folder: the worker imports it from there, so that it has the
+    plug-in's version. Elsewhere the worker imports it from "pythonpath" of relightgan.json; without that entry
+    RelightGAN is installed in the interpreter.
 
     Raises:
         ConfigError: relightgan.json can't be read.
     """
     kept = {name: value for name, value in environment.items() if name not in NUKE_PYTHON_VARIABLES}
-    # Else `python -m` takes modules from the folder Nuke was started in first, which may be anybody's.
+    # Without it `python -m` imports first from the folder that Nuke was started in, which may have any module.
     kept["PYTHONSAFEPATH"] = "1"
     elsewhere = load_config(root).pythonpath
     if (root / "core" / "worker.py").is_file():

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from relightgan.core.errors import RelightError
-from relightgan.nuke_plugin.looks import direction_of, look_facts, look_preview, sides_of, trained_on
+from relightgan.nuke_plugin.looks import direction_of, look_facts, look_preview, photos_by_day, trained_on
 
 VARIABLE = "RELIGHTGAN_LOOKS"
 MAX_DEPTH = 3  # levels of folders searched below a library's folder, in case somebody gives /
@@ -81,14 +81,14 @@ def files_below(folder: Path, deep: int) -> Iterator[str]:
 
 
 def describe(path: str) -> Entry:
-    """What the library says about a file; a file that can't be used says why."""
+    """The entry of a file; for a file that can't be used, with the problem and the fix."""
     try:
         facts = look_facts(path)
         preview = look_preview(path) or b""
     except RelightError as error:
         return Entry(path, Path(path).name, problem=error.problem, fix=error.fix)
     translator, created = (str(facts.get(key) or "") for key in ("translator", "created"))
-    photos = " + ".join(str(kept) for kept, _ in sides_of(facts))
+    photos = " + ".join(str(kept) for kept, _ in photos_by_day(facts))
     name, file = str(facts.get("name") or ""), Path(path).stem
     # Versions of a look often have one name, and differ by their file.
     parts = (file if name and name != file else translator, f"{photos} photos" if photos else "", created[:10])

@@ -51,29 +51,29 @@ def look_info(path: str) -> str:
 
 
 def direction_of(facts: dict[str, Any]) -> str:
-    """Which light is turned into which, such as "day1 to day2"; a fit in both directions only says ab or ba."""
+    """The direction, such as "day1 to day2"; "ab" or "ba" where the folders of both days aren't known."""
     direction = str(facts.get("direction") or "")
     if direction not in ("ab", "ba"):
         return direction
-    names = [folders for _, folders in sides_of(facts)]
+    names = [folders for _, folders in photos_by_day(facts)]
     return " to ".join(names if direction == "ab" else names[::-1]) if len(names) == 2 and all(names) else direction
 
 
-def sides_of(facts: dict[str, Any]) -> list[tuple[int, str]]:
-    """For the source and the target photos: how many were used, and the names of their folders."""
+def photos_by_day(facts: dict[str, Any]) -> list[tuple[int, str]]:
+    """Number of photos and names of their folders, of the source day and of the target day; empty where unknown."""
     dataset = facts.get("dataset")
-    sides = [dataset.get(name) for name in ("source", "target")] if isinstance(dataset, dict) else []
+    days = [dataset.get(name) for name in ("source", "target")] if isinstance(dataset, dict) else []
     found = []
-    for side in sides:
-        if isinstance(side, dict) and isinstance(side.get("kept"), int):
-            folders = side.get("folders")
-            found.append((side["kept"], ", ".join(map(str, folders)) if isinstance(folders, list) else ""))
+    for day in days:
+        if isinstance(day, dict) and isinstance(day.get("kept"), int):
+            folders = day.get("folders")
+            found.append((day["kept"], ", ".join(map(str, folders)) if isinstance(folders, list) else ""))
     return found
 
 
 def trained_on(facts: dict[str, Any]) -> str:
-    """How many photos of which folders a look was made from, in a line; empty where it doesn't say."""
-    parts = [f"{kept} photos" + (f" ({folders})" if folders else "") for kept, folders in sides_of(facts)]
+    """The number of training photos and their folders, in a line; empty where the facts don't have them."""
+    parts = [f"{kept} photos" + (f" ({folders})" if folders else "") for kept, folders in photos_by_day(facts)]
     return f"Trained on {' and '.join(parts)}" if parts else ""
 
 
@@ -106,7 +106,7 @@ def look_facts(path: str) -> dict[str, Any]:
 
 
 def look_preview(path: str) -> bytes | None:
-    """The small picture a look carries, before and after side by side, as a JPEG file; None where it has none.
+    """The preview of a look, before and after side by side, as a JPEG file; None where it has none.
 
     Raises:
         LookError: there is no such file, or it isn't ONNX.
@@ -159,7 +159,7 @@ def usual_report(path: str) -> Path:
 
 
 def file_identity(path: str) -> tuple[int, int]:
-    """Size and time of change of a file, by which changes are found.
+    """Size in bytes and time of change in ns of a file; a changed file has another pair.
 
     Raises:
         LookError: there is no such file.
@@ -255,7 +255,7 @@ def entry_of(message: bytes) -> tuple[str, str]:
 
 
 def read_varint(file: BinaryIO) -> int:
-    """The next number: seven bits a byte, least first."""
+    """The next number: seven bits a byte, the least significant first (protobuf's varint)."""
     value = 0
     for shift in range(0, 70, 7):
         byte = file.read(1)
@@ -278,7 +278,7 @@ def varint_at(message: bytes, place: int) -> tuple[int, int]:
 
 
 def skip(file: BinaryIO, length: int, size: int) -> None:
-    """Goes on behind what isn't wanted.
+    """Skips bytes.
 
     Raises:
         BadMessage: the file ends before.

@@ -73,7 +73,7 @@ class NodeState:
         return self.keys.frame_key(frame, view)
 
     def stored(self, frame: int, view: str) -> Path:
-        """Where the store has, or will have, that frame."""
+        """The path of a frame in the store; the file may not exist yet."""
         return self.places.frame(self.frame_key(frame, view))
 
     def window(self, frame: int) -> list[int]:
@@ -164,7 +164,7 @@ class _Moment:
         return self.states[name]
 
     def kept_state(self, node: nuke.Node) -> NodeState:
-        """As `state`, with all its frame keys; kept for a while."""
+        """As `state`, with all frame keys; kept for two seconds or longer (`KEPT_S`)."""
         started = time.monotonic()
         state = self.state(node)
         for found in self.states.values():

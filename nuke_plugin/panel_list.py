@@ -175,7 +175,7 @@ class LookRow(QtWidgets.QStyledItemDelegate):
 
 
 def draw_fitted(painter: QtGui.QPainter, box: QtCore.QRect, picture: QtGui.QImage) -> QtCore.QRect:
-    """Draws a picture as large as fits in the middle of a box; gives where it lies."""
+    """Draws a picture in the middle of a box, as large as fits; its rectangle."""
     size = picture.size().scaled(box.size(), QtCore.Qt.AspectRatioMode.KeepAspectRatio)
     place = QtCore.QRect(QtCore.QPoint(0, 0), size)
     place.moveCenter(box.center())

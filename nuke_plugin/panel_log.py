@@ -48,7 +48,7 @@ class LogView(QtWidgets.QWidget):
         self._timer.start()
 
     def hideEvent(self, event: QtGui.QHideEvent) -> None:  # noqa: N802 - Qt's name
-        """Nobody looks, so nothing is read."""
+        """Stops following: a hidden log isn't read."""
         self._timer.stop()
         super().hideEvent(event)
 

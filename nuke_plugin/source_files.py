@@ -127,7 +127,7 @@ class Stamps:
     views: tuple[str, ...]
     known: dict[str, tuple[str, int, int]] = field(default_factory=dict)
     answers: dict[tuple[int | None, str], str] = field(default_factory=dict)  # frame (None: any) and view → key
-    single: dict[tuple[int, str], str] = field(default_factory=dict)  # place in `files`, view → the one file
+    single: dict[tuple[int, str], str] = field(default_factory=dict)  # index in `files`, view → the only file
     folder: str = field(default_factory=lambda: project_folder())
 
     def of(self, frame: int, view: str) -> str:

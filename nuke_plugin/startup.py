@@ -55,7 +55,7 @@ def start_gui() -> None:
     menu.addCommand("Relight Selected", relight_selected)
     menu.addCommand("Check Installation", installation.show_check)
     nukescripts.panels.registerWidgetAsPanel(PANEL_WIDGET, PANEL_NAME, PANEL_ID)
-    if not _dropping:  # it can't be removed, so it looks up the present function
+    if not _dropping:  # it can't be removed, so it calls the function of the module as loaded now
         _dropping.append(lambda mime_type, text: sys.modules[__name__].on_drop(mime_type, text))
         nukescripts.addDropDataCallback(_dropping[0])
 

@@ -154,9 +154,8 @@ def badge(node: nuke.Node) -> str:
 
 # Private implementation
 
-_SHOWN: dict[
-    str, tuple[str, set[tuple[str, int]]]
-] = {}  # by full name: pattern, views and frames at the last reload of RG_Read
+# By full name of a node: pattern, views and frames at the last reload of RG_Read.
+_SHOWN: dict[str, tuple[str, set[tuple[str, int]]]] = {}
 
 
 def _show(node: nuke.Node, state: NodeState, shown: set[tuple[str, int]]) -> None:

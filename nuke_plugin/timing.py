@@ -35,7 +35,7 @@ def frames_asked(below: nuke.Node, above: nuke.Node, frames: Iterable[int]) -> s
 
     Returns:
         The same frames where time is unchanged. With TimeOffsets between, the frames shifted by every combination of
-        them, as not every path leads through each. None where only rendering would tell, such as below a TimeWarp.
+        them, as not every path leads through each. None where only rendering would show it, such as below a TimeWarp.
     """
     asked = set(frames)
     shifts = {0}

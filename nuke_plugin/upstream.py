@@ -74,7 +74,7 @@ STEADY_COMMANDS = frozenset(("env", "getenv", "info", "plugins", "pwd"))  # Tcl 
 ANY_FRAME = 1  # the frame at which such commands are evaluated
 DOTTED = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*")
 DOTTED_TWICE = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+")
-IN_WINDOW = re.compile(r"\$\{?gui\b")
+GUI_VARIABLE = re.compile(r"\$\{?gui\b")
 MAX_FRAMES = 100_000  # a source of more frames, as of some generators, counts as long as the project
 
 
@@ -176,7 +176,7 @@ class _Writer:
         self.own_name = node.fullName()
         self.stream = {other.fullName() for other in stream}
         self.beside: list[nuke.Node] = []  # nodes that expressions refer to, in the stream or not
-        self.pictures: list[nuke.Node] = []  # those of them whose picture the expressions may use
+        self.pictures: list[nuke.Node] = []  # nodes of `beside` whose picture the expressions may use
         self.outside: list[OutsideKnob] = []
         self.keys: dict[str, str] = {}
         self.busy: set[str] = set()
@@ -227,8 +227,8 @@ class _Writer:
             self.outside.append(OutsideKnob(node, name))
             return []
         # `$gui` differs between the artist's session and the farm.
-        window = [f"gui {bool(nuke.GUI)}"] if IN_WINDOW.search(text) else []
-        return [*window, value_at(OutsideKnob(node, name), ANY_FRAME, nuke.views()[0])]
+        session = [f"gui {bool(nuke.GUI)}"] if GUI_VARIABLE.search(text) else []
+        return [*session, value_at(OutsideKnob(node, name), ANY_FRAME, nuke.views()[0])]
 
     def key_of(self, node: nuke.Node, asking: str) -> str:
         """The key of a node in an expression; with all upstream of it where the expression may use its picture."""

@@ -69,7 +69,7 @@ class WorkerProcess:
         self.oldest_cancel = oldest_cancel
         self.greeted = False
         self.ended = threading.Event()
-        self.telling = threading.Lock()
+        self.reporting = threading.Lock()
         self.killed: str | None = None  # why we killed it
         self.killed_at = 0.0  # time of the kill on `clock`; 0: not by the watch
         self.last_heard = 0.0  # time of the last event on `clock`
@@ -142,7 +142,7 @@ class WorkerProcess:
         if trouble:
             self.killed = self.killed or trouble
             self.process.kill()
-        self.tell(self.process.wait())
+        self.report_end(self.process.wait())
         assert self.process.stdout is not None
         self.process.stdout.close()
 
@@ -189,7 +189,7 @@ class WorkerProcess:
             limits, asked = self.limits, self.oldest_cancel(self)
             if self.killed_at:
                 if self.clock - self.killed_at > AFTER_KILL_S:
-                    self.tell(self.process.poll())  # another process keeps the pipe open, so `read` still waits
+                    self.report_end(self.process.poll())  # another process keeps the pipe open, so `read` still waits
             elif not self.greeted and self.clock > limits.start_s:
                 self.kill(f"The worker {self.command[0]} didn't start within {limits.start_s:g} s.{self.last_words()}")
             elif self.greeted and self.clock - self.last_heard > limits.silence_s:
@@ -197,9 +197,9 @@ class WorkerProcess:
             elif asked is not None and now - asked > limits.cancel_s:
                 self.kill(f"The worker didn't cancel within {limits.cancel_s:g} s, and was killed.")
 
-    def tell(self, code: int | None) -> None:
+    def report_end(self, code: int | None) -> None:
         """Reports the end of the process, once."""
-        with self.telling:
+        with self.reporting:
             if not self.alive:
                 return
             self.ended.set()

@@ -10,9 +10,11 @@ import numpy as np
 
 from benchmarks.market.textures import Material
 
-SIDES = {"-x": (0, -1), "+x": (0, 1), "-y": (1, -1), "+y": (1, 1), "-z": (2, -1), "+z": (2, 1)}
-UPRIGHT = ("-x", "+x", "-y", "+y")
-# Right and down of each face in the box's own axes (which, and its sign), as Scene.box lays them.
+# The axis and the sign of the outward normal of each face of a box.
+FACE_AXES = {"-x": (0, -1), "+x": (0, 1), "-y": (1, -1), "+y": (1, 1), "-z": (2, -1), "+z": (2, 1)}
+UPRIGHT = ("-x", "+x", "-y", "+y")  # the vertical faces
+# The directions right and down of each face, as (axis of the box, sign); in the order of `FACE_AXES`, as `Scene.box`
+# lays textures.
 FACES = (
     ((1, -1), (2, -1)), ((1, 1), (2, -1)), ((0, 1), (2, -1)), ((0, -1), (2, -1)), ((0, 1), (1, 1)), ((0, 1), (1, -1)),
 )  # fmt: skip
@@ -23,9 +25,9 @@ MIN_SOLID_ANGLE = 0.004  # steradians; smaller boxes don't shade the sky
 class Surface:
     """A painted rectangle; row 0 of its texture is at `corner`, as seen from the front."""
 
-    corner: np.ndarray  # (3,) the upper left
-    right: np.ndarray  # (3,) along the upper edge, as long as it
-    down: np.ndarray  # (3,)
+    corner: np.ndarray  # (3,) the upper left corner, metres
+    right: np.ndarray  # (3,) the upper edge as a vector
+    down: np.ndarray  # (3,) the left edge as a vector
     material: Material
     density: float  # texels per metre at full detail
     both: bool = False  # seen from behind as well
@@ -46,10 +48,10 @@ class Surface:
 class Box:
     """A box that blocks light."""
 
-    centre: np.ndarray  # (3,)
-    half: np.ndarray  # (3,)
-    axes: np.ndarray  # (3, 3), rows are its own x, y and z
-    faces: tuple[int, ...]  # of -x, +x, -y, +y, -z, +z the surface, or -1
+    centre: np.ndarray  # (3,) metres
+    half: np.ndarray  # (3,) half of the size along each axis, metres
+    axes: np.ndarray  # (3, 3), rows are the directions of its axes x, y and z
+    faces: tuple[int, ...]  # surface index of the faces -x, +x, -y, +y, -z, +z; -1: not drawn
 
 
 @dataclass
@@ -76,14 +78,14 @@ class Scene:
         """Adds a box and its faces.
 
         Args:
-            low: one corner, before it is turned.
-            high: the opposite one.
-            material: of all faces but those with their own.
-            faces: that are seen; the top is added where it has a material.
-            top: of its upper face.
+            low: corner with the smallest coordinates in metres, before the rotation.
+            high: the opposite corner.
+            material: material of all faces without one of their own.
+            faces: names of the visible faces; the top is added where it has a material.
+            top: material of the upper face.
             density: texels per metre.
-            turn: degrees about the vertical.
-            tilt: an axis, "x" or "y", and degrees about it.
+            turn: rotation around z, degrees.
+            tilt: rotation around an axis, "x" or "y", in degrees: (axis, degrees).
             others: materials of single faces.
         """
         low, high = np.array(list(low), float), np.array(list(high), float)
@@ -93,7 +95,7 @@ class Scene:
             axes = axes @ rotation(*tilt)
         own = {**dict.fromkeys(faces, material), **({"+z": top} if top else {}), **(others or {})}
         numbers = []
-        for name, (axis, sign) in SIDES.items():
+        for name, (axis, sign) in FACE_AXES.items():
             if name not in own:
                 numbers.append(-1)
                 continue
@@ -149,7 +151,7 @@ class Boxes:
         return self.only(np.linalg.norm(self.centre - middle, axis=1) < self.reach + reach)
 
     def looming(self, points: np.ndarray) -> "Boxes":
-        """The boxes of at least `MIN_SOLID_ANGLE` from there."""
+        """The boxes that may cover a solid angle of `MIN_SOLID_ANGLE` or more, as seen from the points."""
         middle, reach = around(points)
         away = np.maximum(np.linalg.norm(self.centre - middle, axis=1) - self.reach - reach, 0)
         return self.only(self.area > MIN_SOLID_ANGLE * away**2)
@@ -190,7 +192,7 @@ def first_hits(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The nearest box of each ray: (N,) its index or -1, and (N,) its distance.
 
-    With `any_hit` some box that is hit, nearest or not.
+    With `any_hit` any box that the ray meets, nearest or not.
     """
     nearest = np.full(len(origins), np.inf, np.float32)
     which = np.full(len(origins), -1, np.int32)
@@ -234,9 +236,9 @@ def texels_hit(points: np.ndarray, which: np.ndarray, boxes: Boxes, shapes: list
         local /= box.half.astype(np.float32)
         axis = np.abs(local).argmax(axis=1)
         face = 2 * axis + (local[np.arange(len(part)), axis] > 0)
-        for side, (across, along) in enumerate(FACES):
-            mine = np.flatnonzero(face == side)
-            number = box.faces[side]
+        for number_of_face, (across, along) in enumerate(FACES):
+            mine = np.flatnonzero(face == number_of_face)
+            number = box.faces[number_of_face]
             if number < 0 or not len(mine):
                 continue
             rows, columns = shapes[number]

@@ -25,7 +25,7 @@ class Seen:
 
     pose: np.ndarray  # (4, 4) camera to world
     size: tuple[int, int]  # width and height of the picture
-    surface: np.ndarray  # (3 H, 3 W) int16, its place in the scene's list, or SKY
+    surface: np.ndarray  # (3 H, 3 W) int16, index of the surface in the scene, or SKY
     nearness: np.ndarray  # (3 H, 3 W) float32, 1 / depth; 0 for the sky
 
 
@@ -44,7 +44,7 @@ def see(scene: Scene, painted: list[Painted], pose: np.ndarray, size: tuple[int,
 
     Args:
         scene: the place.
-        painted: its surfaces, for their cut-outs.
+        painted: the surfaces of the scene, for their cut-outs.
         pose: (4, 4) camera to world; x right, y up, looking along -z.
         size: width and height of the picture in pixels.
     """
@@ -113,10 +113,10 @@ def solid_pixels(seen: Seen) -> np.ndarray:
 
 
 def flow_back(now: Seen, before: Seen) -> np.ndarray:
-    """(H, W, 3) float32: u, v in pixels from a frame to the one before it, and 1 where they hold, else 0.
+    """(H, W, 3) float32: u, v in pixels from a frame to the one before it, and 1 where the flow is valid, else 0.
 
-    They hold where the point is within the frame before and all four pixels that bilinear sampling reads there show the
-    same surface, or another within 2 % of its depth. The sky is infinitely far.
+    It is valid where the point is within the frame before, and all four pixels that bilinear sampling reads there show
+    the same surface, or another within 2 % of its depth. The sky is infinitely far.
     """
     wide, high = now.size
     middle = slice(RAYS // 2, None, RAYS)
@@ -164,7 +164,7 @@ def camera_draw(rng: Rng, boxes: Boxes) -> np.ndarray:
 
 
 def camera(place: np.ndarray, yaw: float, pitch: float, roll: float) -> np.ndarray:
-    """(4, 4) from camera to world, of degrees: yaw 0 looks along x, to the left is positive, pitch up."""
+    """(4, 4) from camera to world. Angles in degrees: yaw from x to the left, pitch up, roll."""
     found = np.eye(4)
     turned = rotation("z", yaw) @ rotation("y", -pitch) @ rotation("x", roll)
     found[:3, :3] = turned @ np.array([[0, 0, -1], [-1, 0, 0], [0, 1, 0]])

@@ -32,10 +32,10 @@ HIDDEN = 0.01  # light on surfaces that no other light reaches
 class Detail:
     """The level of detail of the set; tests use a coarse one."""
 
-    texture: float = 1.0  # of the surfaces' own texels per metre
-    light: float = 1.0  # of the light maps' texels per metre
-    rays: int = 128  # to the sky, from each texel
-    sun_rays: int = 16
+    texture: float = 1.0  # factor on the texels per metre of textures
+    light: float = 1.0  # factor on the texels per metre of light maps
+    rays: int = 128  # rays from each texel to the sky
+    sun_rays: int = 16  # rays from each texel to the disc of the sun
 
 
 @dataclass(frozen=True)
@@ -140,11 +140,12 @@ def light(
     albedo = at_texels([sheet.rgb for sheet in sheets], shapes)
     sunlit = at_texels([sun[..., None] for sun in suns], shapes)
     direct = np.concatenate([each[0] for each in found])
-    # What each texel sends on, both days in one row; the last stands for what no texel is known of.
+    # The albedo of each texel, both days in one row.
     sent = np.concatenate([albedo, albedo], axis=1)
     straight = direct + np.concatenate([np.zeros_like(albedo), sunlit * SUN], axis=1)
     total = straight
     for _ in range(BOUNCES):
+        # A last row of zeros is for directions without a known texel, whose index is -1.
         shining = np.concatenate([sent * total, np.zeros((1, 6), np.float32)])
         bounced = np.concatenate(in_threads(lambda n, s=shining: thrown_back(found[n][1], s), numbers, threads))
         total = straight + bounced
@@ -186,8 +187,8 @@ def places(surface: Surface, shape: tuple[int, int]) -> np.ndarray:
 
 
 def directions(count: int, pattern: int) -> np.ndarray:
-    """(count, 3) local directions, as many towards a place of the sky as its cosine says; z is the normal."""
-    # Even in the one number, an additive sequence in the other, both shifted for each pattern.
+    """(count, 3) local unit directions with cosine-weighted density; z is the normal."""
+    # The squared radius is stratified, the angle is an additive recurrence; both are shifted for each pattern.
     number = np.arange(count)
     across = (number + (0.37 + 0.618034 * pattern) % 1) / count
     angle = 2 * np.pi * (0.5 + 0.5698402909980532 * number + 0.2360679 * pattern)
@@ -196,7 +197,7 @@ def directions(count: int, pattern: int) -> np.ndarray:
 
 
 def patterns(shape: tuple[int, int]) -> np.ndarray:
-    """(rows * columns,) which set of directions a texel has."""
+    """(rows * columns,) the index of each texel's set of directions."""
     rows, columns = np.mgrid[: shape[0], : shape[1]]
     return (PATTERN * (rows % PATTERN) + columns % PATTERN).reshape(-1)
 
@@ -240,7 +241,7 @@ def gather(
 
 
 def thrown_back(seen: np.ndarray, shining: np.ndarray) -> np.ndarray:
-    """(T, 6) light from the texels that are seen."""
+    """(T, 6) mean light from the texels that the rays of each texel meet, for both days."""
     found = np.zeros((len(seen), 6), np.float32)
     for start in range(0, len(seen), BLOCK):
         found[start : start + BLOCK] = shining[seen[start : start + BLOCK]].mean(axis=1)
@@ -291,7 +292,7 @@ def smooth(values: np.ndarray, valid: np.ndarray, deviation: float) -> np.ndarra
         new = ~known & (near > 0)
         result[new] = spread[new] / near[new][:, None]
         known |= new
-    # Far within things; but not black, which nothing in a picture is.
+    # Deep inside boxes. Not black, as nothing in a picture is.
     result[~known] = values[valid].mean(axis=0) if valid.any() else HIDDEN
     return result
 

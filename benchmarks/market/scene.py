@@ -34,7 +34,7 @@ from benchmarks.market.paintings import (
 )  # fmt: skip
 from benchmarks.market.textures import Material, Rng, Sheet, cloth, cobbles, colour, planks, stone, stripes, tiles
 
-HALF_STREET = 3.5
+HALF_STREET = 3.5  # metres from the middle of the street to the fronts
 WOOD = planks(colour(0.56, 0.44, 0.32))
 OLD_WOOD = planks(colour(0.46, 0.42, 0.37), 0.11, worn=0.55)
 DARK_WOOD = planks(colour(0.34, 0.25, 0.18), 0.12)
@@ -70,7 +70,8 @@ def front(
 ) -> None:  # fmt: skip
     """A house whose front faces the street, with windows above the ground floor, sills, a cornice, roof and chimney.
 
-    `side` is 1 on the left and -1 on the right, `ground` as `paintings.house` takes it, left as seen from the street.
+    `side` is 1 on the left and -1 on the right of the street. `ground` has the openings of the ground floor in the form
+    of `paintings.house`, with left as seen from the street.
     """
     wide, near = x[1] - x[0], HALF_STREET + setback
     openings = list(ground)

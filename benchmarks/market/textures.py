@@ -24,7 +24,7 @@ class Sheet:
     alpha: np.ndarray | None = None  # (H, W) float32, 0 where nothing is; None where all is covered
 
     def lay(self, other: "Sheet", left: float, top: float) -> None:
-        """Puts a smaller sheet over this one, at metres from the upper left corner; what juts out is left away."""
+        """Puts a smaller sheet over this one, at metres from the upper left corner; parts beyond its edges are cut."""
         x, y = max(round(left * self.density), 0), max(round(top * self.density), 0)
         high, wide = (min(a, b - c) for a, b, c in zip(other.rgb.shape, self.rgb.shape, (y, x), strict=False))
         if high <= 0 or wide <= 0:

@@ -12,6 +12,8 @@ import pytest
 import small_comps
 import tiny_looks
 
+from relightgan.core.protocol import SETTINGS
+
 GIZMO = Path(__file__).resolve().parents[2] / "gizmos" / "RelightGAN.gizmo"
 TAB = "20"
 FRAMES = range(1001, 1004)
@@ -79,7 +81,7 @@ Does another value of it change pixels of a relit frame in the store?
 
 def gizmo_knobs() -> list[str]:
     """Names of all user knobs of the gizmo, without tabs and dividers."""
-    found = re.findall(r"^ addUserKnob \{(\d+) (\w+)", GIZMO.read_text(encoding="utf-8"), re.MULTILINE)
+    found = re.findall(r"^\s*addUserKnob \{(\d+) (\w+)", GIZMO.read_text(encoding="utf-8"), re.MULTILINE)
     return [name for kind, name in found if kind != TAB]
 
 
@@ -105,6 +107,22 @@ def frame_key(node):
 @pytest.mark.parametrize("knob", gizmo_knobs())
 def test_every_knob_is_in_the_frame_key_or_is_known_to_change_no_relit_pixel(knob):
     assert (knob in IN_THE_KEY) != (knob in NOT_IN_THE_KEY), WHAT_TO_DO.format(knob=knob)
+
+
+def test_the_knobs_of_the_text_are_those_of_the_node(node):
+    """So no knob is missed because its line is written in another way."""
+    import nuke
+
+    plain = nuke.createNode("Group", inpanel=False)
+    theirs = {name for name in node.knobs() if name not in plain.knobs()}
+    tabs_and_dividers = {name for name in theirs if node[name].Class() == "Tab_Knob" or name.startswith("_unnamed")}
+    assert set(gizmo_knobs()) == theirs - tabs_and_dividers
+
+
+@pytest.mark.parametrize("knob", SETTINGS)
+def test_every_setting_that_the_worker_gets_is_in_the_key(knob):
+    """The worker relights by `SETTINGS`, so no reason in NOT_IN_THE_KEY can be true of one of them."""
+    assert knob in IN_THE_KEY, WHAT_TO_DO.format(knob=knob)
 
 
 def test_no_list_names_a_knob_that_is_gone():

@@ -9,7 +9,7 @@ from pathlib import Path
 from relightgan.core.errors import EXIT_DONE, UsageError
 from relightgan.core.progress import STYLES, cancellation
 from relightgan.training.measure.evaluation import Request, evaluate, markdown_of
-from relightgan.training.measure.paired_views import SIDES
+from relightgan.training.measure.paired_views import DAY_FOLDERS
 from relightgan.training.measure.tables import json_text, write_text
 
 PROG = "relightgan evaluate"
@@ -62,7 +62,10 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--source-photos", type=Path, metavar="DIR", help="photos of the light that is relit")
     parser.add_argument("--target-photos", type=Path, metavar="DIR", help="photos of the light that is wanted")
     parser.add_argument(
-        "--direction", choices=tuple(SIDES), default="", help="ab: A is relit, B is the truth (default: the look's own)"
+        "--direction",
+        choices=tuple(DAY_FOLDERS),
+        default="",
+        help="ab: A is relit, B is the truth (default: the look's own)",
     )
     parser.add_argument(
         "--guidance", type=Path, metavar="DIR", help="<view>.exr from `relightgan locate`: measures guided looks too"

@@ -150,7 +150,7 @@ def convert(
     if not structure:
         return model
     missing = {name for name, _ in module.named_parameters()} - {each.name for each in model.graph.initializer}
-    assert not missing, f"the graph of {structure} doesn't hold {missing} by name"
+    assert not missing, f"the graph of {structure} has no weights named {missing}"
     GRAPHS[key] = model.SerializeToString()
     return with_weights(GRAPHS[key], module)
 

@@ -287,8 +287,8 @@ def on_device(photos: Tensor, device: torch.device) -> Tensor:
 
 def placed(network: Network, device: torch.device, layout: torch.memory_format = torch.channels_last) -> Network:
     """A network on a device, channels last in memory: faster for these shapes and for a norm over channels."""
-    moved: Network = network.to(device).to(memory_format=layout)  # type: ignore[call-overload]
-    return moved
+    result: Network = network.to(device).to(memory_format=layout)  # type: ignore[call-overload]
+    return result
 
 
 def averaged_copy(network: Network) -> Network:

@@ -135,8 +135,8 @@ def changed(display: Tensor, change: Tensor) -> Tensor:
         (N, 3, H, W) float32 in 0..1.
     """
     inside = display.float() * (1.0 - 2.0 * SQUEEZE) + SQUEEZE
-    moved = torch.sigmoid(torch.log(inside) - torch.log(1.0 - inside) + change.float())
-    return ((moved - SQUEEZE) / (1.0 - 2.0 * SQUEEZE)).clamp(0.0, 1.0)
+    relit = torch.sigmoid(torch.log(inside) - torch.log(1.0 - inside) + change.float())
+    return ((relit - SQUEEZE) / (1.0 - 2.0 * SQUEEZE)).clamp(0.0, 1.0)
 
 
 class _Layer(nn.Module):

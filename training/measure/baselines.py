@@ -24,22 +24,22 @@ from relightgan.training.stops import from_stops, to_stops
 
 NEAREST = "histogram of the nearest photo"
 PHOTOS_AT_A_TIME = 16  # photos per call of the backbone
-HISTOGRAM_BINS = 256  # one per 8-bit display value
+HISTOGRAM_BINS = 256  # bins of a histogram: one per 8-bit display value
 LUT_SIZE = 17  # entries per axis of the oracle 3D LUT
 GRID_COLUMNS = 40  # cells across the picture of the oracle gain grid
-GRID_DEPTH = 8  # its brightness steps
-GRID_MAX_STOPS = 6.0  # its maximum gain, up or down
-GRID_ROUNDS = 4  # Gauss-Newton steps of its fit
+GRID_DEPTH = 8  # brightness steps of the oracle gain grid
+GRID_MAX_STOPS = 6.0  # maximum gain of the oracle gain grid, in stops, up or down
+GRID_ROUNDS = 4  # Gauss-Newton steps in the fit of the oracle gain grid
 
 
 @dataclass(frozen=True)
 class Pool:
     """Colour statistics of all pixels of a photo dump."""
 
-    lab_mean: np.ndarray  # (3,) CIE L*a*b* under D65, of the display-encoded photos
-    lab_deviation: np.ndarray  # (3,)
-    stops_mean: np.ndarray  # (3,) of `metrics.to_stops` of the linearised photos
-    stops_deviation: np.ndarray  # (3,)
+    lab_mean: np.ndarray  # (3,) mean CIE L*a*b* (D65) of the display-encoded photos
+    lab_deviation: np.ndarray  # (3,) standard deviation of the same
+    stops_mean: np.ndarray  # (3,) stops (`stops.to_stops`) of the linearised photos, red, green and blue
+    stops_deviation: np.ndarray  # (3,) standard deviation of the same, in stops
     histogram: np.ndarray  # (3, 256) share of pixels per 8-bit display value
 
 

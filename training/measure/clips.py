@@ -20,7 +20,7 @@ from relightgan.core.plate import Plate
 from relightgan.core.session import LookSession
 from relightgan.training.measure.metrics import gain_flicker, psnr, to_display, warp_error
 from relightgan.training.measure.paired_views import (
-    SIDES,
+    DAY_FOLDERS,
     UNTOUCHED,
     check_finite,
     pictures_of,
@@ -52,7 +52,7 @@ def find_clip(folder: Path, direction: str = "ab") -> Clip:
     Raises:
         PlateError: the input frames or the flow aren't there, or the truth lacks frames.
     """
-    here, there = (folder / side for side in SIDES[direction])
+    here, there = (folder / name for name in DAY_FOLDERS[direction])
     plates = _by_frame(here)
     truths = _by_frame(there) if there.is_dir() else {}
     if truths and (missing := sorted(plates.keys() - truths.keys())):
@@ -158,7 +158,9 @@ def _measure_row(
         before, current = current, _shown_and_gain(name, frame, reader, picture)
         flow, valid = _read_flow(clip.flows[frame], current[1].shape)
         if not valid.any():
-            raise PlateError(f"{clip.flows[frame]} has no valid pixel.", "Its B channel must be 1 where flow holds.")
+            raise PlateError(
+                f"{clip.flows[frame]} has no valid pixel.", "Its B channel must be 1 where the flow is valid."
+            )
         figures = warp_error(current[1], before[1], flow, valid)
         figures["gain_flicker"] = gain_flicker(current[2], before[2], flow, valid)
         if clip.truths:

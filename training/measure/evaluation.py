@@ -17,8 +17,8 @@ from relightgan.core.session import LookSession
 from relightgan.training.measure.baselines import NearPhotos, Pool, near_photos, pool_photos
 from relightgan.training.measure.clips import find_clip, measure_clip, rows_of
 from relightgan.training.measure.paired_views import (
+    DAY_FOLDERS,
     GUIDED,
-    SIDES,
     View,
     find_views,
     guided_method,
@@ -55,9 +55,7 @@ class Request:
     window: int = 2  # temporal window, in frames to either side
     device: str = "auto"  # a device, as for `relightgan infer`
     pictures: Path | None = None  # folder for a picture per view; None: no pictures
-    guidance: Path | None = (
-        None  # folder with <view>.exr from `relightgan locate`, for guided results of looks with a grid
-    )
+    guidance: Path | None = None  # folder with <view>.exr from `relightgan locate`: adds guided results
 
 
 def evaluate(request: Request, style: str = "none", check: Callable[[], None] = lambda: None) -> dict[str, Any]:
@@ -142,7 +140,7 @@ def evaluate(request: Request, style: str = "none", check: Callable[[], None] = 
 
 def markdown_of(result: dict[str, Any]) -> str:
     """The result of `evaluate` as Markdown."""
-    here, there = SIDES[result["direction"]]
+    here, there = DAY_FOLDERS[result["direction"]]
     text = ""
     if "pairs" in result:
         text += f"## Paired views, {here} to {there}\n\n{views_table(result['pairs']['methods'])}\n"
@@ -201,7 +199,7 @@ def stated_direction(directions: Sequence[str]) -> str:
     Raises:
         UsageError: they state different directions.
     """
-    stated = {direction for direction in directions if direction in SIDES}
+    stated = {direction for direction in directions if direction in DAY_FOLDERS}
     if len(stated) > 1:
         raise UsageError("These looks go opposite ways.", "Measure each way alone, or say which with --direction.")
     return stated.pop() if stated else "ab"

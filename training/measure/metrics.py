@@ -1,8 +1,8 @@
 """Measures a relit picture or clip against the truth; each docstring defines its figure.
 
-Pictures come in as (H, W, 3) float32, scene-linear, Rec.709 primaries, unbounded, and must hold no NaN. "Display" means
-clipped to [0, 1] and sRGB-encoded (IEC 61966-2-1): what papers compute PSNR and SSIM on. "Stops" means log2(x + 2^-7)
-with x clamped to at least 0: shadows and highlights count alike, and the offset keeps black finite.
+Pictures come in as (H, W, 3) float32, scene-linear, Rec.709 primaries, unbounded, without NaN. "Display" means clipped
+to [0, 1] and sRGB-encoded (IEC 61966-2-1): what papers compute PSNR and SSIM on. "Stops" means log2(x + 2^-7) with x
+clamped to at least 0: shadows and highlights count alike, and the offset keeps black finite.
 """
 
 from collections.abc import Mapping

@@ -23,7 +23,7 @@ from relightgan.core.session import LookSession
 from relightgan.training.measure.baselines import BASELINES, NEAREST, ORACLES, NearPhotos, Pool, identity, match_nearest
 from relightgan.training.measure.metrics import BRIGHTER, exposure_error, mean_figures, measure_picture
 
-SIDES = {"ab": ("A", "B"), "ba": ("B", "A")}  # folders of plates and of truths, by direction
+DAY_FOLDERS = {"ab": ("A", "B"), "ba": ("B", "A")}  # by direction: the folder of plates, that of truths
 UNTOUCHED = "input unchanged"  # name of the method without any change
 GUIDED = ", guided"  # suffix of a look's name for its guided results
 
@@ -79,7 +79,7 @@ def find_views(folder: Path, direction: str = "ab") -> PairedViews:
     Raises:
         PlateError: a folder isn't there or is empty, or a view has no partner.
     """
-    here, there = (pictures_of(folder / side) for side in SIDES[direction])
+    here, there = (pictures_of(folder / name) for name in DAY_FOLDERS[direction])
     if lonely := sorted(here.keys() ^ there.keys()):
         raise PlateError(
             f"{len(lonely)} views of {folder} are in one of A and B only: {', '.join(lonely[:5])}.",

@@ -49,7 +49,7 @@ WARM_UP_FRACTION = 0.02  # the share of the run in which the learning rate rises
 CLOUDS = (4, 5)  # rows and columns of the random brightness of a sky
 CLOUD_DEPTH = 0.6  # the largest share by which a cloud is darker than the brightest place of its sky
 MAX_WHITE_ERROR_STOPS = 0.3  # the largest random error, either way, of the white to which crops are clamped
-MOVED_SHARE = 0.25  # the share of batches with the loss of `steadiness`
+STEADY_SHARE = 0.25  # the share of batches with the loss of `steadiness`
 CELL_WEIGHT = 0.2  # the weight of the error of each cell in the loss of white, beside that of their weighted mean
 # Adam steps the biases, with this share of the learning rate of the kernels: 0.0008 by default. The second of its betas
 # averages over a thousand batches, as gradients differ much between batches: each has other parts of the set.
@@ -179,7 +179,7 @@ class RelightRecipe:
         }
         if part.motion is not None:
             unsteady = unsteadiness(self.net, part.plate, operators, part.motion)
-            losses["steady"] = unsteady.mean() / MOVED_SHARE * part.picture_share
+            losses["steady"] = unsteady.mean() / STEADY_SHARE * part.picture_share
         total = torch.stack([loss * weights.get(name, 1.0) for name, loss in losses.items()]).sum()
         return total, losses
 
@@ -206,7 +206,7 @@ class RelightRecipe:
         off = rng.uniform(-MAX_WHITE_ERROR_STOPS, MAX_WHITE_ERROR_STOPS, (number, 1, 1, 1))
         white = torch.from_numpy(off.astype(np.float32))
         motion = None
-        if settings.steady_weight and rng.random() < MOVED_SHARE:
+        if settings.steady_weight and rng.random() < STEADY_SHARE:
             motion = drawn_motions(rng, number, size[1] / size[0]).to(self.device)
         return BatchPart(plate.to(self.device), white.to(self.device), motion, lesson.to(self.device))
 

@@ -119,7 +119,7 @@ def test_a_step_tells_its_losses_by_the_kind_of_lesson(data, guided_data):
 @pytest.mark.parametrize("number", [2, 3, 8])
 @pytest.mark.parametrize("moved", [0.0, 1.0])
 def test_the_losses_of_parts_add_up_to_those_of_the_batch(either, number, moved, monkeypatch):
-    monkeypatch.setattr(recipe_relight, "MOVED_SHARE", moved)
+    monkeypatch.setattr(recipe_relight, "STEADY_SHARE", moved)
     recipe = recipe_of(either, dataclasses.replace(SMALL, batch_size=8))
     recipe.step(np.random.default_rng(0), 0.5)  # a fresh grid has no roughness yet
     batch = recipe.draw(np.random.default_rng(1))
@@ -135,7 +135,7 @@ def test_the_losses_of_parts_add_up_to_those_of_the_batch(either, number, moved,
 
 
 def test_each_loss_counts_by_its_weight(data, monkeypatch):
-    monkeypatch.setattr(recipe_relight, "MOVED_SHARE", 1.0)
+    monkeypatch.setattr(recipe_relight, "STEADY_SHARE", 1.0)
 
     def after(**changes):
         recipe, rng = recipe_of(data, dataclasses.replace(SMALL, **changes)), np.random.default_rng(0)
