@@ -1,5 +1,7 @@
 """The errors a user can meet, each with the problem and the fix. Standard library only.
 
+Names of files and what others wrote may stand in them as they are: an error spells them out (see `text`).
+
 RelightError
  ├─ UsageError        the command line or a setting makes no sense (exit code 2)
  ├─ ConfigError       a run configuration has a wrong key or value
@@ -15,6 +17,8 @@ RelightError
  ├─ WorkerError       the worker can't be started, died, or gave no sign of life
  └─ Cancelled         the user or the farm asked to stop (exit code 130)
 """
+
+from relightgan.core.text import printable
 
 EXIT_DONE = 0
 EXIT_ERROR = 1
@@ -33,9 +37,9 @@ class RelightError(Exception):
     exit_code = EXIT_ERROR
 
     def __init__(self, problem: str, fix: str = "") -> None:
-        super().__init__(f"{problem} {fix}".strip())
-        self.problem = problem
-        self.fix = fix
+        self.problem = printable(problem)
+        self.fix = printable(fix)
+        super().__init__(f"{self.problem} {self.fix}".strip())
 
 
 class UsageError(RelightError):
