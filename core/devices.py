@@ -28,7 +28,6 @@ from relightgan.core.errors import DeviceError, UsageError
 
 DEVICES = "auto, cpu, cuda or cuda:N"
 TENSORRT_VARIABLE = "RELIGHTGAN_TENSORRT"
-THREADS_VARIABLE = "RELIGHTGAN_THREADS"
 
 CPU = "CPUExecutionProvider"
 CUDA = "CUDAExecutionProvider"
@@ -172,20 +171,6 @@ def probe_model() -> bytes:
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     data: bytes = model.SerializeToString()
     return data
-
-
-def thread_count() -> int:
-    """How many threads to compute with: RELIGHTGAN_THREADS, else the CPUs this process may use, busy or not.
-
-    Raises:
-        UsageError: RELIGHTGAN_THREADS isn't a whole number from 1 up.
-    """
-    asked = os.environ.get(THREADS_VARIABLE)
-    if asked is None:
-        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if not asked.isdigit() or int(asked) < 1:
-        raise UsageError(f"{THREADS_VARIABLE}={asked} makes no sense.", "Set it to a whole number from 1 up.")
-    return int(asked)
 
 
 def session_options(threads: int, keep_memory: bool = False) -> Any:

@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 import numpy as np
+import onnx
 
 from relightgan.core.colour import linear_to_model, model_to_linear
 from relightgan.core.errors import LookError
@@ -49,7 +50,7 @@ class ImageLook(ABC):
         self.look = runtime.look
         self.encoding = runtime.look.facts.encoding
         self.tile_px = tile_px
-        self.network = runtime.open_for_frames(self.look.model)
+        self.network = runtime.open_for_frames(onnx.load_model_from_string(self.look.model))
 
     @abstractmethod
     def change_of(self, plate: np.ndarray) -> np.ndarray:
@@ -79,17 +80,17 @@ class ImageLook(ABC):
 
     def run_image(self, encoded: np.ndarray) -> np.ndarray:
         """The network's output (3, h, w) for its input, with nothing around it."""
-        self.runtime.check()
         plate = np.ascontiguousarray(encoded[None], np.float32)
         feed = {self.look.plate_name: plate}
-        relit: np.ndarray = self.runtime.run_watched(self.network, [self.look.relit_name], feed)[0][0]
-        if relit.shape != encoded.shape:
-            before, after = (f"{array.shape[2]}x{array.shape[1]}" for array in (encoded, relit))
+        (relit,) = self.runtime.watched(lambda: self.runtime.run(self.network, [self.look.relit_name], feed))
+        if relit.shape != plate.shape:
+            before, after = ("x".join(map(str, array.shape[:1:-1])) or "one value" for array in (plate, relit))
             raise LookError(
                 f"{self.look.path} turned {before} pixels into {after}.",
                 f"Its size multiple is more than {self.look.facts.size_multiple}, or it isn't an image look.",
             )
-        return relit
+        picture: np.ndarray = relit[0]
+        return picture
 
     def in_tiles(self, function: Callable[[np.ndarray], np.ndarray], rgb_linear: np.ndarray) -> np.ndarray:
         """(3, H, W): the results of `function` for (3, h, w) tiles; smaller tiles when memory runs out.

@@ -18,6 +18,8 @@ from relightgan.core.errors import LookError
 from relightgan.core.look import AOV_CHANNELS, GAIN, WINDOW, Look, Operator, known_aovs
 from relightgan.core.runtime import Runtime
 
+MAX_OPERATOR_VALUES = 1 << 28  # of one operator: 1 GB, more than any size of frame calls for
+
 
 class OperatorLook:
     """An operator look, ready to run.
@@ -50,7 +52,14 @@ class OperatorLook:
 
         self.runtime.in_strips(encode, height)
         names = self.look.facts.operators
-        found = self.runtime.run(self.predictor, list(names), {self.look.plate_name: plate})
+        feed = {self.look.plate_name: plate}
+        found = self.runtime.watched(lambda: self.runtime.run(self.predictor, list(names), feed))
+        for name, array in zip(names, found, strict=True):
+            if array.ndim != 4 or len(array) != 1 or not 0 < array.size <= MAX_OPERATOR_VALUES:
+                raise LookError(
+                    f"The operator {name} of {self.look.path} has the shape {list(array.shape)}; one is [1,C,h,w].",
+                    "Export it so.",
+                )
         return {name: array[0] for name, array in zip(names, found, strict=True)}
 
     def apply(self, rgb_linear: np.ndarray, operator: Operator) -> tuple[np.ndarray, dict[str, np.ndarray]]:
@@ -110,7 +119,16 @@ class OperatorLook:
         feed[self.look.plate_name] = np.ascontiguousarray(encoded)
         if self.look.takes_window:
             feed[WINDOW] = np.array([0.0, y0 / height, 1.0, y1 / height], np.float32)
-        return [array[0].transpose(1, 2, 0) for array in self.runtime.run(session, outputs, feed)]
+        found = self.runtime.run(session, outputs, feed)
+        for name, array in zip(outputs, found, strict=True):
+            wanted = (1, AOV_CHANNELS.get(name, 3), *encoded.shape[2:])
+            if array.shape != wanted:  # numpy would spread a single value over a whole strip
+                raise LookError(
+                    f"The output {name} of {self.look.path} has the shape {list(array.shape)} where it should have "
+                    f"{list(wanted)}.",
+                    "Export it again.",
+                )
+        return [array[0].transpose(1, 2, 0) for array in found]
 
 
 def cut(look: Look, aovs: Sequence[str] = ()) -> tuple[onnx.ModelProto, onnx.ModelProto, tuple[str, ...]]:

@@ -6,9 +6,10 @@ What a run computes is the business of `operator_look` and `image_look`.
 import contextlib
 import functools
 import sys
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor, wait
-from typing import Any
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from typing import Any, TypeVar
 
 import numpy as np
 import onnx
@@ -22,14 +23,16 @@ from relightgan.core.devices import (
     is_out_of_memory,
     open_session,
     session_options,
-    thread_count,
 )
 from relightgan.core.errors import DeviceError, LookError
 from relightgan.core.look import Look
+from relightgan.core.threads import EVEN_THREADS, thread_count, threads_text, with_even_logs, without_uneven
 
 STRIP_ROWS = 64  # rows of a strip on the CPU: 3 MB at UHD, so every step stays in the processor's cache
 GPU_STRIP_ROWS = 512  # rows of a strip on a GPU, which is faster with more at once
-CHECK_EVERY_S = 0.2  # time between two calls of `check` while a long run, which may take minutes, is under way
+CHECK_EVERY_S = 0.2  # time between two calls of `check` while runs, which may take minutes, are under way
+
+Answer = TypeVar("Answer")
 
 
 class OutOfMemoryError(DeviceError):
@@ -42,7 +45,8 @@ class Runtime:
     Args:
         look: what `load_look` returned.
         device: "auto", "cpu", "cuda" or "cuda:N"; see `choose_providers`.
-        check: called between strips and during long runs; may raise `Cancelled`.
+        check: called all the time while the look is at work, on the thread that asked for it; may raise `Cancelled`,
+            which ends the runs of onnxruntime that are under way.
         report: gets a line when memory runs short; stderr when None.
 
     Raises:
@@ -59,23 +63,33 @@ class Runtime:
         self.check = check or (lambda: None)
         self.report = report or functools.partial(print, file=sys.stderr)
         self.on_cpu = self.choice.wanted == CPU
-        self.watched = ThreadPoolExecutor(1, "run")  # for `run_watched`; its thread starts with the first run
+        # On a GPU runs wait for each other anyway. The threads start with the first work.
+        self.pool = ThreadPoolExecutor(self.threads if self.on_cpu else 1, "look")
+        self.under_way: set[Any] = set()  # onnxruntime's options of the runs under way
+        self.changing = threading.Lock()  # guards it
 
     @property
     def device_line(self) -> str:
         """One line for the log: the device in use, and the reason."""
         version = onnxruntime.__version__
-        threads = f", {self.threads} threads" if self.on_cpu else ""
+        threads = f", {threads_text(self.threads)}" if self.on_cpu else ""
         return f"Running on {self.choice.name} (onnxruntime {version}{threads}): {self.choice.why}."
 
-    def open_for_frames(self, model: onnx.ModelProto | bytes) -> Any:
-        """An onnxruntime session for whole frames and large tiles, one at a time, each on all threads.
+    def open_for_frames(self, model: onnx.ModelProto) -> Any:
+        """An onnxruntime session for whole frames and large tiles, one at a time, each on several threads.
+
+        On the CPU they are as many as the machine has only where their number can't show in the pixels; see `threads`.
 
         Raises:
             OutOfMemoryError: a DeviceError, for want of memory.
             LookError: onnxruntime can't load the model.
         """
-        return self._opened(model, session_options(self.threads))
+        if not self.on_cpu:
+            return self._opened(model, session_options(self.threads))
+        evened = with_even_logs(model)
+        if without_uneven(evened):
+            return self._opened(evened, session_options(self.threads))
+        return self._opened(model, session_options(EVEN_THREADS))
 
     def open_for_strips(self, model: onnx.ModelProto) -> Any:
         """An onnxruntime session for the strips of `in_strips`; raises as `open_for_frames`.
@@ -86,46 +100,44 @@ class Runtime:
         options = session_options(1, keep_memory=True) if self.on_cpu else session_options(self.threads)
         return self._opened(model, options)
 
-    def run(self, session: Any, names: list[str], feed: dict[str, np.ndarray], options: Any = None) -> list[np.ndarray]:
-        """One run of onnxruntime.
+    def run(self, session: Any, names: list[str], feed: dict[str, np.ndarray]) -> list[np.ndarray]:
+        """One run of onnxruntime; within `watched` or `in_strips` it can be cancelled.
 
         Args:
             session: of onnxruntime.
             names: the wanted outputs.
             feed: the inputs by name, among them the plate.
-            options: onnxruntime's own for this run.
+
+        Returns:
+            the outputs, float32 arrays.
 
         Raises:
             OutOfMemoryError: a DeviceError, for want of memory.
-            LookError: any other failure.
+            LookError: any other failure, or an output that is no float32 array.
         """
+        height, width = feed[self.look.plate_name].shape[2:]
         try:
-            arrays: list[np.ndarray] = session.run(names, feed, options)
+            with self._cancellable() as options:
+                arrays: list[np.ndarray] = session.run(names, feed, options)
         except ORT_ERRORS as error:
-            height, width = feed[self.look.plate_name].shape[2:]
             if is_out_of_memory(error):
                 raise self.memory_error(f"{width}x{height} pixels") from error
             raise LookError(
                 f"{self.look.path} failed on {width}x{height} pixels ({first_line(error)}).",
                 "Export it again; if it isn't yours, check its size multiple.",
             ) from error
+        for name, array in zip(names, arrays, strict=True):
+            if not isinstance(array, np.ndarray) or array.dtype != np.float32:
+                found = getattr(array, "dtype", type(array).__name__)
+                raise LookError(f"The output {name} of {self.look.path} is {found}, not float32.", "Export it again.")
         return arrays
 
-    def run_watched(self, session: Any, names: list[str], feed: dict[str, np.ndarray]) -> list[np.ndarray]:
-        """As `run`, for a long run: `check` is called meanwhile, and ends it by raising."""
-        options = onnxruntime.RunOptions()
-        running = self.watched.submit(self.run, session, names, feed, options)
-        try:
-            while not wait([running], CHECK_EVERY_S).done:
-                self.check()
-        except BaseException:
-            options.terminate = True
-            wait_patiently(running)
-            raise
-        return running.result()
+    def watched(self, work: Callable[[], Answer]) -> Answer:
+        """What `work` returns; `check` is called meanwhile, and ends it by raising."""
+        return self._all_watched([work])[0]
 
     def in_strips(self, work: Callable[[int, int], None], height: int, rows: int | None = None) -> None:
-        """Calls `work(y0, y1)` for the strips of a frame, side by side on the CPU.
+        """Calls `work(y0, y1)` for the strips of a frame, side by side on the CPU; watched as in `watched`.
 
         Args:
             work: a function of the first row and of the row after the last.
@@ -133,22 +145,7 @@ class Runtime:
             rows: rows of a strip; None for as many as suit the device.
         """
         step = rows or (STRIP_ROWS if self.on_cpu else GPU_STRIP_ROWS)
-        bounds = [(y0, min(y0 + step, height)) for y0 in range(0, height, step)]
-
-        def checked(bound: tuple[int, int]) -> None:
-            self.check()
-            work(*bound)
-
-        if self.threads == 1 or not self.on_cpu or len(bounds) == 1:
-            for bound in bounds:
-                checked(bound)
-            return
-        with ThreadPoolExecutor(self.threads) as pool:
-            try:
-                for _ in pool.map(checked, bounds):
-                    pass
-            finally:
-                pool.shutdown(wait=True, cancel_futures=True)
+        self._all_watched([functools.partial(work, y0, min(y0 + step, height)) for y0 in range(0, height, step)])
 
     def memory_error(self, what: str) -> OutOfMemoryError:
         """The error for running out of memory over `what`."""
@@ -159,7 +156,47 @@ class Runtime:
             else "Close other programs, or take smaller tiles (relightgan infer --tile 512).",
         )
 
-    def _opened(self, model: onnx.ModelProto | bytes, options: Any) -> Any:
+    def _all_watched(self, pieces: Sequence[Callable[[], Answer]]) -> list[Answer]:
+        """The results of pieces of work, done side by side on the pool; an error of one ends the others."""
+        self.check()
+        futures = [self.pool.submit(piece) for piece in pieces]
+        try:
+            while (ended := wait(futures, CHECK_EVERY_S, FIRST_EXCEPTION)).not_done:
+                for future in ended.done:
+                    future.result()
+                self.check()
+            return [future.result() for future in futures]
+        except BaseException:
+            for future in futures:
+                future.cancel()
+            self._end_runs(futures)
+            raise
+
+    @contextlib.contextmanager
+    def _cancellable(self) -> Iterator[Any]:
+        """onnxruntime's options of a run, through which `_end_runs` ends it."""
+        options = onnxruntime.RunOptions()
+        with self.changing:
+            self.under_way.add(options)
+        try:
+            yield options
+        finally:
+            with self.changing:
+                self.under_way.discard(options)
+
+    def _end_runs(self, futures: Sequence[Future[Any]]) -> None:
+        """Ends the runs under way and waits, through further Ctrl-C: Python must not close down beside them.
+
+        A piece of work may begin another run after its first was ended, so all are told again until none is left.
+        """
+        while wait([future for future in futures if not future.cancelled()], timeout=0.0).not_done:
+            with contextlib.suppress(KeyboardInterrupt):
+                with self.changing:
+                    for options in self.under_way:
+                        options.terminate = True
+                wait([future for future in futures if not future.cancelled()], CHECK_EVERY_S)
+
+    def _opened(self, model: onnx.ModelProto, options: Any) -> Any:
         try:
             return open_session(model, self.choice, options)
         except ORT_ERRORS as error:
@@ -169,10 +206,3 @@ class Runtime:
                 f"onnxruntime {onnxruntime.__version__} can't load {self.look.path} ({first_line(error)}).",
                 "Export it again, or update onnxruntime if the look is newer.",
             ) from error
-
-
-def wait_patiently(running: Future[Any]) -> None:
-    """Waits for the end of a terminated run, through further Ctrl-C: Python must not close down beside it."""
-    while not running.done():
-        with contextlib.suppress(KeyboardInterrupt):
-            wait([running])

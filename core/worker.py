@@ -36,6 +36,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 from relightgan.core.errors import EXIT_DONE, EXIT_ERROR, Cancelled, ProtocolError, RelightError
 from relightgan.core.progress import Cancellation
 from relightgan.core.protocol import MAX_BYTES, PROTOCOL, REQUESTS, Message, decode, encode, id_in, sendable, too_long
+from relightgan.core.text import printable
 from relightgan.core.version import VERSION
 
 HEARTBEAT_S = 1.0
@@ -198,14 +199,16 @@ class RequestServer:
 
             try:
                 return tasks.relight(task.request, task.cancelled, finished)
-            except MemoryError:
+            except RelightError:
+                raise
+            except Exception:  # memory ran out, or nobody knows in which state something is
                 tasks.forget()
                 raise
 
         return do
 
     def result_of(self, do: Callable[[QueuedRequest], Message], task: QueuedRequest) -> Message:
-        """Does a request; returns its last event. What we can't explain ends the process, with its traceback."""
+        """Does a request; returns its last event. What we can't explain fails it too, with a traceback in the log."""
         log(f"{task.request['type']} {task.id}")
         try:
             task.cancelled.check()
@@ -220,9 +223,11 @@ class RequestServer:
         except OSError as error:
             problem = f"{error.filename or 'A file'}: {error.strerror or error}."
             event = failed_event(task, "PlateError", problem, "Check the path, its rights and the disk.")
-        except BaseException:
-            traceback.print_exc()
-            raise
+        except Exception as error:
+            for line in traceback.format_exc().splitlines():
+                log(line)
+            problem = f"The worker failed over this request: {type(error).__name__}, {printable(str(error), 300)}."
+            event = failed_event(task, "WorkerError", problem, "Its log has the details (Open Log); please report it.")
         log(f"{event['type']} {task.id} {event.get('problem', '')}")
         return event
 
@@ -416,7 +421,7 @@ def write_all(stream: Any, line: bytes) -> None:
 def log(text: str) -> None:
     """A line for people, on stderr, with the time; no work fails because its log is on a full disk."""
     with contextlib.suppress(OSError):
-        print(time.strftime("%Y-%m-%d %H:%M:%S"), text.strip(), file=sys.stderr, flush=True)
+        print(time.strftime("%Y-%m-%d %H:%M:%S"), printable(text.rstrip()), file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

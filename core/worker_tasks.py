@@ -9,6 +9,7 @@ import dataclasses
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack, closing
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -17,9 +18,10 @@ import numpy as np
 
 from relightgan.core import sequence
 from relightgan.core.colour import working_space
-from relightgan.core.errors import LookError, ProtocolError, UsageError
+from relightgan.core.errors import LookError, PlateError, ProtocolError, UsageError
 from relightgan.core.frames import read_plate, write_plate
 from relightgan.core.look import Look, load_look
+from relightgan.core.output_folder import OutputFolder
 from relightgan.core.pipeline import Relighting, Settings, WindowCache
 from relightgan.core.plate import Plate, rgb_only
 from relightgan.core.progress import Cancellation
@@ -98,9 +100,9 @@ class Tasks:
         working_space(settings.working_space, session.look.facts.primaries)
         self.emit({"type": "started", "id": request["id"], "device": session.device_line})
         shown = EventLines(request["id"], self.emit)
-        sink = StoreSink(outputs, request["precision"], request["notes"], finished)
         relighting = Relighting(session, settings, cache=self.cache_for(source))
-        relight_shot(frames, source, sink, relighting, shown, cancelled, ends)
+        with StoreSink(self.folders, outputs, request["precision"], request["notes"], finished) as sink:
+            relight_shot(frames, source, sink, relighting, shown, cancelled, ends)
         seconds = time.monotonic() - started
         return {
             "type": "done", "id": request["id"], "frames": frames, "seconds": seconds, "device": session.device_line
@@ -230,7 +232,10 @@ class BakeSource:
 class StoreSink:
     """Writes each frame to a file of its own name: rgb only, with the plate's windows and metadata.
 
+    As a context it opens the folders of all files first; see `output_folder`.
+
     Args:
+        folders: those that may be written to, links resolved.
         outputs: the file of each frame; a lone one is stored as fast as can be, several in little room.
         precision: "half" or "float".
         notes: metadata to add.
@@ -241,12 +246,16 @@ class StoreSink:
 
     def __init__(
         self,
+        folders: Sequence[Path],
         outputs: Mapping[int, Path],
         precision: str,
         notes: Mapping[str, str],
         finished: Callable[[int], None],
     ) -> None:
+        self.folders = folders
         self.outputs = outputs
+        self.opened: dict[Path, OutputFolder] = {}
+        self.closing = ExitStack()  # closes them
         self.precision = precision
         self.compression = COMPRESSION[precision] if len(outputs) > 1 else LONE
         self.notes = notes
@@ -256,7 +265,14 @@ class StoreSink:
     def write(self, frame: int, plate: Plate, rgb: np.ndarray, notes: Mapping[str, str]) -> int:
         """Writes a frame; returns the number of values clamped to the range of the file."""
         bare = rgb_only(plate, self.precision, self.compression)
-        clamped = write_plate(self.outputs[frame], bare, rgb, notes={**notes, **self.notes})
+        target = self.outputs[frame]
+        folder = self.opened[target.parent]
+        through = folder.path(target.name)
+        try:
+            clamped = write_plate(through, bare, rgb, notes={**notes, **self.notes})
+        except PlateError as error:
+            raise PlateError(error.problem.replace(str(through), str(target)), error.fix) from error
+        folder.require()
         self.finished(frame)
         return clamped
 
@@ -265,12 +281,14 @@ class StoreSink:
         return {frame: self.outputs[frame] for frame in frames}
 
     def __enter__(self) -> "StoreSink":
+        for folder in {path.parent for path in self.outputs.values()}:
+            self.opened[folder] = self.closing.enter_context(closing(OutputFolder(self.folders, folder)))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        return None
+        self.closing.close()
 
 
 class EventLines:

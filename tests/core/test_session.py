@@ -1,6 +1,7 @@
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 import tiny_looks
 from onnx import helper
 
-from relightgan.core import runtime
+from relightgan.core import runtime, threads
 from relightgan.core.colour import linear_to_model, model_to_linear
 from relightgan.core.devices import ORT_ERRORS, choose_providers, start_trouble
 from relightgan.core.errors import Cancelled, DeviceError, LookError, UsageError
@@ -153,12 +154,13 @@ def test_missing_context_is_seen_so_the_test_above_means_something(tmp_path):
 
 def test_each_run_and_each_session_gives_the_same_bits(darken_grid_look, conv_look, monkeypatch):
     plate = picture(333, 257, top=3.0)
+    monkeypatch.setattr(threads, "usable_cpus", lambda: 8)
     for path in (darken_grid_look, conv_look):
         look, results = load_look(path), []
-        for threads in ("1", "2", "3", "2"):
-            monkeypatch.setenv("RELIGHTGAN_THREADS", threads)
+        for count in ("1", "2", "3", "2"):
+            monkeypatch.setenv("RELIGHTGAN_THREADS", count)
             session = LookSession(look, "cpu")
-            assert f"{threads} threads" in session.device_line
+            assert f"{count} threads" in session.device_line
             results += [relit(session, plate), relit(session, plate)]
         for result in results[1:]:
             np.testing.assert_array_equal(result, results[0])
@@ -207,10 +209,19 @@ def test_an_unknown_device_is_a_usage_error(device):
         choose_providers(device)
 
 
-def test_a_thread_count_that_makes_no_sense_is_a_usage_error(identity_look, monkeypatch):
-    monkeypatch.setenv("RELIGHTGAN_THREADS", "many")
-    with pytest.raises(UsageError, match="RELIGHTGAN_THREADS=many"):
+@pytest.mark.parametrize("asked", ["many", "0", "-1", "", "²", "1e3", "9" * 5000])
+def test_a_thread_count_that_makes_no_sense_is_a_usage_error(identity_look, monkeypatch, asked):
+    monkeypatch.setenv("RELIGHTGAN_THREADS", asked)
+    with pytest.raises(UsageError, match=f"RELIGHTGAN_THREADS={asked[:40]} makes no sense"):
         LookSession(load_look(identity_look), "cpu")
+
+
+def test_no_more_threads_than_cpus_are_taken_and_the_log_says_so(identity_look, monkeypatch):
+    monkeypatch.setattr(threads, "usable_cpus", lambda: 2)
+    monkeypatch.setenv("RELIGHTGAN_THREADS", "1000000")
+    session = LookSession(load_look(identity_look), "cpu")
+    assert session.runtime.threads == 2
+    assert "2 threads (RELIGHTGAN_THREADS=1000000, but this process may use 2 CPUs)" in session.device_line
 
 
 def test_cancelling_stops_between_strips_and_tiles(darken_grid_look, conv_look):
@@ -239,6 +250,73 @@ def test_cancelling_ends_a_run_of_an_image_look_that_is_under_way(conv_look, mon
 
     with pytest.raises(Cancelled):
         LookSession(load_look(conv_look), "cpu", check=stop).predict(picture(1200, 1200))
+
+
+@pytest.mark.parametrize("half", ["predict", "apply"])
+def test_cancelling_ends_an_endless_loop_in_either_half_of_an_operator_look(half, tmp_path):
+    nodes, stored = tiny_looks.endless_nodes("plate", "relit" if half == "apply" else "same")
+    if half == "predict":
+        nodes.append(helper.make_node("ReduceMean", ["same", "axes"], ["grid"], keepdims=1))
+    look = load_look(tiny_looks.odd_operator_look(tmp_path / "endless.onnx", **{half: nodes}, stored=stored))
+    asked = threading.Event()
+
+    def stop():
+        if asked.is_set():
+            raise Cancelled("Stopped as asked.")
+
+    session, plate = LookSession(look, "cpu", check=stop), picture(300, 300)
+    threading.Timer(0.3, asked.set).start()
+    with pytest.raises(Cancelled):
+        session.apply(plate, session.predict(plate) if half == "predict" else {"grid": np.ones((1, 1, 1), np.float32)})
+    asked.clear()
+    assert not session.runtime.under_way  # nothing goes on behind
+
+
+def odd_grid(tmp_path, *nodes, **more):
+    return load_look(tiny_looks.odd_operator_look(tmp_path / "odd.onnx", predict=list(nodes), **more))
+
+
+@pytest.mark.parametrize(
+    ("nodes", "shape"),
+    [
+        ([helper.make_node("ReduceMean", ["plate"], ["grid"], keepdims=0)], r"\[\]"),
+        ([helper.make_node("ReduceMean", ["plate", "axes"], ["grid"], keepdims=0)], r"\[1\]"),
+        ([helper.make_node("Concat", ["plate", "plate"], ["grid"], axis=0)], r"\[2, 3, 20, 30\]"),
+        ([helper.make_node("Slice", ["plate", "zero", "zero", "three"], ["grid"])], r"\[1, 3, 20, 0\]"),
+    ],
+    ids=["one value", "one axis", "two pictures", "nothing"],
+)
+def test_an_operator_of_another_shape_is_a_look_error(tmp_path, nodes, shape):
+    stored = [tiny_looks.const("zero", [0], np.int64), tiny_looks.const("three", [3], np.int64)]
+    session = LookSession(odd_grid(tmp_path, *nodes, stored=stored), "cpu")
+    with pytest.raises(LookError, match=rf"operator grid of .*odd\.onnx has the shape {shape}; one is \[1,C,h,w\]"):
+        session.predict(picture(20, 30))
+
+
+@pytest.mark.parametrize(
+    ("nodes", "shape"),
+    [
+        ([helper.make_node("ReduceMean", ["plate"], ["relit"], keepdims=0)], r"\[\]"),
+        ([helper.make_node("ReduceMean", ["plate", "axes"], ["relit"], keepdims=1)], r"\[1, 1, 1, 1\]"),
+        ([helper.make_node("Concat", ["plate", "plate"], ["relit"], axis=1)], r"\[1, 6, 20, 30\]"),
+    ],
+    ids=["one value", "one pixel", "six channels"],
+)
+def test_a_result_of_another_shape_is_a_look_error_and_is_never_spread_over_the_frame(tmp_path, nodes, shape):
+    ports = [tiny_looks.picture(name, [None] * 4) for name in ("relit", "grid")]
+    path = tiny_looks.odd_operator_look(tmp_path / "odd.onnx", apply=nodes, outputs=ports)
+    session = LookSession(load_look(path), "cpu")
+    with pytest.raises(LookError, match=rf"output relit of .*odd\.onnx has the shape {shape} where it should have"):
+        session.apply(picture(20, 30), {"grid": np.ones((1, 1, 1), np.float32)})
+
+
+def test_an_operator_that_is_no_float_is_a_look_error(tmp_path):
+    nodes = [helper.make_node("Shape", ["plate"], ["grid"])]
+    grid = helper.make_tensor_value_info("grid", onnx.TensorProto.INT64, [4])
+    apply = [helper.make_node("Identity", ["plate"], ["relit"])]
+    look = odd_grid(tmp_path, *nodes, apply=apply, outputs=[tiny_looks.picture("relit"), grid])
+    with pytest.raises(LookError, match=r"output grid of .* is int64, not float32"):
+        LookSession(look, "cpu").predict(picture(20, 30))
 
 
 def test_frames_smaller_than_a_network_s_border_are_relit(tmp_path):

@@ -39,11 +39,11 @@ def picture(name: str, shape=None, kind=TensorProto.FLOAT) -> onnx.ValueInfoProt
     return helper.make_tensor_value_info(name, kind, PICTURE if shape is None else shape)
 
 
-def write(path: Path, nodes, inputs, outputs, stored, metadata: dict[str, str]) -> Path:
+def write(path: Path, nodes, inputs, outputs, stored, metadata: dict[str, str], full_check: bool = True) -> Path:
     graph = helper.make_graph(nodes, "tiny", inputs, outputs, stored)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=10)
     helper.set_model_props(model, metadata)
-    onnx.checker.check_model(model, full_check=True)
+    onnx.checker.check_model(model, full_check=full_check)
     onnx.save(model, path)
     return path
 
@@ -127,6 +127,41 @@ def darken_grid_look(path: Path, aovs: bool = False, **changes) -> Path:
         doubt = picture("doubt", ["N", 1, GRID_HEIGHT, GRID_WIDTH])
         outputs += [doubt, picture("gain"), picture("confidence", ["N", 1, "H", "W"])]
     return write(path, nodes, inputs, outputs, stored, facts_to_metadata(facts))
+
+
+def odd_operator_look(path: Path, predict=None, apply=None, outputs=None, stored=(), **changes) -> Path:
+    """An operator look, relit = plate x grid, of which either half can be something else.
+
+    Args:
+        path: the file to write.
+        predict: nodes that make `grid` from `plate`, in place of its mean.
+        apply: nodes that make `relit` from `plate` and `grid`, in place of their product.
+        outputs: ports, in place of `relit` and `grid` of any size.
+        stored: constants of these nodes.
+        changes: facts.
+    """
+    node = helper.make_node
+    predict = predict or [node("ReduceMean", ["plate", "axes"], ["grid"], keepdims=1)]
+    apply = apply or [node("Mul", ["plate", "grid"], ["relit"])]
+    grid = picture("grid", [None] * 4)
+    facts = facts_of(**{"operators": ("grid",), **changes})
+    given = [const("axes", [1, 2, 3], np.int64), *stored]
+    ports = [picture("relit"), grid] if outputs is None else outputs
+    return write(path, [*predict, *apply], [picture("plate")], ports, given, facts_to_metadata(facts), full_check=False)
+
+
+def endless_nodes(given: str, result: str) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
+    """A loop of 2^62 steps from one value to another, each of which changes nothing, and what it needs stored."""
+    value = helper.make_tensor_value_info
+    inner = [
+        helper.make_node("Identity", ["go_in"], ["go_out"]),
+        helper.make_node("Mul", ["step_in", "unchanged"], ["step_out"]),
+    ]
+    ports = [value("i", TensorProto.INT64, []), value("go_in", TensorProto.BOOL, []), picture("step_in", [None] * 4)]
+    ends = [value("go_out", TensorProto.BOOL, []), picture("step_out", [None] * 4)]
+    body = helper.make_graph(inner, "body", ports, ends, [const("unchanged", 1.0)])
+    nodes = [helper.make_node("Loop", ["steps", "go", given], [result], body=body)]
+    return nodes, [const("steps", 2**62, np.int64), const("go", True, bool)]
 
 
 def place_nodes(axis: str, count: str, shape: str) -> list[onnx.NodeProto]:
