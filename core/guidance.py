@@ -23,11 +23,11 @@ import cv2
 import numpy as np
 
 from relightgan.core.errors import LookError
-from relightgan.core.look import GAIN, GUIDE, Operator, known_aovs
+from relightgan.core.look import GAIN, GRID, GUIDE, Operator, known_aovs
 from relightgan.core.session import LookSession
 
 # Operators that guidance reads, besides `look.GUIDE`; it changes the grid only.
-GRID, ANCHOR, DOUBT, WHITE, ROLLOFF = "grid", "anchor", "doubt", "white", "rolloff"
+ANCHOR, DOUBT, WHITE, ROLLOFF = "anchor", "doubt", "white", "rolloff"
 READ = (GRID, ANCHOR, DOUBT, GUIDE, WHITE, ROLLOFF)
 ROLLED_STOPS = 2.0  # stops above white that a roll-off takes from; suns and lamps stay above any sky by the rest
 

@@ -50,6 +50,7 @@ GAIN = "gain"
 CONFIDENCE = "confidence"
 GUIDANCE = "guidance"
 GUIDE = "guide"
+GRID = "grid"  # gains in stops
 Operator = dict[str, np.ndarray]  # operators of a frame by name, each (C, h, w) float32 over the frame's area
 AOV_CHANNELS = {GAIN: 3, CONFIDENCE: 1}  # channels of the AOVs that looks may give
 RUNTIME_AOVS = {GUIDANCE: 3}  # channels of the AOVs that only the runtime gives

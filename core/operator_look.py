@@ -15,9 +15,11 @@ import onnx.utils
 
 from relightgan.core.colour import linear_to_model, model_to_linear
 from relightgan.core.errors import LookError
-from relightgan.core.look import AOV_CHANNELS, GAIN, WINDOW, Look, Operator, known_aovs
+from relightgan.core.look import AOV_CHANNELS, GAIN, GRID, WINDOW, Look, Operator, known_aovs
 from relightgan.core.runtime import Runtime
 
+ENOUGH_PX = 1024  # pixels that show enough of a scene to tell its light from its colours
+TINY_STOPS = 2.0  # maximum gain of plates that show less
 MAX_OPERATOR_VALUES = 1 << 28  # of one operator: 1 GB, more than any size of frame calls for
 
 
@@ -42,13 +44,18 @@ class OperatorLook:
         self.applier = runtime.open_for_strips(applier)
 
     def predict(self, rgb_linear: np.ndarray) -> Operator:
-        """The look's own outputs, such as {"grid": log2 gains}; see `LookSession.predict`."""
+        """The look's own outputs, such as {"grid": log2 gains}; see `LookSession.predict`.
+
+        They are predicted from the light in the plate alone, without values below 0: where those outweigh the others, a
+        pixel has no luminance, and its brightness in stops no bottom. Gains of a plate of fewer than `ENOUGH_PX` pixels
+        are held within `TINY_STOPS`: a look that takes one red pixel for a red world changes it by five stops.
+        """
         height, width = rgb_linear.shape[:2]
         plate = np.empty((1, 3, height, width), np.float32)
 
         def encode(y0: int, y1: int) -> None:
-            strip = linear_to_model(rgb_linear[y0:y1], self.look.facts.encoding)
-            plate[0, :, y0:y1] = strip.transpose(2, 0, 1)
+            light = np.maximum(rgb_linear[y0:y1], 0.0)
+            plate[0, :, y0:y1] = linear_to_model(light, self.look.facts.encoding).transpose(2, 0, 1)
 
         self.runtime.in_strips(encode, height)
         names = self.look.facts.operators
@@ -60,7 +67,10 @@ class OperatorLook:
                     f"The operator {name} of {self.look.path} has the shape {list(array.shape)}; one is [1,C,h,w].",
                     "Export it so.",
                 )
-        return {name: array[0] for name, array in zip(names, found, strict=True)}
+        operator = {name: array[0] for name, array in zip(names, found, strict=True)}
+        if GRID in operator and height * width < ENOUGH_PX:
+            operator[GRID] = np.clip(operator[GRID], -TINY_STOPS, TINY_STOPS)
+        return operator
 
     def apply(self, rgb_linear: np.ndarray, operator: Operator) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """The relit frame and its AOVs; see `LookSession.apply_with_aovs`."""

@@ -21,6 +21,7 @@ from relightgan.core.runtime import OutOfMemoryError
 from relightgan.core.session import LookSession
 
 ROOT = Path(__file__).resolve().parents[2]
+COURTYARD = ROOT / "examples" / "courtyard" / "look.onnx"
 HANG_S = 600  # no process here takes so long, on however slow and busy a machine
 HAS_CUDA = start_trouble("CUDAExecutionProvider") is None
 
@@ -462,3 +463,34 @@ def test_a_uhd_frame_of_an_operator_look_stays_small(darken_grid_look):
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=HANG_S, check=True)
     before, peak = (int(word) * 1024 for word in done.stdout.split())
     assert peak - before < 450e6
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 3), (3, 3), (20, 20)])
+@pytest.mark.parametrize("kind", ["noise around black", "one colour", "saturated", "one bright pixel"])
+def test_a_handful_of_pixels_changes_within_sane_bounds(size, kind):
+    """Before, 1x1 plates of ordinary values changed by as much as 13."""
+    session, rng = LookSession(load_look(COURTYARD), "cpu"), np.random.default_rng(0)
+    makers = {
+        "noise around black": lambda: rng.normal(0.2, 0.3, (*size, 3)),
+        "one colour": lambda: np.broadcast_to(rng.random(3), (*size, 3)),
+        "saturated": lambda: np.eye(3)[rng.integers(0, 3, size)] * rng.random((*size, 1)),
+        "one bright pixel": lambda: (
+            np.where(np.arange(size[0] * size[1]).reshape(*size, 1) == 0, 1.0, 1e-3) * np.ones(3)
+        ),
+    }
+    for _ in range(25):
+        plate = makers[kind]().astype(np.float32)
+        gain = session.gain(plate, session.predict(plate))
+        change = relit(session, plate) - plate
+        assert np.isfinite(change).all()
+        assert gain.max() < 3.0  # stops
+        assert np.abs(change).max() < 7 * np.abs(plate).max()
+
+
+def test_values_below_zero_do_not_count_as_light():
+    """A frame with a negative luminance has no anchor; what remains is that of the same frame without them."""
+    session = LookSession(load_look(COURTYARD), "cpu")
+    plate = picture(60, 80)
+    plate[:30, :, 1] = -0.5
+    found, wanted = session.predict(plate), session.predict(np.maximum(plate, 0.0))
+    assert all(np.array_equal(found[name], wanted[name]) for name in wanted)

@@ -99,9 +99,10 @@ class GainGridNet(nn.Module):
         """Predicts the operators of a whole frame, (N, 3, H, W) scene-linear.
 
         A grid depends a little on where its cells lie in the picture, and flickers as the camera moves. So grids are
-        predicted for the proxy and for the proxy shifted by half a cell, and averaged.
+        predicted for the proxy and for the proxy shifted by half a cell, and averaged. Values below 0 don't count as
+        light, as in `core.operator_look`.
         """
-        small = averaged_down(plate, guide_size(*plate.shape[-2:]))
+        small = averaged_down(plate.clamp(min=0), guide_size(*plate.shape[-2:]))
         white = self.white(self.proxy(small))
         photo = self.proxy(torch.minimum(small, exp2(white)))
         anchor = anchor_of(photo)
