@@ -230,6 +230,8 @@ class BakeSource:
 class StoreSink:
     """Writes each frame to a file of its own name: rgb only, with the plate's windows and metadata.
 
+    A file is named by its frame key, under which it is sealed.
+
     Args:
         outputs: the file of each frame; a lone one is stored as fast as can be, several in little room.
         precision: "half" or "float".
@@ -256,7 +258,8 @@ class StoreSink:
     def write(self, frame: int, plate: Plate, rgb: np.ndarray, notes: Mapping[str, str]) -> int:
         """Writes a frame; returns the number of values clamped to the range of the file."""
         bare = rgb_only(plate, self.precision, self.compression)
-        clamped = write_plate(self.outputs[frame], bare, rgb, notes={**notes, **self.notes})
+        path = self.outputs[frame]
+        clamped = write_plate(path, bare, rgb, notes={**notes, **self.notes}, key=path.stem)
         self.finished(frame)
         return clamped
 

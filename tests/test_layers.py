@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-SHARED = {"relightgan.core.errors", "relightgan.core.protocol", "relightgan.core.version"}
+SHARED = {
+    "relightgan.core.errors", "relightgan.core.frame_seal", "relightgan.core.protocol", "relightgan.core.version",
+}  # fmt: skip
 THIRD_PARTY = {
     "core": {"numpy", "onnx", "onnxruntime", "OpenImageIO", "PyOpenColorIO", "cv2", "av", "fileseq", "rich"},
     "training": {
@@ -72,7 +74,7 @@ def test_layer_imports_only_what_its_process_has(layer):
 
 
 def test_errors_and_version_need_nothing_but_the_standard_library():
-    for module in ("errors", "version"):
+    for module in ("errors", "frame_seal", "version"):
         path = ROOT / "core" / f"{module}.py"
         assert {name.partition(".")[0] for name in imports_of(path)} <= sys.stdlib_module_names
 

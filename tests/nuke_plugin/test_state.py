@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 import small_comps
 import tiny_looks
+import tiny_relit
 
 from relightgan.core.errors import LookError, RelightError, SequenceError, UsageError
 
@@ -56,7 +57,7 @@ def store(shot, node=None, frames=None, views=None):
         for frame in frames or FRAMES:
             path = found.stored(frame, view)
             if not path.exists():
-                path.write_bytes(path.name.encode())
+                tiny_relit.write_relit(path, path.stem)
     return shot.state.relink(node or shot.node)
 
 
