@@ -59,7 +59,7 @@ TOUCH_EVERY_S = 600.0  # the minimum time between two updates of `last_used` by 
 HEX_KEY = f"[0-9a-f]{{{KEY_LENGTH}}}"
 STORED_NAME = re.compile(rf"{HEX_KEY}\.exr")
 TAKE_PATTERN = re.compile(rf".+/{HEX_KEY}/takes/{HEX_KEY}/%V/relit\.%04d\.exr")
-RELIT_NAME = re.compile(r"relit\.(-?[0-9]+)\.exr")
+RELIT_NAME = re.compile(r"relit\.([0-9]{4}|[1-9][0-9]{4,}|-[0-9]{3}|-[1-9][0-9]{3,})\.exr")  # what %04d gives
 
 
 def key_of(*parts: Any) -> str:
@@ -135,8 +135,7 @@ def existing_frames(pattern: str, view: str) -> set[int]:
     place = Path(pattern.replace("%V", view))
     if place.name != "relit.%04d.exr":
         return set()
-    found = {name: int(match[1]) for name in names_in(place.parent) if (match := RELIT_NAME.fullmatch(name))}
-    return {frame for name, frame in found.items() if name == f"relit.{frame:04d}.exr"}
+    return {int(match[1]) for name in names_in(place.parent) if (match := RELIT_NAME.fullmatch(name))}
 
 
 def stored_keys(places: Places) -> set[str]:
@@ -276,7 +275,7 @@ def _is_touched(sentinel: Path, time_s: object) -> bool:
     when, written = _TOUCHED.get(sentinel, (-math.inf, 0.0))
     if time.monotonic() - when >= TOUCH_EVERY_S or not isinstance(time_s, (int, float)):
         return False
-    return 0 <= time_s - written <= 2 * TOUCH_EVERY_S
+    return written <= time_s <= written + 2 * TOUCH_EVERY_S
 
 
 def _words(content: bytes) -> dict[str, Any] | None:

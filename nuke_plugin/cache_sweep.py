@@ -157,8 +157,9 @@ def _sweep(root: Folder, limit_bytes: int, now: float) -> Swept:
     for used, name in sorted(ages):
         if rest <= limit_bytes or now - used < YOUNG_S:
             break
-        if _remove_unused(root, name, used, now, left):
-            rest -= sizes[name]
+        kept = _remove_unused(root, name, used, now, left)
+        if kept is not None:
+            rest -= sizes[name] - kept
             gone.append(name)
     for _, name in sorted(ages):
         if rest > limit_bytes and name not in gone:
@@ -168,25 +169,25 @@ def _sweep(root: Folder, limit_bytes: int, now: float) -> Swept:
     return Swept(total, total - rest, tuple(gone), tuple(bakes), tuple(dict.fromkeys(left)))
 
 
-def _remove_unused(root: Folder, name: str, used: float, now: float, left: list[str]) -> bool:
-    """Removes a base, unless somebody uses it meanwhile; True where it is gone."""
+def _remove_unused(root: Folder, name: str, used: float, now: float, left: list[str]) -> int | None:
+    """Removes a base, unless somebody uses it meanwhile; the bytes that couldn't be removed, None where it stays."""
     for base in _inside(root, name, []):
         if last_used(sentinel_in(base) or {}, now) != used:
-            return False
+            return None
     doomed = f".{name}.sweep-{uuid.uuid4().hex[:8]}"
     try:
         root.rename(name, doomed)  # renamed first, so that nobody finds half of it
     except OSError:
-        return False  # in use on Windows, or deleted already
+        return None  # in use on Windows, or deleted already
     for base in _inside(root, doomed, left):
         if last_used(sentinel_in(base) or {}, now) == used:
             break
     else:  # it was exchanged or used just before
         with contextlib.suppress(OSError):
             root.rename(doomed, name)
-        return False
+        return None
     _remove_base(root, doomed, left)
-    return True
+    return sum(map(_size, _inside(root, doomed, left)))
 
 
 def _sweep_bakes(root: Folder, now: float, left: list[str]) -> list[str]:

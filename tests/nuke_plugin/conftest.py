@@ -65,7 +65,7 @@ def base():
         places.store.mkdir()
         for frame in range(frames):
             key = cache.key_of(name, frame)
-            tiny_relit.write_relit(places.frame(key), key, bytes([frame]), size)
+            tiny_relit.write_relit(places.frame(key), key, bytes([frame % 256]), size)
             cache_frames.link(places, TAKE, "main", frame, key)
         if days_old:
             words = json.loads(places.sentinel.read_text())
