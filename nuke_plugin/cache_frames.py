@@ -31,6 +31,7 @@ __all__ = [
     "discard",
     "examine",
     "fault_of",
+    "forget",
     "in_the_way",
     "link",
     "make_way",
@@ -90,8 +91,7 @@ def examine(path: Path, thorough: bool = False) -> FrameFile | None:
         except OSError as error:  # may be mended without a change of the file, so it isn't remembered
             return FrameFile("", unreadable(error), False)
         if len(_FOUND) >= MAX_REMEMBERED:
-            _FOUND.clear()
-            _MARKS.clear()
+            forget()
         _FOUND[_place(name, here)] = known
     _MARKS[name] = mark
     return known
@@ -179,6 +179,12 @@ def make_way(places: Places, keys: Iterable[str]) -> None:
             f"What lies in the place of relit frames in {places.store} can't be removed: {error.strerror}.",
             "Remove it, or set another cache folder.",
         ) from error
+
+
+def forget() -> None:
+    """Forgets what was found, so that every file is looked at anew."""
+    _FOUND.clear()
+    _MARKS.clear()
 
 
 # Private implementation
