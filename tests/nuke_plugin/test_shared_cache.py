@@ -216,12 +216,9 @@ def test_two_sweeps_of_one_cache_at_once_take_all_and_trip_over_nothing(tmp_path
         "print(cache_sweep.sweep(Path(sys.argv[1]), 0).left)"
     )
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    sweeps = [
-        subprocess.Popen(
-            [sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment
-        )
-        for _ in range(3)
-    ]
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    told = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    sweeps = [subprocess.Popen(command, env=environment, **told) for _ in range(3)]
     time.sleep(0.3)
     (tmp_path / "go").touch()
     said = [sweep.communicate(timeout=60)[0].decode() for sweep in sweeps]
