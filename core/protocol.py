@@ -22,7 +22,7 @@ from typing import Any
 
 from relightgan.core.errors import ProtocolError
 
-PROTOCOL = 1  # raised when old and new can't talk
+PROTOCOL = 2  # raised when old and new can't talk
 PIXELS = 2  # raised when the same request gives other files than before, so that no cache mixes them
 MAX_BYTES = 1 << 20
 PRECISIONS = ("half", "float")

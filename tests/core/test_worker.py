@@ -553,7 +553,7 @@ def test_a_line_beyond_a_mebibyte_is_refused_without_being_kept(place):
 def test_another_protocol_gets_our_number_and_nothing_else(place):
     with driver.Driver(place, hello=False) as worker:
         worker.send(type="hello", protocol=7, news="of a later version")
-        assert worker.until("hello")["protocol"] == 1
+        assert worker.until("hello")["protocol"] == 2
         assert "protocol 7" in worker.until("refused")["problem"]
         worker.send(type="look", id="a", path=str(place / "conv.onnx"))
         assert worker.until("refused")["id"] == "a"
@@ -713,7 +713,7 @@ def test_it_dies_with_its_parent_even_when_somebody_else_holds_the_pipe(place, t
         "r, w = os.pipe()\n"
         f"worker = subprocess.Popen([{sys.executable!r}, '-m', 'relightgan.core.worker'], stdin=r)\n"
         "other = subprocess.Popen(['sleep', '60'], pass_fds=[w])\n"
-        'os.write(w, b\'{"type":"hello","protocol":1}\\n\')\n'
+        'os.write(w, b\'{"type":"hello","protocol":2}\\n\')\n'
         "print(worker.pid, other.pid, file=sys.stderr, flush=True)\n"
         "time.sleep(60)\n"
     )
@@ -739,7 +739,7 @@ def test_it_dies_with_its_parent_even_when_nobody_takes_its_events(place, tmp_pa
         f"worker = subprocess.Popen([{sys.executable!r}, '-m', 'relightgan.core.worker'], stdin=r, stdout=w2)\n"
         "os.close(w2)\n"
         "other = subprocess.Popen(['sleep', '60'], pass_fds=[w, r2])\n"
-        'os.write(w, b\'{"type":"hello","protocol":1}\\n\')\n'
+        'os.write(w, b\'{"type":"hello","protocol":2}\\n\')\n'
         "print(worker.pid, other.pid, file=sys.stderr, flush=True)\n"
         "os.set_blocking(w, False)\n"
         "full = 0\n"

@@ -738,7 +738,7 @@ def test_a_worker_that_hangs_is_stopped_and_said_to_hang(comp, monkeypatch):
     from relightgan.nuke_plugin.bake import bake
     from relightgan.nuke_plugin.worker_process import Limits
 
-    hello = '{"type":"hello","protocol":1}'
+    hello = '{"type":"hello","protocol":2}'
     code = f"import sys, time; sys.stdout.write('{hello}\\n'); sys.stdout.flush(); time.sleep(60)"
     worker = client.Worker([comp.folder], [sys.executable, "-c", code], Limits(silence_s=1.0))
     monkeypatch.setattr(client, "shared", lambda folders: worker)
