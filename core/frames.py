@@ -20,6 +20,7 @@ from relightgan.core.errors import PlateError
 from relightgan.core.exr_header import ExrChannel, Header
 from relightgan.core.exr_write import STRIP_ROWS, clamp, create_output, write_exr_file
 from relightgan.core.files import replacing
+from relightgan.core.frame_seal import room_for_seal, seal
 from relightgan.core.plate import (
     ALPHA,
     RGB,
@@ -119,6 +120,7 @@ def write_plate(
     rgb: np.ndarray,
     extra_channels: Mapping[str, np.ndarray] | None = None,
     notes: Mapping[str, str] | None = None,
+    key: str = "",
 ) -> int:
     """Writes a plate with new rgb, whole or not at all, and returns the number of clamped values.
 
@@ -135,6 +137,7 @@ def write_plate(
         rgb: (H, W, 3) float32 over the plate's data window, in the plate's colour space.
         extra_channels: channels to add as 32-bit floats, or to put in place of those of that name; (H, W) float32 each.
         notes: metadata to add as strings (OpenEXR only), beside the one that names our version.
+        key: the frame key under which to seal the file (OpenEXR only, see `frame_seal`); empty for none.
 
     Returns:
         The number of rgb values outside the range of the file, which were clamped to it: beyond +-65504
@@ -158,8 +161,11 @@ def write_plate(
     _check_name(path)
     with replacing(path, functools.partial(_not_written, path)) as temporary:
         if path.suffix.lower() == ".exr":
-            notes = {SOFTWARE_NOTE: f"RelightGAN {VERSION}"} | dict(notes or {})
-            return write_exr_file(temporary, parts, plate.rgb_part, rgb, notes)
+            notes = {SOFTWARE_NOTE: f"RelightGAN {VERSION}"} | dict(notes or {}) | (room_for_seal(key) if key else {})
+            clamped = write_exr_file(temporary, parts, plate.rgb_part, rgb, notes)
+            if key:
+                seal(temporary)
+            return clamped
         return _write_other(path, temporary, parts, rgb)
 
 

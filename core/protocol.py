@@ -22,8 +22,8 @@ from typing import Any
 
 from relightgan.core.errors import ProtocolError
 
-PROTOCOL = 1  # raised when old and new can't talk
-PIXELS = 1  # raised when the same request gives other pixels than before, so that no cache mixes them
+PROTOCOL = 2  # raised when old and new can't talk
+PIXELS = 2  # raised when the same request gives other files than before, so that no cache mixes them
 MAX_BYTES = 1 << 20
 PRECISIONS = ("half", "float")
 NOTE_PREFIX = "relightgan/"  # prefix of a note's name, so that no note can replace an attribute that a file needs

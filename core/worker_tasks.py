@@ -232,7 +232,8 @@ class BakeSource:
 class StoreSink:
     """Writes each frame to a file of its own name: rgb only, with the plate's windows and metadata.
 
-    As a context it opens the folders of all files first; see `output_folder`.
+    A file is named by its frame key, under which it is sealed. As a context it opens the folders of all files first; see
+    `output_folder`.
 
     Args:
         folders: those that may be written to, links resolved.
@@ -269,7 +270,7 @@ class StoreSink:
         folder = self.opened[target.parent]
         through = folder.path(target.name)
         try:
-            clamped = write_plate(through, bare, rgb, notes={**notes, **self.notes})
+            clamped = write_plate(through, bare, rgb, notes={**notes, **self.notes}, key=target.stem)
         except PlateError as error:
             raise PlateError(error.problem.replace(str(through), str(target)), error.fix) from error
         folder.require()

@@ -18,7 +18,7 @@ from typing import Any, Optional, Union
 import nuke
 
 from relightgan.core.errors import RelightError, SequenceError
-from relightgan.nuke_plugin import graph
+from relightgan.nuke_plugin import cache_frames, graph
 from relightgan.nuke_plugin.bake_frames import Frame, NodeBake, NodeReport, Work, count_of
 from relightgan.nuke_plugin.messages import Shown, say, shown
 from relightgan.nuke_plugin.ranges import format_frames
@@ -129,7 +129,7 @@ def plan(targets: Iterable[Target], views: Sequence[str] | None = None) -> list[
         pairs = [(frame, view) for view in chosen for frame in wanted]
         todo: dict[str, list[int]] = {}
         for frame, view in pairs:
-            if not state.stored(frame, view).is_file():
+            if cache_frames.fault_of(state.stored(frame, view), state.frame_key(frame, view), thorough=True) != "":
                 todo.setdefault(view, []).append(frame)
         works.insert(0, Work(state, pairs, todo))
     return works

@@ -21,8 +21,9 @@ import nuke
 
 from relightgan.core.errors import Cancelled, PlateError
 from relightgan.core.protocol import SETTINGS
-from relightgan.nuke_plugin import cache, cache_sweep, client
+from relightgan.nuke_plugin import cache, cache_frames, cache_sweep, client
 from relightgan.nuke_plugin.messages import Shown, say
+from relightgan.nuke_plugin.ranges import format_frames
 from relightgan.nuke_plugin.restore import source_writer
 from relightgan.nuke_plugin.state import NodeState, frame_keys
 
@@ -117,6 +118,7 @@ class NodeBake:
         """Relights the frames that the store lacks."""
         started = time.monotonic()
         cache.touch(self.state.places, {"look": self.state.settings.look, "look_sha256": self.state.look_sha256})
+        self.make_way()
         cache_sweep.sweep_bakes(self.state.cache)  # left by killed tasks, which would fill the disk of a farm
         folder = cache.bake_folder(self.state.cache)
         try:
@@ -131,6 +133,16 @@ class NodeBake:
         finally:
             self.report.seconds = time.monotonic() - started
             cache_sweep.drop_bake_folder(folder)
+
+    def make_way(self) -> None:
+        """Removes what lies in the store under the names of the frames and is none, and says so."""
+        keys = {self.keys[frame, view]: frame for view, frames in self.todo.items() for frame in frames}
+        faults = cache_frames.in_the_way(self.state.places, keys)
+        cache_frames.make_way(self.state.places, faults)
+        if faults:
+            numbers = format_frames(sorted({keys[key] for key in faults}))
+            reasons = ", ".join(sorted(set(faults.values())))
+            say(f"{self.report.node}: no whole frame in the cache, so it is made again: {numbers} ({reasons}).")
 
     def bake_view(self, write: nuke.Node, folder: Path, view: str, frames: list[int]) -> None:
         """Bakes the frames of one view, chunk by chunk."""

@@ -1,4 +1,5 @@
-"""The cache on disk: keys, paths and links, independent of Nuke. `cache_sweep` deletes.
+"""The cache on disk: keys, paths and sentinels, independent of Nuke. `cache_frames` checks and links frames,
+`cache_sweep` deletes.
 
     <cache>/<base>/relightgan.json                       proof that we made the folder; look, time of last use
     <cache>/<base>/frames/<frame key>.exr                the store: files written once, by the worker
@@ -16,9 +17,9 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import math
 import os
 import re
-import shutil
 import socket
 import time
 import uuid
@@ -28,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from relightgan.core.errors import RelightError
+from relightgan.nuke_plugin.folders import Folder, opened_folder, read_regular, temporary_name
 
 __all__ = [
     "Places",
@@ -35,25 +37,29 @@ __all__ = [
     "existing_frames",
     "file_stamp",
     "key_of",
-    "link",
+    "last_used",
     "places_of",
     "read_sentinel",
     "relit_path",
-    "same_file",
+    "sentinel_in",
+    "server_time",
     "stored_keys",
     "touch",
+    "write_sentinel",
 ]
 
 KEY_LENGTH = 16  # hex digits of the hash; with a million frames the odds of a clash are one in ten million
 SENTINEL = "relightgan.json"  # the file that proves that we made a folder
 SENTINEL_FORMAT = 1
+SENTINEL_BYTES = 64 * 1024  # the maximum size of a sentinel; ours has a few hundred
 BAKES = "bakes"  # the folder of source frames
-TOUCH_EVERY_S = 600.0  # the minimum time between two updates of `last_used`
+CLOCKS_APART_S = 24 * 3600.0  # a time of last use later than now by this much is no mere difference of clocks
+TOUCH_EVERY_S = 600.0  # the minimum time between two updates of `last_used` by one process
 
 HEX_KEY = f"[0-9a-f]{{{KEY_LENGTH}}}"
 STORED_NAME = re.compile(rf"{HEX_KEY}\.exr")
 TAKE_PATTERN = re.compile(rf".+/{HEX_KEY}/takes/{HEX_KEY}/%V/relit\.%04d\.exr")
-RELIT_NAME = re.compile(r"relit\.(-?\d+)\.exr")
+RELIT_NAME = re.compile(r"relit\.([0-9]{4}|[1-9][0-9]{4,}|-[0-9]{3}|-[1-9][0-9]{3,})\.exr")  # what %04d gives
 
 
 def key_of(*parts: Any) -> str:
@@ -125,7 +131,7 @@ def relit_path(pattern: str, view: str, frame: int) -> Path:
 
 
 def existing_frames(pattern: str, view: str) -> set[int]:
-    """The frames in a take; none where the pattern isn't one of ours."""
+    """The frames in a take, by name (`cache_frames` looks into them); none where the pattern isn't one of ours."""
     place = Path(pattern.replace("%V", view))
     if place.name != "relit.%04d.exr":
         return set()
@@ -133,21 +139,14 @@ def existing_frames(pattern: str, view: str) -> set[int]:
 
 
 def stored_keys(places: Places) -> set[str]:
-    """The keys of the frames in the store."""
+    """The keys of the frames in the store, by name (`cache_frames` looks into them)."""
     return {name[:KEY_LENGTH] for name in names_in(places.store) if STORED_NAME.fullmatch(name)}
-
-
-def same_file(linked: Path, stored: Path) -> bool:
-    """True where a file of a take is this frame of the store: a hard link, or a copy of the same size and time."""
-    try:
-        a, b = linked.stat(), stored.stat()
-    except OSError:
-        return False
-    return os.path.samestat(a, b) or (a.st_size, a.st_mtime_ns) == (b.st_size, b.st_mtime_ns)
 
 
 def touch(places: Places, about: Mapping[str, Any] | None = None, take: str = "") -> None:
     """Makes the folder of a base with its sentinel, or updates its time of last use.
+
+    The time is the file server's, so that machines whose clocks disagree agree about it.
 
     Args:
         places: the base.
@@ -155,50 +154,21 @@ def touch(places: Places, about: Mapping[str, Any] | None = None, take: str = ""
         take: a take that is used; the time of its folder is set to now.
 
     Raises:
-        RelightError: the folder can't be written.
+        RelightError: the folder can't be written, or a link lies in its place.
     """
-    now = time.time()
-    if take:
-        with contextlib.suppress(OSError):  # missing yet, or another user's
-            os.utime(places.take(take))
-    known = read_sentinel(places.folder)
-    if known is not None and now - known["last_used"] < TOUCH_EVERY_S:
-        return
-    words = known or {"relightgan": SENTINEL_FORMAT, "base": places.base, "created": now, **dict(about or {})}
-    _write_sentinel(places.sentinel, {**words, "last_used": now})
-
-
-def link(places: Places, take: str, view: str, frame: int, key: str) -> bool:
-    """Links a frame of the store into a take; copies it where the file system has no hard links.
-
-    Returns:
-        False where it was linked already.
-
-    Raises:
-        RelightError: the store doesn't have the frame, or the take can't be written.
-    """
-    stored, target = places.frame(key), relit_path(places.pattern(take), view, frame)
-    if same_file(target, stored):
-        return False
-    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.part")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            os.link(stored, temporary)
-        except FileNotFoundError:
-            raise
-        except OSError:  # no hard links here, or too many of them
-            shutil.copy2(stored, temporary)
-        temporary.replace(target)
+        with opened_folder(places.root, make=True) as root, root.inside(places.base, make=True) as folder:
+            if take:
+                with contextlib.suppress(OSError), folder.inside("takes") as takes:  # missing yet, or another user's
+                    takes.touch(take)
+            known = sentinel_in(folder)
+            if known is not None and _is_touched(places.sentinel, known.get("last_used")):
+                return
+            words = known or {"relightgan": SENTINEL_FORMAT, **dict(about or {})}
+            now = write_sentinel(folder, {**words, "base": places.base})
+            _TOUCHED[places.sentinel] = (time.monotonic(), now)
     except OSError as error:
-        raise RelightError(
-            f"The relit frame {target} can't be put in place: {error.strerror}.",
-            "Check the cache folder and its space.",
-        ) from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-    return True
+        raise cannot_write(places.folder, error) from error
 
 
 def bake_folder(root: Path) -> Path:
@@ -208,22 +178,75 @@ def bake_folder(root: Path) -> Path:
         RelightError: the folder can't be made.
     """
     folder = root / BAKES / f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
-    now = time.time()
-    _write_sentinel(folder / SENTINEL, {"relightgan": SENTINEL_FORMAT, "bake": folder.name, "last_used": now})
+    try:
+        with opened_folder(folder, make=True) as place:
+            write_sentinel(place, {"relightgan": SENTINEL_FORMAT, "bake": folder.name})
+    except OSError as error:
+        raise cannot_write(folder, error) from error
     return folder
 
 
 def read_sentinel(folder: Path) -> dict[str, Any] | None:
     """The content of our sentinel in a folder; None where there is none."""
     try:
-        words = json.loads((folder / SENTINEL).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return _words(read_regular(folder / SENTINEL, SENTINEL_BYTES))
+    except OSError:
         return None
-    if not isinstance(words, dict) or words.get("relightgan") != SENTINEL_FORMAT:
+
+
+def sentinel_in(folder: Folder) -> dict[str, Any] | None:
+    """As `read_sentinel`, of an open folder."""
+    try:
+        return _words(folder.read(SENTINEL, SENTINEL_BYTES))
+    except OSError:
         return None
-    if not isinstance(words.get("last_used"), (int, float)):
-        return None
-    return words
+
+
+def write_sentinel(folder: Folder, words: Mapping[str, Any]) -> float:
+    """Writes our sentinel, whole or not at all, with the present time as that of last use; returns that time.
+
+    Raises:
+        OSError: it can't be written.
+    """
+    temporary = temporary_name(SENTINEL)
+    try:
+        with folder.create(temporary) as file:
+            now = os.fstat(file.fileno()).st_mtime
+            text = json.dumps({"created": now, **words, "last_used": now}, indent=1, sort_keys=True)
+            file.write(text.encode("utf-8"))
+        folder.rename(temporary, SENTINEL)
+    finally:
+        with contextlib.suppress(OSError):
+            folder.unlink(temporary)
+    return now
+
+
+def last_used(words: Mapping[str, Any], now: float) -> float:
+    """The time of last use in a sentinel, in seconds since 1970; NaN where it can't be true.
+
+    Args:
+        words: the content of the sentinel.
+        now: the present time; a use a day later than that is none.
+    """
+    found = words.get("last_used")
+    try:
+        time_s = math.nan if isinstance(found, bool) or not isinstance(found, (int, float)) else float(found)
+    except OverflowError:
+        return math.nan
+    return time_s if 0 < time_s < now + CLOCKS_APART_S else math.nan
+
+
+def server_time(folder: Folder) -> float:
+    """The present time by the clock of the machine that a folder lies on; by our own where nothing can be written."""
+    name = temporary_name("clock")
+    try:
+        with folder.create(name) as file:
+            return os.fstat(file.fileno()).st_mtime
+    except OSError:
+        return time.time()
+    finally:
+        with contextlib.suppress(OSError):
+            folder.unlink(name)
 
 
 def names_in(folder: Path) -> list[str]:
@@ -234,31 +257,31 @@ def names_in(folder: Path) -> list[str]:
         return []
 
 
-def folders_in(folder: Path) -> list[Path]:
-    """The folders in a folder that aren't links."""
-    return [place for name in names_in(folder) if (place := folder / name).is_dir() and not is_link(place)]
-
-
-def is_link(path: Path) -> bool:
-    """True for a symbolic link or a junction."""
-    # Python 3.9 doesn't report a Windows junction as a symlink, but its real path differs.
-    return path.is_symlink() or os.path.realpath(path) != str(Path(os.path.realpath(path.parent), path.name))
+def cannot_write(folder: Path, error: OSError) -> RelightError:
+    """The error for a folder of the cache."""
+    return RelightError(
+        f"The cache folder {folder} can't be written: {error.strerror}.",
+        "Set another cache folder on the node, or RELIGHTGAN_CACHE.",
+    )
 
 
 # Private implementation
 
+_TOUCHED: dict[Path, tuple[float, float]] = {}  # by sentinel: when we wrote it, by monotonic clock; the time written
 
-def _write_sentinel(path: Path, words: Mapping[str, Any]) -> None:
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
+
+def _is_touched(sentinel: Path, time_s: object) -> bool:
+    """True where this process has written the sentinel lately, and nobody has put a wrong time there since."""
+    when, written = _TOUCHED.get(sentinel, (-math.inf, 0.0))
+    if time.monotonic() - when >= TOUCH_EVERY_S or not isinstance(time_s, (int, float)):
+        return False
+    return written <= time_s <= written + 2 * TOUCH_EVERY_S
+
+
+def _words(content: bytes) -> dict[str, Any] | None:
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps(words, indent=1, sort_keys=True), encoding="utf-8")
-        temporary.replace(path)
-    except OSError as error:
-        raise RelightError(
-            f"The cache folder {path.parent} can't be written: {error.strerror}.",
-            "Set another cache folder on the node, or RELIGHTGAN_CACHE.",
-        ) from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
+        # NaN and infinity aren't JSON, though Python reads them.
+        words = json.loads(content.decode("utf-8"), parse_constant=lambda _: None)
+    except (ValueError, RecursionError):
+        return None
+    return words if isinstance(words, dict) and words.get("relightgan") == SENTINEL_FORMAT else None

@@ -153,7 +153,7 @@ def _check(node: nuke.Node, write: nuke.Node, frame: int) -> None:
     views = views_of(write)
     # Below time nodes, the node's own frame decides whether it is bypassed.
     asked = {other for other in needed_of(node, write, [frame]) if not graph.inert(node, other)}
-    now = status_of(node, asked, views)
+    now = status_of(node, asked, views, thorough=True)
     # Below a time-warp there may be more frames than the render needs; a missing one then fails in RG_Read.
     if now.is_ready or (now.ready and not now.stale and asked != {frame}):
         return
@@ -164,7 +164,7 @@ def _check(node: nuke.Node, write: nuke.Node, frame: int) -> None:
     bad = shot if whole is None else {*whole.stale, *whole.missing}
     raise RelightError(
         f"{node.fullName()}: relit frame {format_frames([*now.stale, *now.missing])} is "
-        f"{'stale' if now.stale else 'missing'}.",
+        f"{'stale' if now.stale else 'missing'}{now.why}.",
         f"Run: {command_line(write, bad)}",
     )
 

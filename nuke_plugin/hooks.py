@@ -156,8 +156,10 @@ def clear(node: nuke.Node) -> None:
     count = len(keys & cache.stored_keys(found.places))
     if nuke.GUI and count and not nuke.ask(f"Delete {count} relit frames of {node.name()} from the disk?"):
         return
-    cache_sweep.clear(found.places, found.take, keys)
+    left = cache_sweep.clear(found.places, found.take, keys).left
     state.reload_results(node)
+    if left:
+        messages.tell(f"{node.name()}: not cleared: {'; '.join(left)}.")
 
 
 @button

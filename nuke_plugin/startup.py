@@ -119,6 +119,8 @@ def sweep(roots: Iterable[Path], limit_bytes: int) -> None:
             continue
         if swept.bytes_freed:
             messages.say(f"Freed {swept.bytes_freed / GB:.1f} GB in the cache {root}, longest unused first.")
+        if swept.left:
+            messages.say(f"Left alone in the cache {root}: {'; '.join(swept.left[:5])}.")
 
 
 def on_drop(mime_type: str, text: str) -> bool | None:

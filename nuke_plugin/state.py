@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import nuke
 
 from relightgan.core.errors import RelightError
-from relightgan.nuke_plugin import cache, graph, knobs, upstream
+from relightgan.nuke_plugin import cache, cache_frames, graph, knobs, upstream
 from relightgan.nuke_plugin.cache_root import cache_root
 from relightgan.nuke_plugin.node_state import NodeState, forget, frame_keys, state_of
 from relightgan.nuke_plugin.ranges import format_frames, parse_frames
@@ -33,19 +33,35 @@ __all__ = [
     "status_of",
 ]
 
+STALE, MISSING = "stale", "missing"
+
 
 @dataclass(frozen=True)
 class Status:
-    """Ready, stale and missing frames of a node; the worst status among its views is that of the frame."""
+    """Ready, stale and missing frames of a node; the worst status among its views is that of the frame.
+
+    Args:
+        ready: frames that are shown and right.
+        stale: frames that are shown and belong to another state.
+        missing: frames that aren't there, or not whole.
+        faults: frames under whose name something else lies, by what it is, such as `an empty file`.
+    """
 
     ready: tuple[int, ...]
     stale: tuple[int, ...]
     missing: tuple[int, ...]
+    faults: tuple[tuple[str, tuple[int, ...]], ...] = ()
 
     @property
     def is_ready(self) -> bool:
         """True where no frame is stale or missing."""
         return not (self.stale or self.missing)
+
+    @property
+    def why(self) -> str:
+        """What lies in place of frames, such as ` (1003: an empty file)`; empty where nothing does."""
+        reasons = [f"{format_frames(frames)}: {fault}" for fault, frames in self.faults]
+        return f" ({'; '.join(reasons)})" if reasons else ""
 
     def __str__(self) -> str:
         parts = [
@@ -53,11 +69,15 @@ class Status:
             for name, frames in (("ready", self.ready), ("stale", self.stale), ("missing", self.missing))
             if frames
         ]
-        return ", ".join(parts) or "no frames"
+        return (", ".join(parts) or "no frames") + self.why
 
 
 def status_of(
-    node: nuke.Node, frames: Iterable[int] | None = None, views: Sequence[str] | None = None, fresh: bool = False
+    node: nuke.Node,
+    frames: Iterable[int] | None = None,
+    views: Sequence[str] | None = None,
+    fresh: bool = False,
+    thorough: bool = False,
 ) -> Status:
     """Which frames are ready, stale or missing. Changes nothing.
 
@@ -65,7 +85,8 @@ def status_of(
         node: a RelightGAN node.
         frames: frame numbers; None: `frames_wanted`.
         views: names of views; None: all of the project.
-        fresh: as in `state_of`.
+        fresh: as in `state_of`; also thorough.
+        thorough: check all bytes of the frames, each file once; else sizes and headers of those not checked before.
 
     Raises:
         RelightError: as `state_of`.
@@ -73,25 +94,29 @@ def status_of(
     state = state_of(node, fresh)
     wanted = sorted(set(frames_wanted(node) if frames is None else frames))
     shown = str(knobs.value_of(node, knobs.RESULT_PATH) or "")
-    # The name of a take is the hash of its frame keys, so all frames in it are ready.
-    right = set(state.frames) if shown == state.pattern else set()
     stale: set[int] = set()
     missing: set[int] = set()
+    faults: dict[str, set[int]] = {}
     for view in state.views if views is None else views:
         there = cache.existing_frames(shown, view)
-        missing.update(frame for frame in wanted if frame not in there)
-        doubtful = [frame for frame in wanted if frame in there and frame not in right]
-        stale.update(frame for frame in doubtful if not _is_same(state, shown, frame, view))
+        for frame in wanted:
+            status, fault = _status(state, shown if frame in there else "", frame, view, thorough or fresh)
+            if status:
+                (stale if status == STALE else missing).add(frame)
+            if fault:
+                faults.setdefault(fault, set()).add(frame)
     stale -= missing
     ready = [frame for frame in wanted if frame not in stale and frame not in missing]
-    return Status(tuple(ready), tuple(sorted(stale)), tuple(sorted(missing)))
+    found = tuple((fault, tuple(sorted(numbers))) for fault, numbers in sorted(faults.items()))
+    return Status(tuple(ready), tuple(sorted(stale)), tuple(sorted(missing)), found)
 
 
 def relink(node: nuke.Node) -> Status:
     """Links frames of the store into the node's take, and sets `result_path` to it if it has any.
 
     Sets result_path, result_first and result_last only where they differ. Reloads RG_Read only then, or when the take
-    has other frames than last time, from any machine. Must not be called while Nuke executes.
+    has other frames than last time, from any machine. What lies in the take under the name of a frame and is none is
+    replaced by the frame, or removed where the store doesn't have it. Must not be called while Nuke executes.
 
     Returns:
         The new status of `frames_wanted`.
@@ -102,21 +127,30 @@ def relink(node: nuke.Node) -> Status:
     state = state_of(node, fresh=True)
     stored = cache.stored_keys(state.places)
     shown: set[tuple[str, int]] = set()
-    linked = 0
+    changed = 0
     for view in state.views:
         there = cache.existing_frames(state.pattern, view)
         for frame in state.frames:
             key = state.frame_key(frame, view)
-            if frame in there or key in stored:
-                if frame not in there:
-                    linked += cache.link(state.places, state.take, view, frame, key)
+            if frame not in there and key not in stored:
+                continue
+            path = cache.relit_path(state.pattern, view, frame)
+            if frame in there and cache_frames.fault_of(path, key) == "":
                 shown.add((view, frame))
+                continue
+            try:
+                changed += cache_frames.link(state.places, state.take, view, frame, key)
+                shown.add((view, frame))
+            except cache_frames.NotWhole:
+                changed += frame in there and cache_frames.discard(state.places, state.take, view, frame)
     if shown:
         with contextlib.suppress(RelightError):  # a read-only cache can still be shown
             cache.touch(state.places, take=state.take)
-        if linked:
+        if changed:
             _SHOWN.pop(node.fullName(), None)
         _show(node, state, shown)
+    elif changed:
+        reload_results(node)
     return status_of(node)
 
 
@@ -179,9 +213,33 @@ def _show(node: nuke.Node, state: NodeState, shown: set[tuple[str, int]]) -> Non
     _SHOWN[node.fullName()] = (state.pattern, shown)
 
 
-def _is_same(state: NodeState, shown: str, frame: int, view: str) -> bool:
-    """True where a frame of another take is the same file as the frame that is wanted now."""
-    return cache.same_file(cache.relit_path(shown, view, frame), state.stored(frame, view))
+def _status(state: NodeState, shown: str, frame: int, view: str, thorough: bool) -> tuple[str, str]:
+    """The status of a frame in a view, empty where it is ready; what lies in its place, if anything does.
+
+    Args:
+        state: the present state.
+        shown: the pattern that RG_Read shows; empty where that has no such frame.
+        frame: its number.
+        view: its view.
+        thorough: as in `status_of`.
+    """
+    key = state.frame_key(frame, view)
+    if not shown:
+        return MISSING, cache_frames.remembered_fault(state.stored(frame, view), key)
+    found = cache_frames.examine(cache.relit_path(shown, view, frame), thorough)
+    if found is None:
+        return MISSING, ""
+    if not found.fault and found.key == key and _in_same_cache(state, shown):
+        return "", ""
+    if shown != state.pattern and (found.key or found.fault == cache_frames.NO_FRAME):
+        return STALE, ""
+    return MISSING, found.fault or cache_frames.ANOTHER
+
+
+def _in_same_cache(state: NodeState, shown: str) -> bool:
+    """True where a take lies in the cache of the present state: frames in another one are for another site or user."""
+    places = cache.places_of(shown)
+    return places is not None and places.root == state.places.root
 
 
 def _shared(a: tuple[int, int], b: tuple[int, int]) -> list[int]:

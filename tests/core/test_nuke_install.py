@@ -69,7 +69,7 @@ def test_a_copy_holds_what_nuke_needs_and_the_interpreter_that_relights(tmp_path
     folder = into / "RelightGAN"
     found = files_of(folder)
     assert {"init.py", "menu.py", "relightgan.py", "gizmos/RelightGAN.png", "nuke_plugin/interpreter.py"} <= set(found)
-    shared = ["core/errors.py", "core/protocol.py", "core/version.py"]
+    shared = [f"core/{name}.py" for name in ("errors", "frame_seal", "protocol", "text", "version")]
     assert [name for name in found if name.startswith("core/")] == shared
     assert not [name for name in found if "__pycache__" in name or name.endswith("ruff.toml")]
     assert config_in(into) == {
@@ -85,7 +85,7 @@ def test_a_copy_holds_what_nuke_needs_and_the_interpreter_that_relights(tmp_path
 def test_a_copy_is_enough_for_an_old_python_without_our_packages(home, can_relight):
     """What Nuke's own Python must be able to import, in a Python that has nothing else."""
     nuke_install.install(home, InstallSettings())
-    modules = ["core.errors", "core.protocol", "core.version", "nuke_plugin.interpreter"]
+    modules = ["core.errors", "core.frame_seal", "core.protocol", "core.version", "nuke_plugin.interpreter"]
     code = f"import relightgan, importlib; [importlib.import_module('relightgan.' + m) for m in {modules}]"
     code += "; print(importlib.import_module('relightgan.core').__path__)"
     environment = {"PYTHONPATH": str(home / "RelightGAN"), "PATH": os.environ["PATH"]}

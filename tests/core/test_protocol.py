@@ -32,7 +32,7 @@ RELIGHT = {
     "notes": {"relightgan/node": "RelightGAN1"},
 }
 REQUEST_EXAMPLES = [
-    {"type": "hello", "protocol": 1, "client": "RelightGAN 0.1.0"},
+    {"type": "hello", "protocol": 2, "client": "RelightGAN 0.1.0"},
     RELIGHT,
     {"type": "look", "id": "b", "path": "/looks/a.onnx"},
     {"type": "cancel", "id": "a"},
@@ -40,7 +40,7 @@ REQUEST_EXAMPLES = [
     {"type": "shutdown"},
 ]
 EVENT_EXAMPLES = [
-    {"type": "hello", "protocol": 1, "version": "0.1.0", "pid": 7},
+    {"type": "hello", "protocol": 2, "version": "0.1.0", "pid": 7},
     {"type": "accepted", "id": "a", "queued": 0},
     {"type": "started", "id": "a", "device": "CPU"},
     {"type": "frame", "id": "a", "frame": -10, "done": 1, "total": 2, "seconds": 0.25},

@@ -19,6 +19,8 @@ import tiny_plates
 import worker_driver as driver
 
 from relightgan.core import cli
+from relightgan.core.exr_header import read_headers
+from relightgan.core.frame_seal import KEY_NOTE, SEAL_NOTE
 from relightgan.core.progress import Cancellation
 from relightgan.core.worker import parser
 from relightgan.core.worker_tasks import LOOKS_KEPT, Tasks
@@ -143,7 +145,7 @@ def test_half_has_the_pixels_of_infer_rounded_to_half_and_says_what_it_held(
     assert any("NaN or infinite" in text for text in told)
 
 
-def test_half_frames_of_a_half_source_are_those_of_infer_byte_for_byte(
+def test_half_frames_of_a_half_source_are_those_of_infer_but_for_key_and_seal(
     worker,
     place,
     tmp_path,
@@ -155,7 +157,13 @@ def test_half_frames_of_a_half_source_are_those_of_infer_byte_for_byte(
     assert worker.do(**request)["type"] == "done"
     infer(look, Path(source), tmp_path / "r.%04d.exr")
     for frame, path in outputs.items():
-        assert path.read_bytes() == (tmp_path / f"r.{frame:04d}.exr").read_bytes()
+        inferred = tmp_path / f"r.{frame:04d}.exr"
+        headers = [dict(read_headers(found)[0]) for found in (path, inferred)]
+        assert headers[0].pop(KEY_NOTE).value == path.stem.encode()
+        assert headers[0].pop(SEAL_NOTE)
+        assert headers[0] == headers[1]
+        ours, theirs = (tiny_plates.read_rgb(found) for found in (path, inferred))
+        assert ours.tobytes() == theirs.tobytes()
 
 
 def test_a_lone_frame_is_stored_fast_and_several_in_little_room_with_the_same_pixels(
@@ -545,7 +553,7 @@ def test_a_line_beyond_a_mebibyte_is_refused_without_being_kept(place):
 def test_another_protocol_gets_our_number_and_nothing_else(place):
     with driver.Driver(place, hello=False) as worker:
         worker.send(type="hello", protocol=7, news="of a later version")
-        assert worker.until("hello")["protocol"] == 1
+        assert worker.until("hello")["protocol"] == 2
         assert "protocol 7" in worker.until("refused")["problem"]
         worker.send(type="look", id="a", path=str(place / "conv.onnx"))
         assert worker.until("refused")["id"] == "a"
@@ -705,7 +713,7 @@ def test_it_dies_with_its_parent_even_when_somebody_else_holds_the_pipe(place, t
         "r, w = os.pipe()\n"
         f"worker = subprocess.Popen([{sys.executable!r}, '-m', 'relightgan.core.worker'], stdin=r)\n"
         "other = subprocess.Popen(['sleep', '60'], pass_fds=[w])\n"
-        'os.write(w, b\'{"type":"hello","protocol":1}\\n\')\n'
+        'os.write(w, b\'{"type":"hello","protocol":2}\\n\')\n'
         "print(worker.pid, other.pid, file=sys.stderr, flush=True)\n"
         "time.sleep(60)\n"
     )
@@ -731,7 +739,7 @@ def test_it_dies_with_its_parent_even_when_nobody_takes_its_events(place, tmp_pa
         f"worker = subprocess.Popen([{sys.executable!r}, '-m', 'relightgan.core.worker'], stdin=r, stdout=w2)\n"
         "os.close(w2)\n"
         "other = subprocess.Popen(['sleep', '60'], pass_fds=[w, r2])\n"
-        'os.write(w, b\'{"type":"hello","protocol":1}\\n\')\n'
+        'os.write(w, b\'{"type":"hello","protocol":2}\\n\')\n'
         "print(worker.pid, other.pid, file=sys.stderr, flush=True)\n"
         "os.set_blocking(w, False)\n"
         "full = 0\n"

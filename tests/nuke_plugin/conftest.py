@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 import small_comps
 import tiny_plates
+import tiny_relit
 
 FRAMES = range(1001, 1007)
 KEY, TAKE = "0123456789abcdef", "fedcba9876543210"  # what `base` makes unless told otherwise
@@ -56,7 +57,7 @@ def gui_comp(read_and_relight, nuke_session):
 @pytest.fixture
 def base():
     """Makes a base of the cache as a bake leaves it: a store, one take that links to it, a sentinel."""
-    from relightgan.nuke_plugin import cache
+    from relightgan.nuke_plugin import cache, cache_frames
 
     def make(root: Path, name: str = KEY, frames: int = 2, size: int = 1000, days_old: float = 0.0) -> cache.Places:
         places = cache.Places(root, name)
@@ -64,8 +65,8 @@ def base():
         places.store.mkdir()
         for frame in range(frames):
             key = cache.key_of(name, frame)
-            places.frame(key).write_bytes(bytes([frame]) * size)
-            cache.link(places, TAKE, "main", frame, key)
+            tiny_relit.write_relit(places.frame(key), key, bytes([frame % 256]), size)
+            cache_frames.link(places, TAKE, "main", frame, key)
         if days_old:
             words = json.loads(places.sentinel.read_text())
             places.sentinel.write_text(json.dumps({**words, "last_used": time.time() - days_old * DAY_S}))

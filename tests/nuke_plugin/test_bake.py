@@ -738,7 +738,7 @@ def test_a_worker_that_hangs_is_stopped_and_said_to_hang(comp, monkeypatch):
     from relightgan.nuke_plugin.bake import bake
     from relightgan.nuke_plugin.worker_process import Limits
 
-    hello = '{"type":"hello","protocol":1}'
+    hello = '{"type":"hello","protocol":2}'
     code = f"import sys, time; sys.stdout.write('{hello}\\n'); sys.stdout.flush(); time.sleep(60)"
     worker = client.Worker([comp.folder], [sys.executable, "-c", code], Limits(silence_s=1.0))
     monkeypatch.setattr(client, "shared", lambda folders: worker)
@@ -858,3 +858,64 @@ def test_nothing_remains_but_the_cache(comp):
     bake(comp.node, comp.frames[:2])
     assert left_overs(comp) == []
     shutil.rmtree(comp.folder / "cache")
+
+
+# A cache that others write into
+
+
+def test_what_somebody_put_in_place_of_frames_is_told_and_baked_again(comp, capfd):
+    from relightgan.core.frame_seal import is_whole, read_seal
+    from relightgan.nuke_plugin.bake import bake, plan
+    from relightgan.nuke_plugin.state import badge, relink, state_of
+
+    assert bake(comp.node, comp.frames).relit == 6
+    found = state_of(comp.node)
+    stored = {frame: found.stored(frame, "main") for frame in comp.frames}
+    elsewhere = comp.folder / "mine.exr"
+    elsewhere.write_bytes(stored[1001].read_bytes())
+    before = elsewhere.read_bytes()
+    whole = stored[1003].read_bytes()
+    for frame in comp.frames[:5]:
+        stored[frame].unlink()
+    stored[1001].symlink_to(elsewhere)
+    stored[1002].touch()
+    stored[1003].write_bytes(whole[: len(whole) // 2])
+    stored[1004].write_bytes(Path(comp.plates % 1004).read_bytes())
+    stored[1005].write_bytes(stored[1006].read_bytes())
+    for frame in comp.frames:
+        Path(str(found.pattern).replace("%V", "main") % frame).unlink()
+
+    assert [work.todo for work in plan([(comp.node, comp.frames)])] == [{"main": comp.frames[:5]}]
+    relink(comp.node)
+    assert badge(comp.node) == (
+        "ready 1006, missing 1001-1005 "
+        "(1001: a link; 1002: an empty file; 1005: another frame; 1003: cut short; 1004: no relit frame)"
+    )
+    capfd.readouterr()
+    assert bake(comp.node, comp.frames).relit == 5
+    assert badge(comp.node) == "ready 1001-1006"
+    told = [line for line in capfd.readouterr().err.splitlines() if "no whole frame" in line]
+    assert told == [
+        "RelightGAN: RelightGAN1: no whole frame in the cache, so it is made again: 1001-1005 "
+        "(a link, an empty file, another frame, cut short, no relit frame)."
+    ]
+    assert elsewhere.read_bytes() == before
+    for frame, path in stored.items():
+        assert not path.is_symlink()
+        with path.open("rb") as file:
+            seal = read_seal(file)
+            assert (seal.key, is_whole(file, seal)) == (found.frame_key(frame, "main"), True)
+    assert bake(comp.node, comp.frames).relit == 0
+
+
+def test_a_store_that_is_a_link_is_refused_in_a_line_that_names_it(comp):
+    from relightgan.nuke_plugin.bake import bake
+    from relightgan.nuke_plugin.state import state_of
+
+    found = state_of(comp.node)
+    (comp.folder / "theirs").mkdir()
+    found.places.folder.mkdir(parents=True)
+    found.places.store.symlink_to(comp.folder / "theirs")
+    with pytest.raises(RelightError, match="frames is a link, not a folder"):
+        bake(comp.node, comp.frames)
+    assert list((comp.folder / "theirs").iterdir()) == []

@@ -7,13 +7,18 @@ import time
 from pathlib import Path
 
 import pytest
+import tiny_relit
 
 from relightgan.core.errors import RelightError
-from relightgan.nuke_plugin import cache
+from relightgan.nuke_plugin import cache, cache_frames
 from relightgan.nuke_plugin.cache import Places, key_of
 
 ROOT = Path(__file__).resolve().parents[2]
 KEY, OTHER = "0123456789abcdef", "fedcba9876543210"
+
+
+def no_links(*_, **__):
+    raise OSError(errno.EPERM, "Operation not permitted")
 
 
 @pytest.mark.process
@@ -52,19 +57,16 @@ def test_what_is_on_its_way_into_the_store_is_no_frame_of_it(tmp_path, name, bas
 
 def test_a_copy_that_breaks_off_where_links_fail_leaves_no_frame(tmp_path, monkeypatch, base):
     places = base(tmp_path, frames=0)
-    places.frame(KEY).write_bytes(b"a whole frame")
+    tiny_relit.write_relit(places.frame(KEY), KEY)
 
-    def no_links(*_):
-        raise OSError(errno.EPERM, "Operation not permitted")
-
-    def half(_, target):
-        Path(target).write_bytes(b"a who")
+    def half(_, target, *more):
+        target.write(b"a who")
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(cache.os, "link", no_links)
-    monkeypatch.setattr(cache.shutil, "copy2", half)
+    monkeypatch.setattr(os, "link", no_links)
+    monkeypatch.setattr(cache_frames.shutil, "copyfileobj", half)
     with pytest.raises(RelightError, match="No space left on device"):
-        cache.link(places, OTHER, "main", 1001, KEY)
+        cache_frames.link(places, OTHER, "main", 1001, KEY)
     assert cache.existing_frames(places.pattern(OTHER), "main") == set()
     assert list(places.take(OTHER).rglob("*.exr*")) == []
 
@@ -84,7 +86,7 @@ def test_a_pattern_has_forward_slashes_view_and_frame_and_finds_negative_and_lar
     assert pattern.endswith(f"/{KEY}/takes/{OTHER}/%V/relit.%04d.exr")
     assert "\\" not in pattern
     for frame in (-7, 1_000_000):
-        cache.link(places, OTHER, "left", frame, key_of(KEY, 0))
+        cache_frames.link(places, OTHER, "left", frame, key_of(KEY, 0))
     assert cache.existing_frames(pattern, "left") == {-7, 1_000_000}
     assert cache.existing_frames(pattern, "right") == set()
     assert cache.relit_path(pattern, "left", -7).name == "relit.-007.exr"
@@ -99,34 +101,31 @@ def test_a_link_is_the_stored_file_itself_and_is_made_once(tmp_path, base):
     places = base(tmp_path, frames=1)
     target = cache.relit_path(places.pattern(OTHER), "main", 0)
     assert target.samefile(places.frame(key_of(KEY, 0)))
-    assert cache.link(places, OTHER, "main", 0, key_of(KEY, 0)) is False
+    assert cache_frames.link(places, OTHER, "main", 0, key_of(KEY, 0)) is False
     assert [path.name for path in target.parent.iterdir()] == ["relit.0000.exr"]
 
 
 def test_a_link_takes_the_place_of_another_frame(tmp_path, base):
     places = base(tmp_path, frames=2)
-    assert cache.link(places, OTHER, "main", 0, key_of(KEY, 1)) is True
-    assert cache.relit_path(places.pattern(OTHER), "main", 0).read_bytes() == bytes([1]) * 1000
+    assert cache_frames.link(places, OTHER, "main", 0, key_of(KEY, 1)) is True
+    assert cache.relit_path(places.pattern(OTHER), "main", 0).samefile(places.frame(key_of(KEY, 1)))
 
 
 def test_where_links_fail_a_copy_is_made_and_known_as_the_same(tmp_path, monkeypatch, base):
-    def no_links(*_):
-        raise PermissionError(1, "Operation not permitted")
-
     monkeypatch.setattr(os, "link", no_links)
     places = base(tmp_path, frames=2)
     stored, copy = places.frame(key_of(KEY, 0)), cache.relit_path(places.pattern(OTHER), "main", 0)
     assert not copy.samefile(stored)
     assert copy.read_bytes() == stored.read_bytes()
-    assert cache.same_file(copy, stored)
-    os.utime(copy, ns=(0, 5))
-    assert not cache.same_file(copy, stored)
+    assert copy.stat().st_mtime_ns == stored.stat().st_mtime_ns
+    assert cache_frames.fault_of(copy, key_of(KEY, 0), thorough=True) == ""
+    assert cache_frames.link(places, OTHER, "main", 0, key_of(KEY, 0)) is False
 
 
 def test_linking_what_the_store_lacks_names_the_file_and_leaves_nothing(tmp_path, base):
     places = base(tmp_path, frames=1)
-    with pytest.raises(RelightError, match=r"relit\.0005\.exr can't be put in place"):
-        cache.link(places, OTHER, "main", 5, "0" * 16)
+    with pytest.raises(cache_frames.NotWhole, match=r"0000\.exr can't be used: no file"):
+        cache_frames.link(places, OTHER, "main", 5, "0" * 16)
     assert cache.existing_frames(places.pattern(OTHER), "main") == {0}
     assert not list(places.folder.rglob("*.part"))
 

@@ -9,8 +9,9 @@ import time
 from pathlib import Path
 
 import pytest
+import tiny_relit
 
-from relightgan.nuke_plugin import cache, cache_sweep
+from relightgan.nuke_plugin import cache, cache_frames, cache_sweep, folders
 from relightgan.nuke_plugin.cache import Places, key_of
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -20,9 +21,9 @@ KEY, OTHER = "0123456789abcdef", "fedcba9876543210"
 
 def test_clearing_takes_one_take_and_its_frames_and_nothing_else(tmp_path, base):
     places = base(tmp_path, frames=3)
-    cache.link(places, KEY, "main", 9, key_of(KEY, 2))
+    cache_frames.link(places, KEY, "main", 9, key_of(KEY, 2))
     neighbour = base(tmp_path, OTHER)
-    assert cache_sweep.clear(places, OTHER, [key_of(KEY, 0), key_of(KEY, 1), "not a key"]) == 2
+    assert cache_sweep.clear(places, OTHER, [key_of(KEY, 0), key_of(KEY, 1), "not a key"]) == cache_sweep.Cleared(2, ())
     assert not places.take(OTHER).exists()
     assert cache.stored_keys(places) == {key_of(KEY, 2)}
     assert cache.existing_frames(places.pattern(KEY), "main") == {9}
@@ -41,7 +42,7 @@ def test_a_sweep_takes_the_longest_unused_until_the_rest_fits(tmp_path, base):
     base(tmp_path, old, days_old=3)
     base(tmp_path, older, days_old=9)
     base(tmp_path, young)
-    size = cache_sweep._size(tmp_path / young)
+    size = size_of(tmp_path / young)
     swept = cache_sweep.sweep(tmp_path, int(size * 2.5))
     assert swept.bases == (older,)
     assert swept.bytes_freed == pytest.approx(size, rel=0.05)
@@ -50,7 +51,7 @@ def test_a_sweep_takes_the_longest_unused_until_the_rest_fits(tmp_path, base):
 
 def test_linked_frames_count_once(tmp_path, base):
     places = base(tmp_path, frames=2, size=100_000)
-    assert 200_000 < cache_sweep._size(places.folder) < 201_000
+    assert 200_000 < size_of(places.folder) < 201_000
 
 
 def test_what_was_used_within_a_day_stays_whatever_the_limit(tmp_path, base):
@@ -62,9 +63,9 @@ def test_what_was_used_within_a_day_stays_whatever_the_limit(tmp_path, base):
 def test_of_a_base_in_use_old_takes_go_and_what_the_last_one_has_stays(tmp_path, base):
     places = base(tmp_path, frames=3, size=100_000)
     shared, new = key_of(KEY, 0), key_of(KEY, "new")
-    places.frame(new).write_bytes(b"n" * 100_000)
+    tiny_relit.write_relit(places.frame(new), new, b"n", 100_000)
     for frame, key in enumerate((shared, new)):
-        cache.link(places, KEY, "main", frame, key)
+        cache_frames.link(places, KEY, "main", frame, key)
     days_ago(3, places.take(OTHER), *(places.frame(key) for key in cache.stored_keys(places)))
     swept = cache_sweep.sweep(tmp_path, 1000)
     assert not places.take(OTHER).exists()
@@ -88,12 +89,18 @@ def test_copies_where_links_fail_keep_their_frames_in_the_store(tmp_path, monkey
 
 def test_a_take_that_is_used_again_stays(tmp_path, base):
     places = base(tmp_path)
-    cache.link(places, KEY, "main", 1, key_of(KEY, 1))
+    cache_frames.link(places, KEY, "main", 1, key_of(KEY, 1))
     days_ago(3, places.take(OTHER), *(places.frame(key) for key in cache.stored_keys(places)))
     cache.touch(places, take=OTHER)
     cache_sweep.sweep(tmp_path, 0)
     assert cache.existing_frames(places.pattern(OTHER), "main") == {0, 1}
     assert len(cache.stored_keys(places)) == 2
+
+
+def size_of(folder):
+    """Bytes that a sweep sees in a base."""
+    with folders.opened_folder(folder) as place:
+        return cache_sweep._size(place)
 
 
 def no_links(*words, **options):
@@ -180,9 +187,9 @@ def test_a_base_that_somebody_begins_to_use_during_a_sweep_stays(tmp_path, monke
     base(tmp_path, days_old=30)
     sizes = cache_sweep._size
 
-    def used_meanwhile(folder):
+    def used_meanwhile(*words):
         cache.touch(Places(tmp_path, KEY))
-        return sizes(folder)
+        return sizes(*words)
 
     monkeypatch.setattr(cache_sweep, "_size", used_meanwhile)
     assert cache_sweep.sweep(tmp_path, 0).bases == ()

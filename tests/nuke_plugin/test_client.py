@@ -445,7 +445,7 @@ def test_a_slow_frame_is_waited_for(
 @pytest.mark.parametrize(
     ("mode", "words"),
     [
-        ("later", r"speaks protocol 2 \(RelightGAN 9\.1\.0\), this plug-in speaks 1 \(RelightGAN "),
+        ("later", r"speaks protocol 3 \(RelightGAN 9\.1\.0\), this plug-in speaks 2 \(RelightGAN "),
         ("banner", "broke the protocol with b\"Welcome to the studio's Python"),
         ("garbage", "broke the protocol with b'.x00.xff"),
         ("unknown_event", "broke the protocol.*dance"),

@@ -87,6 +87,24 @@ def test_ready_frames_are_rendered(
     assert small_comps.same_bits(small_comps.rgb(guarded.folder / "out.1002.exr"), relit)
 
 
+def test_a_frame_that_was_damaged_or_exchanged_stops_the_render_and_says_so(guarded):
+    from relightgan.nuke_plugin import cache_frames, state
+    from relightgan.nuke_plugin.bake import bake
+
+    bake(guarded.node, FRAMES)
+    stored = state.state_of(guarded.node).stored
+    with stored(1002, "main").open("r+b") as file:  # the take has the same file
+        file.seek(-3, 2)
+        file.write(b"!!!")
+    stored(1003, "main").write_bytes(b"")
+    cache_frames.forget()  # as in a process of its own
+    for frame, fault in ((1002, "damaged"), (1003, "an empty file")):
+        with pytest.raises(RuntimeError, match=rf"relit frame {frame} is missing \({frame}: {fault}\)\. Run: "):
+            render(guarded, frame, frame)
+    assert bake(guarded.node, FRAMES).relit == 2
+    render(guarded, 1001, 1003)
+
+
 def test_each_frame_is_looked_at_on_its_own(guarded):
     from relightgan.nuke_plugin.bake import bake
 

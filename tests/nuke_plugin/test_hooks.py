@@ -228,6 +228,22 @@ def test_clear_asks_and_deletes_only_the_present_state(gui_comp):
 
 
 @pytest.mark.process
+def test_clear_says_what_it_left_alone(gui_comp, base):
+    from nuke_simulator import control
+
+    from relightgan.nuke_plugin import state
+
+    bake_all(gui_comp)
+    theirs = base(gui_comp.folder / "theirs", frames=6)
+    store = state.state_of(gui_comp.node).places.store
+    store.rename(store.with_name("moved"))
+    store.symlink_to(theirs.store)
+    gui_comp.node["clear"].execute()
+    assert f"not cleared: {store} is a link, not a folder." in control.messages()[-1]
+    assert len(list(theirs.store.iterdir())) == 6
+
+
+@pytest.mark.process
 def test_clear_without_a_window_asks_nobody(comp):
     from relightgan.nuke_plugin import state
 

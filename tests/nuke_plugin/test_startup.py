@@ -22,7 +22,7 @@ INSIDE_NUKE = [
     ROOT / "menu.py",
     ROOT / "relightgan.py",
     *sorted((ROOT / "nuke_plugin").rglob("*.py")),
-    *(ROOT / "core" / f"{name}.py" for name in ("errors", "protocol", "version")),
+    *(ROOT / "core" / f"{name}.py" for name in ("errors", "frame_seal", "protocol", "text", "version")),
 ]
 
 

@@ -35,10 +35,10 @@ if mode == "banner":
     time.sleep(60)
 if mode == "later":
     listen()
-    say(type="hello", protocol=2, version="9.1.0", pid=1, news="unknown to us")
+    say(type="hello", protocol=3, version="9.1.0", pid=1, news="unknown to us")
     time.sleep(60)
 listen()
-say(type="hello", protocol=1, version="0.1.0", pid=1)
+say(type="hello", protocol=2, version="0.1.0", pid=1)
 request = wait_for_request()
 say(type="accepted", id=request["id"], queued=0)
 if mode == "garbage":

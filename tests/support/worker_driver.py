@@ -39,8 +39,8 @@ class Driver:
         self.log_reader = threading.Thread(target=self.read_log, daemon=True)
         self.log_reader.start()
         if hello:
-            self.send(type="hello", protocol=1)
-            assert self.until("hello")["protocol"] == 1
+            self.send(type="hello", protocol=2)
+            assert self.until("hello")["protocol"] == 2
 
     def read(self):
         for line in self.process.stdout:
