@@ -13,7 +13,8 @@ from rich.text import Text
 from relightgan.core.aovs import aovs_of
 from relightgan.core.errors import EXIT_DONE, LookError, UsageError
 from relightgan.core.files import replacing
-from relightgan.core.look import LOOK_FORMAT, Look, load_look, preview_jpeg
+from relightgan.core.look import Look, load_look, preview_jpeg
+from relightgan.core.look_metadata import LOOK_FORMAT
 from relightgan.core.progress import console
 
 EXAMPLES = """examples:

@@ -5,6 +5,8 @@ as `openjd_fail:` would speak to them in our name. Whoever prints foreign text s
 prints whole lines sends them through `printable`. Standard library only; also runs inside Nuke (Python 3.9 and later).
 """
 
+from __future__ import annotations
+
 import json
 import re
 import unicodedata

@@ -190,7 +190,7 @@ class LookPanel(QtWidgets.QWidget):
         if not nodes:
             messages.tell("Select the RelightGAN nodes that shall have this look.")
         for node in nodes:
-            node[knobs.LOOK].setValue(entry.path)
+            knobs.set_path(node, knobs.LOOK, entry.path)
 
 
 def looks_in_script() -> list[str]:
