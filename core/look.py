@@ -19,6 +19,7 @@ An *image look* has no operators and simply turns one picture into another.
 
 import dataclasses
 import hashlib
+import io
 import json
 import os
 from collections.abc import Mapping
@@ -37,7 +38,6 @@ from relightgan.core.look_metadata import (
     FORMAT_KEY,
     LOOK_FORMAT,
     MAX_LOOK_BYTES,
-    MAX_METADATA_BYTES,
     PREVIEW_KEY,
     VALUE_RANGES,
     BadPreview,
@@ -46,7 +46,10 @@ from relightgan.core.look_metadata import (
     stated_facts,
     too_much_metadata,
 )
+from relightgan.core.onnx_scan import BadMessage, TooMuch, scan_model
 from relightgan.core.text import shown
+
+MAX_FIELDS = 10_000  # at the top of an ONNX file; models of others may have functions there
 
 PLATE = "plate"
 RELIT = "relit"
@@ -199,9 +202,8 @@ def load_look(path: str | os.PathLike, overrides: Mapping[str, Any] | None = Non
         raise LookError(
             f"The look {place} can't be read: {error.strerror}.", "Check the path and its permissions."
         ) from error
+    check_metadata_size(model_bytes, place)
     model = parse_model(model_bytes, place)
-    if sum(entry.ByteSize() for entry in model.metadata_props) > MAX_METADATA_BYTES:
-        raise too_much_metadata(place)
     metadata = {entry.key: entry.value for entry in model.metadata_props}
     facts = facts_from_metadata(metadata, place, overrides)
     plate_name, relit_name, takes_window = checked_ports(model.graph, facts, place)
@@ -222,6 +224,20 @@ def preview_jpeg(look: Look) -> bytes:
         return jpeg_of(look.preview)
     except BadPreview as error:
         raise LookError(f"The preview in {look.path} can't be used: {error}.", "Export it again.") from error
+
+
+def check_metadata_size(model_bytes: bytes, path: Path) -> None:
+    """Refuses large metadata before onnx, which copies all of them several times, sees the file.
+
+    Raises:
+        LookError: there are more than MAX_METADATA_BYTES.
+    """
+    try:
+        scan_model(io.BytesIO(model_bytes), len(model_bytes), (), MAX_FIELDS)
+    except TooMuch as error:
+        raise too_much_metadata(path) from error
+    except BadMessage:
+        return  # onnx says what is wrong with it
 
 
 def parse_model(model_bytes: bytes, path: Path) -> onnx.ModelProto:

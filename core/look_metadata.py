@@ -83,8 +83,11 @@ def stated_facts(metadata: Mapping[str, str], path: str | os.PathLike[str]) -> d
             f"{path} is look format {shown(found, 40)}; this version reads format {LOOK_FORMAT}.",
             "Update RelightGAN on this machine." if newer else "Export it again with this version.",
         )
+    text = metadata.get(FACTS_KEY, "")
+    if len(text) > MAX_METADATA_BYTES:
+        raise too_much_metadata(path)
     try:
-        facts = json.loads(metadata.get(FACTS_KEY, ""), parse_int=bounded_int, parse_float=bounded_float)
+        facts = json.loads(text, parse_int=bounded_int, parse_float=bounded_float)
     except RecursionError as error:
         raise too_deep(path) from error
     except ValueError as error:

@@ -34,8 +34,9 @@ from relightgan.core.version import VERSION
 
 ROOT = Path(__file__).absolute().parents[1]  # a checkout, or site-packages/relightgan
 CONFIG, SENTINEL = "relightgan.json", "installed.json"
-# What Nuke needs of a checkout. Of core/ it may import three modules only, so that a copy can consist of those.
-FILES, FOLDERS, SHARED = ("init.py", "menu.py"), ("gizmos", "nuke_plugin"), ("errors.py", "protocol.py", "version.py")
+# What Nuke needs of a checkout. Of core/ it may import a few modules only, so that a copy can consist of those.
+FILES, FOLDERS = ("init.py", "menu.py"), ("gizmos", "nuke_plugin")
+SHARED = ("errors.py", "files.py", "look_metadata.py", "onnx_scan.py", "protocol.py", "text.py", "version.py")
 MAPPING = '''"""Maps `relightgan.*` onto this folder."""
 
 from pathlib import Path

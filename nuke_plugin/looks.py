@@ -1,4 +1,4 @@
-"""The facts of a look, read from its .onnx file without the network (`onnx_scan`).
+"""The facts of a look, read from its .onnx file without the network (core/onnx_scan.py).
 
 A look may come from anybody, and the artist's session must survive it: only regular files are opened, sizes have limits
 (core/look_metadata.py), and what is kept in memory is bounded in bytes.
@@ -30,8 +30,8 @@ from relightgan.core.look_metadata import (
     stated_facts,
     too_much_metadata,
 )
+from relightgan.core.onnx_scan import BadMessage, TooMuch, scan_model
 from relightgan.core.text import shown
-from relightgan.nuke_plugin.onnx_scan import BadMessage, TooMuch, scan_model
 
 __all__ = ["look_facts", "look_info", "look_preview", "look_sha256", "read_metadata", "report_of", "usual_report"]
 

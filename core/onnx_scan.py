@@ -4,7 +4,7 @@ An ONNX file is one protobuf message (ModelProto, onnx.proto in github.com/onnx/
 field 7, `metadata_props` is field 14. Only the tags are read on the way; the graph is skipped by seeking, so a look of
 any size answers at once. Lengths are whatever the file says, so nothing is read before it was found to be small.
 
-Runs inside Nuke (Python 3.9 and later): standard library only.
+Standard library only; also runs inside Nuke (Python 3.9 and later).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ __all__ = ["BadMessage", "TooMuch", "scan_model"]
 
 GRAPH_FIELD = 7
 METADATA_FIELD = 14
-MAX_FIELDS = 100  # at the top; a look has about ten
+MAX_FIELDS = 100  # at the top, unless told otherwise; a look has about ten
 HEAD_BYTES = 20  # the longest tag and length
 VARINT, FIXED64, LENGTH, FIXED32 = 0, 1, 2, 5  # protobuf's wire types
 MAX_VARINT_BYTES = 10
@@ -32,13 +32,14 @@ class TooMuch(Exception):
     """The metadata are larger than MAX_METADATA_BYTES."""
 
 
-def scan_model(file: BinaryIO, size: int, keys: Collection[str]) -> dict[str, str]:
+def scan_model(file: BinaryIO, size: int, keys: Collection[str], max_fields: int = MAX_FIELDS) -> dict[str, str]:
     """The metadata entries of a ModelProto.
 
     Args:
         file: the ONNX file.
         size: its size in bytes.
         keys: the entries that are wanted; others are dropped.
+        max_fields: the maximum number of fields at the top.
 
     Raises:
         BadMessage: it isn't one.
@@ -49,8 +50,8 @@ def scan_model(file: BinaryIO, size: int, keys: Collection[str]) -> dict[str, st
     place = fields = total = 0
     while place < size:
         fields += 1
-        if fields > MAX_FIELDS:
-            raise BadMessage(f"more than {MAX_FIELDS} parts")
+        if fields > max_fields:
+            raise BadMessage(f"more than {max_fields} parts")
         file.seek(place)
         head = file.read(HEAD_BYTES)
         tag, at = varint_at(head, 0)
