@@ -48,6 +48,7 @@ CHOICES = {"encoding": ENCODINGS, "value_range": VALUE_RANGES}
 MAX_LOOK_BYTES = 2 << 30  # protobuf's own limit; a look of ours has some tens of MB
 MAX_METADATA_BYTES = 4 << 20  # all entries in sum; the hashes of 50,000 photos
 MAX_DEPTH = 32  # levels of lists and tables in the facts
+MAX_VALUES = 200_000  # in the facts; each empty list takes a dozen times its text in memory
 MAX_DIGITS = 100  # of a number in the facts; reading one of a million digits takes minutes
 MAX_TEXT = 10_000  # characters of a fact that is text
 MAX_NAMES, MAX_NAME = 64, 200  # names in a list of outputs, and characters of each
@@ -86,6 +87,8 @@ def stated_facts(metadata: Mapping[str, str], path: str | os.PathLike[str]) -> d
     text = metadata.get(FACTS_KEY, "")
     if len(text) > MAX_METADATA_BYTES:
         raise too_much_metadata(path)
+    if sum(map(text.count, "[{,")) > MAX_VALUES:
+        raise LookError(f"The facts in {path} ({FACTS_KEY}) have more than {MAX_VALUES:,} values.", "Export it again.")
     try:
         facts = json.loads(text, parse_int=bounded_int, parse_float=bounded_float)
     except RecursionError as error:

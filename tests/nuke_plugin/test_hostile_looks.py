@@ -16,7 +16,8 @@ from relightgan.core.look import load_look
 from relightgan.nuke_plugin import library, looks
 
 CASES = hostile_looks.CASES
-MAX_S, MAX_BYTES = 2.0, 200 << 20
+MAX_S, MAX_BYTES = 2.0, 200 << 20  # of the processor, and of memory
+HANGS_S = 30.0  # on the clock, on a machine that others use too
 HIDDEN = re.compile("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\u2028\u2029\ud800-\udfff]")
 FARM_WORDS = re.compile(r"error[ \t]*:|openjd_\w*[ \t]*:", re.IGNORECASE)
 OUTSIDE = ("/etc/", "/dev/")
@@ -41,14 +42,16 @@ class Watched:
     def __enter__(self) -> None:
         global _opened
         Path("/proc/self/clear_refs").write_text("5")  # the peak of memory starts anew (Linux)
-        self.memory, self.began = memory("VmRSS"), time.perf_counter()
+        self.memory, self.began, self.worked = memory("VmRSS"), time.perf_counter(), time.process_time()
         _opened = []
 
     def __exit__(self, kind, *_) -> None:
         global _opened
-        seconds, opened, _opened = time.perf_counter() - self.began, _opened, None
+        worked, passed = time.process_time() - self.worked, time.perf_counter() - self.began
+        opened, _opened = _opened, None
         if kind is None:
-            assert seconds < MAX_S
+            assert worked < MAX_S
+            assert passed < HANGS_S
             assert memory("VmHWM") - self.memory < MAX_BYTES
             assert not [path for path in opened if path.startswith(OUTSIDE) and path != "/dev/null"]
 
@@ -75,7 +78,7 @@ def path_of(tmp_path):
     """Writes the look of a case; its path."""
 
     def write(case: str) -> str:
-        path = tmp_path / "looks" / CASES[case].file
+        path = tmp_path / f"looks{list(CASES).index(case)}" / CASES[case].file
         path.parent.mkdir()
         CASES[case].write(path)
         return path.as_posix()
@@ -152,59 +155,66 @@ def test_the_worker_loads_it_or_refuses_it_in_one_line(case, path_of):
 FINE_ON_A_COMMAND_LINE = {case.file for name, case in CASES.items() if name.startswith("name, ")} | {
     "keys.onnx",
     "a million tiny fields.onnx",
+    "group.onnx",
     "overlong tag.onnx",
 }
+GROUPS = sorted({name.partition(",")[0].partition(" ")[0] for name in CASES})
+
+
+def of_group(group: str) -> list[str]:
+    return [name for name in CASES if name.startswith(group)]
 
 
 @pytest.mark.parametrize("everything", [False, True])
-@pytest.mark.parametrize("case", [name for name in CASES if name.startswith("name, ") and CASES[name].works])
-def test_a_dropped_look_is_a_path_and_never_an_expression(case, everything, path_of, nuke_session):
-    path = path_of(case)
+def test_a_dropped_look_is_a_path_and_never_an_expression(everything, path_of, nuke_session, tmp_path):
     nuke = nuke_session(gui=True, quirks={"texts_substitute_all": everything})
     import nukescripts
 
-    from relightgan.nuke_plugin import hooks, knobs, startup, state
+    from relightgan.nuke_plugin import hooks, knobs, state
 
-    assert nukescripts.dropData("text/plain", path) is True
-    (node,) = nuke.allNodes()
-    startup.create_node(path)
-    assert len(nuke.allNodes()) == 2
-    with Watched():
-        for made in nuke.allNodes():
-            hooks.knob_changed(made, made["look"])
-            assert knobs.path_of(made, knobs.LOOK) == path
-            assert knobs.read_settings(made).look == path
-            assert "no source" in hooks.autolabel(made)
-    assert node["look_info"].value().startswith("tiny")
-    # What Nuke itself makes of the knob, apart from frames and views, which it puts into any path.
-    if not re.search(r"%0?\d*d|#|%[vV]", path):
-        assert node["look"].evaluate() == path
-    script = Path.cwd().parent / "saved.nk"
-    nuke.scriptSaveAs(str(script), 1)
-    nuke.scriptClear()
-    nuke.scriptOpen(str(script))
-    assert {knobs.path_of(made, knobs.LOOK) for made in nuke.allNodes()} == {path}
-    assert state.badge(nuke.allNodes()[0])
+    script = tmp_path / "saved.nk"
+    for case in [name for name in of_group("name") if CASES[name].works]:
+        nuke.scriptClear()
+        path = path_of(case)
+        with Watched():
+            assert nukescripts.dropData("text/plain", path) is True
+            (node,) = nuke.allNodes()
+            hooks.knob_changed(node, node["look"])
+            assert knobs.path_of(node, knobs.LOOK) == path
+            assert knobs.read_settings(node).look == path
+            assert node["look_info"].value().startswith("tiny")
+            assert state.badge(node)
+        # What Nuke itself makes of the knob, apart from frames and views, which it puts into any path.
+        if not re.search(r"%0?\d*d|#|%[vV]", path):
+            assert node["look"].evaluate() == path
+        nuke.scriptSaveAs(str(script), 1)
+        nuke.scriptClear()
+        nuke.scriptOpen(str(script))
+        assert [knobs.path_of(made, knobs.LOOK) for made in nuke.allNodes()] == [path]
 
 
-@pytest.mark.parametrize("case", [name for name in CASES if not name.startswith("name, ")])
-def test_a_look_chosen_in_a_node_is_told_of_in_texts_that_nothing_evaluates(case, path_of, nuke_session):
-    path = path_of(case)
+@pytest.mark.parametrize("group", [name for name in GROUPS if name != "name"])
+def test_a_look_chosen_in_a_node_is_told_of_in_texts_that_nothing_evaluates(group, path_of, nuke_session):
     nuke = nuke_session(gui=True)
     import nukescripts
 
     from relightgan.nuke_plugin import hooks, knobs
 
-    with Watched():
-        nukescripts.dropData("text/plain", path)
-        node = nuke.createNode("RelightGAN")
-        knobs.set_path(node, knobs.LOOK, path)
-        hooks.knob_changed(node, node["look"])
-        texts = [node["look_info"].value(), node["status"].value(), hooks.autolabel(node)]
-    for text in texts:
-        assert not re.search(r"[<>&\[$\\]", text)
-        assert all(is_one_line(line) for line in text.split("\n"))
-    assert len(nuke.allNodes()) == (2 if CASES[case].works else 1)
+    node = nuke.createNode("RelightGAN")
+    for case in of_group(group):
+        path = path_of(case)
+        with Watched():
+            nukescripts.dropData("text/plain", path)
+            dropped = [other for other in nuke.allNodes() if other is not node]
+            knobs.set_path(node, knobs.LOOK, path)
+            hooks.knob_changed(node, node["look"])
+            texts = [node["look_info"].value(), node["status"].value(), hooks.autolabel(node)]
+        for text in texts:
+            assert not re.search(r"[<>&\[$\\]", text), case
+            assert all(is_one_line(line) for line in text.split("\n")), case
+        assert len(dropped) == CASES[case].works, case
+        for other in dropped:
+            nuke.delete(other)
 
 
 @pytest.mark.parametrize("everything", [False, True])
@@ -225,7 +235,7 @@ def test_folders_of_the_shot_may_have_any_name(everything, nuke_session, tmp_pat
         taken = Places(folder, "0" * 16).pattern("1" * 16)
         knobs.set_path(node, knobs.RESULT_PATH, taken)
         read = graph.inner(node, knobs.READ_NODE)
-        assert read["file"].evaluate(7, view="main") == taken.replace("%V", "main") % 7
+        assert read["file"].evaluate(7, view="main") == taken.replace("%V", "main").replace("%04d", "0007")
         assert knobs.pattern_of(node, knobs.RESULT_PATH) == taken
 
 
@@ -241,7 +251,8 @@ def test_what_an_artist_types_stays_an_expression(nuke_session, tmp_path):
 
 
 @pytest.mark.parametrize("text", ["", "a/b.onnx", "[x]", "$x\\", "[format %c 91]", "[[format %c 36]]", "\\[", "ü [ $"])
-def test_escapes_are_taken_back(text):
+def test_escapes_are_taken_back(text, nuke_session):
+    nuke_session()
     from relightgan.nuke_plugin import knobs
 
     assert knobs.unescaped(knobs.escaped(text)) == text
