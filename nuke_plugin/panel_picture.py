@@ -18,6 +18,8 @@ def picture_of(jpeg: bytes, box: QtCore.QSize) -> QtGui.QImage:
     Qt isn't left to guess the format: an SVG, for one, may name files of this machine. The size in the header was
     checked by `looks.look_preview`; the JPEG is decoded right at the smaller size.
     """
+    if not jpeg:
+        return QtGui.QImage()
     content = QtCore.QBuffer()
     content.setData(QtCore.QByteArray(jpeg))
     content.open(QtCore.QIODevice.OpenModeFlag.ReadOnly)
@@ -27,7 +29,7 @@ def picture_of(jpeg: bytes, box: QtCore.QSize) -> QtGui.QImage:
     if size.width() > box.width() or size.height() > box.height():
         smaller = size.scaled(box, QtCore.Qt.AspectRatioMode.KeepAspectRatio)
         reader.setScaledSize(smaller.expandedTo(QtCore.QSize(1, 1)))
-    return reader.read() if jpeg else QtGui.QImage()
+    return reader.read()
 
 
 def tip_of(text: str) -> str:
