@@ -73,7 +73,7 @@ def open_regular(path: str | os.PathLike[str], limit: int) -> tuple[BinaryIO, os
         OSError: there is no such file, it is no regular file or larger than the limit; `strerror` says so.
     """
     try:
-        refuse_odd(os.stat(path), limit, path)  # merely opening some devices does something
+        refuse_odd(Path(path).stat(), limit, path)  # merely opening some devices does something
     except ValueError as error:  # a NUL in the name
         raise OSError(errno.EINVAL, str(error), os.fspath(path)) from error
     number = os.open(path, OPEN_FLAGS)

@@ -180,7 +180,9 @@ def build_facts(values: Mapping[str, Any], path: str | os.PathLike) -> LookFacts
             "Resize inside the model, and export it with size_multiple 1.",
         )
     if facts.aovs and not facts.operators:
-        raise LookError(f"{path} names the AOVs {shown(', '.join(facts.aovs))} but no operators.", "Export it without AOVs.")
+        raise LookError(
+            f"{path} names the AOVs {shown(', '.join(facts.aovs))} but no operators.", "Export it without AOVs."
+        )
     return facts
 
 
@@ -320,7 +322,9 @@ def check_picture(port: onnx.ValueInfoProto, path: Path, channels: int = 3) -> N
     """
     kind, name = port.type.tensor_type.elem_type, shown(port.name)
     if kind != onnx.TensorProto.FLOAT:
-        found = onnx.TensorProto.DataType.Name(kind) if kind in onnx.TensorProto.DataType.values() else "of no known type"
+        found = (
+            onnx.TensorProto.DataType.Name(kind) if kind in onnx.TensorProto.DataType.values() else "of no known type"
+        )
         raise LookError(f"'{name}' of {path} is {found}; a look is float32 in and out.", "Export it in float32.")
     shape = port_shape(port)
     # Exporters often leave the output's size open or compute it; only what is stated can be wrong.

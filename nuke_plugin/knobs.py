@@ -70,8 +70,8 @@ PRECISIONS = ("half", "float")
 # the character stands for it; Tcl doesn't evaluate its result again.
 ESCAPES = {letter: f"[format %c {ord(letter)}]" for letter in "[$\\"}
 ESCAPE = re.compile(r"\[format %c (91|36|92)\]")
-# For texts that are only shown, where it isn't documented what is evaluated: the same letters in their full width, which
-# neither Tcl nor HTML takes for theirs.
+# For texts that are only shown, where it isn't documented what Nuke evaluates: the same letters in their full width,
+# which neither Tcl nor HTML takes for theirs.
 FULL_WIDTH = {ord(letter): ord(letter) + 0xFEE0 for letter in "<>&[]$\\"}
 
 

@@ -223,7 +223,11 @@ def test_the_command_writes_the_preview_that_a_look_carries(identity_look, tmp_p
 
 
 def test_a_look_without_preview_or_with_a_damaged_one_says_so_and_still_loads(identity_look, tmp_path, capsys):
-    cases = {"": "carries no preview", "%%%": "it isn't base64", base64.b64encode(b"GIF89a").decode(): "it isn't a JPEG"}
+    cases = {
+        "": "carries no preview",
+        "%%%": "it isn't base64",
+        base64.b64encode(b"GIF89a").decode(): "it isn't a JPEG",
+    }
     for number, (text, says) in enumerate(cases.items()):
         path = rewritten(identity_look, tmp_path / f"{number}.onnx", previewing(text))
         with pytest.raises(LookError, match=f"{number}.onnx {says}" if not text else f"{number}.onnx.* {says}"):

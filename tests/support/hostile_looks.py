@@ -211,20 +211,27 @@ def nested(deep: int) -> bytes:
 
 def odd_metadata() -> Iterator[tuple[str, Hostile]]:
     """Entries that are too many or too large."""
-    yield "metadata, a thousand keys", Hostile(
-        "keys.onnx", content(lambda: look(more=b"".join(entry(f"key{i}", "x") for i in range(1000)))), PROBLEM
+    yield (
+        "metadata, a thousand keys",
+        Hostile("keys.onnx", content(lambda: look(more=b"".join(entry(f"key{i}", "x") for i in range(1000)))), PROBLEM),
     )
-    yield "metadata, one large foreign entry", Hostile(
-        "foreign.onnx", content(lambda: look(more=entry("other", "x" * (40 << 20)))), PROBLEM
+    yield (
+        "metadata, one large foreign entry",
+        Hostile("foreign.onnx", content(lambda: look(more=entry("other", "x" * (40 << 20)))), PROBLEM),
     )
-    yield "metadata, many entries above the limit in sum", Hostile(
-        "sum.onnx", content(lambda: look(more=entry("other", "x" * (1 << 20)) * 5)), PROBLEM
+    yield (
+        "metadata, many entries above the limit in sum",
+        Hostile("sum.onnx", content(lambda: look(more=entry("other", "x" * (1 << 20)) * 5)), PROBLEM),
     )
-    yield "metadata, large facts", Hostile(
-        "facts.onnx", content(lambda: look(stated(config={"x": "y" * (30 << 20)}))), PROBLEM
+    yield (
+        "metadata, large facts",
+        Hostile("facts.onnx", content(lambda: look(stated(config={"x": "y" * (30 << 20)}))), PROBLEM),
     )
     yield "metadata, none", Hostile("none.onnx", content(bare_model), PROBLEM)
-    yield "metadata, facts missing", Hostile("nofacts.onnx", content(lambda: bare_model() + entry(FORMAT, "1")), PROBLEM)
+    yield (
+        "metadata, facts missing",
+        Hostile("nofacts.onnx", content(lambda: bare_model() + entry(FORMAT, "1")), PROBLEM),
+    )
     for form in ("²", "-1", "99", "1.0", "9" * 4000, "", " 1", "1\n", "\x1b[31m", "١"):
         name = "nines" if len(form) > 100 else repr(form).strip("'")
         yield f"format {name}", Hostile("format.onnx", content(lambda form=form: look(form=form)), PROBLEM)
@@ -264,7 +271,10 @@ def odd_facts() -> Iterator[tuple[str, Hostile]]:
     for name, values in wrong.items():
         for number, value in enumerate(values):
             facts = stated(**{name: value})
-            yield f"facts, wrong {name} {number}", Hostile("wrong.onnx", content(lambda facts=facts: look(facts)), PROBLEM)
+            yield (
+                f"facts, wrong {name} {number}",
+                Hostile("wrong.onnx", content(lambda facts=facts: look(facts)), PROBLEM),
+            )
     deep = {"source": {"kept": "x", "folders": 5}, "target": {"kept": 10**60, "folders": [["a"], None, {"b": 1}]}}
     odd = {
         "NaN": opened + ', "evaluation": {"a": NaN, "b": Infinity, "c": -Infinity, "d": 1e999}}',
@@ -324,8 +334,9 @@ def odd_files() -> Iterator[tuple[str, Hostile]]:
     yield "file, socket", Hostile("socket.onnx", listening, PROBLEM)
     yield "file, folder", Hostile("folder.onnx", Path.mkdir, PROBLEM)
     for device in ("zero", "null", "random", "tty"):
-        yield f"file, link to {device}", Hostile(
-            "device.onnx", lambda path, device=device: path.symlink_to(f"/dev/{device}"), PROBLEM
+        yield (
+            f"file, link to {device}",
+            Hostile("device.onnx", lambda path, device=device: path.symlink_to(f"/dev/{device}"), PROBLEM),
         )
     yield "file, link to nothing", Hostile("dangling.onnx", lambda path: path.symlink_to("nothing"), PROBLEM)
     yield "file, link to itself", Hostile("loop.onnx", lambda path: path.symlink_to(path.name), PROBLEM)
@@ -336,7 +347,5 @@ def odd_files() -> Iterator[tuple[str, Hostile]]:
 
 
 CASES: dict[str, Hostile] = dict(
-    case
-    for cases in (odd_names, odd_bytes, odd_metadata, odd_facts, odd_previews, odd_files)
-    for case in cases()
+    case for cases in (odd_names, odd_bytes, odd_metadata, odd_facts, odd_previews, odd_files) for case in cases()
 )
