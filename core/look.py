@@ -17,9 +17,9 @@ An operator named `guide` says where edges of the frame itself are, and so is ne
 An *image look* has no operators and simply turns one picture into another.
 """
 
-import base64
 import dataclasses
 import hashlib
+import io
 import json
 import os
 from collections.abc import Mapping
@@ -31,17 +31,25 @@ import numpy as np
 import onnx
 
 from relightgan.core.errors import LookError
+from relightgan.core.files import read_regular
+from relightgan.core.look_metadata import (
+    ENCODINGS,
+    FACTS_KEY,
+    FORMAT_KEY,
+    LOOK_FORMAT,
+    MAX_LOOK_BYTES,
+    PREVIEW_KEY,
+    VALUE_RANGES,
+    BadPreview,
+    checked_fact,
+    jpeg_of,
+    stated_facts,
+    too_much_metadata,
+)
+from relightgan.core.onnx_scan import BadMessage, TooMuch, scan_model
+from relightgan.core.text import shown
 
-LOOK_FORMAT = 1
-FORMAT_KEY = "relightgan.format"
-FACTS_KEY = "relightgan.facts"
-PREVIEW_KEY = "relightgan.preview"
-
-ENCODINGS = ("linear", "srgb_log")
-# unbounded: any scene-linear value may go in; unit: a picture in 0..1; signed: one in -1..1 (many foreign models).
-VALUE_RANGES = ("unbounded", "unit", "signed")
-
-JPEG_START = b"\xff\xd8\xff"
+MAX_FIELDS = 10_000  # at the top of an ONNX file; models of others may have functions there
 
 PLATE = "plate"
 RELIT = "relit"
@@ -103,7 +111,6 @@ FOREIGN_FACTS = {
     "size_multiple": "pixels, 1 if any size will do",
     "overlap_px": "pixels of context a tile needs, its receptive field's radius",
 }
-CHOICES = {"encoding": ENCODINGS, "value_range": VALUE_RANGES}
 
 
 def facts_to_metadata(facts: LookFacts) -> dict[str, str]:
@@ -142,17 +149,7 @@ def facts_from_metadata(
                 f"Relight with --fact NAME=VALUE for each of: {'; '.join(missing)}.",
             )
         return build_facts({"name": Path(path).stem, "direction": "", "translator": "foreign", **given}, path)
-    found = metadata[FORMAT_KEY]
-    if found != str(LOOK_FORMAT):
-        newer = found.isdigit() and int(found) > LOOK_FORMAT
-        fix = "Update RelightGAN on this machine." if newer else "Export it again with this version."
-        raise LookError(f"{path} is look format {found}; this version reads format {LOOK_FORMAT}.", fix)
-    try:
-        stated = json.loads(metadata.get(FACTS_KEY, ""))
-    except (ValueError, RecursionError) as error:
-        raise LookError(f"The facts in {path} ({FACTS_KEY}) can't be read: {error}.", "Export it again.") from error
-    if not isinstance(stated, dict):
-        raise LookError(f"The facts in {path} ({FACTS_KEY}) aren't a JSON object.", "Export it again.")
+    stated = stated_facts(metadata, path)
     facts = build_facts({**given, **{key: value for key, value in stated.items() if key in known}}, path)
     for key, value in given.items():
         if key in stated and str(getattr(facts, key)) != str(value):
@@ -184,36 +181,10 @@ def build_facts(values: Mapping[str, Any], path: str | os.PathLike) -> LookFacts
             "Resize inside the model, and export it with size_multiple 1.",
         )
     if facts.aovs and not facts.operators:
-        raise LookError(f"{path} names the AOVs {', '.join(facts.aovs)} but no operators.", "Export it without AOVs.")
+        raise LookError(
+            f"{path} names the AOVs {shown(', '.join(facts.aovs))} but no operators.", "Export it without AOVs."
+        )
     return facts
-
-
-def checked_fact(name: str, value: Any, path: str | os.PathLike) -> Any:
-    """One fact in its right type.
-
-    Raises:
-        LookError: the value has another type or isn't one of the choices.
-    """
-    problem = f"The fact {name} = {value!r} of {path} makes no sense."
-    if name in ("operators", "aovs"):
-        if not isinstance(value, list | tuple) or not all(isinstance(item, str) and item for item in value):
-            raise LookError(problem, "It is a list of output names.")
-        return tuple(value)
-    if name in ("size_multiple", "overlap_px"):
-        minimum = 1 if name == "size_multiple" else 0
-        digits = str(value)
-        if isinstance(value, bool) or not digits.isdigit() or int(digits) < minimum:
-            raise LookError(problem, f"It is a whole number from {minimum} up, in pixels.")
-        return int(digits)
-    if name in ("config", "dataset", "evaluation", "versions"):
-        if not isinstance(value, dict):
-            raise LookError(problem, "It is a table of names and values.")
-        return value
-    if not isinstance(value, str):
-        raise LookError(problem, "It is text.")
-    if name in CHOICES and value not in CHOICES[name]:
-        raise LookError(problem, f"It is one of: {', '.join(CHOICES[name])}.")
-    return value
 
 
 def load_look(path: str | os.PathLike, overrides: Mapping[str, Any] | None = None) -> Look:
@@ -228,14 +199,13 @@ def load_look(path: str | os.PathLike, overrides: Mapping[str, Any] | None = Non
             lacks facts, or has other inputs or outputs than a look.
     """
     place = Path(path)
-    if place.exists() and not (place.is_file() or place.is_dir()):  # reading a pipe would never end
-        raise LookError(f"The look {place} can't be read: it isn't a file.", "Check the path.")
     try:
-        model_bytes = place.read_bytes()
+        model_bytes = read_regular(place, MAX_LOOK_BYTES)
     except OSError as error:
         raise LookError(
             f"The look {place} can't be read: {error.strerror}.", "Check the path and its permissions."
         ) from error
+    check_metadata_size(model_bytes, place)
     model = parse_model(model_bytes, place)
     metadata = {entry.key: entry.value for entry in model.metadata_props}
     facts = facts_from_metadata(metadata, place, overrides)
@@ -254,12 +224,23 @@ def preview_jpeg(look: Look) -> bytes:
     if not look.preview:
         raise LookError(f"{look.path} carries no preview.", "Fit it again; every new look carries one.")
     try:
-        jpeg = base64.b64decode(look.preview, validate=True)
-    except ValueError as error:
-        raise LookError(f"The preview in {look.path} is damaged ({error}).", "Export it again.") from error
-    if not jpeg.startswith(JPEG_START):
-        raise LookError(f"The preview in {look.path} isn't a JPEG.", "Export it again.")
-    return jpeg
+        return jpeg_of(look.preview)
+    except BadPreview as error:
+        raise LookError(f"The preview in {look.path} can't be used: {error}.", "Export it again.") from error
+
+
+def check_metadata_size(model_bytes: bytes, path: Path) -> None:
+    """Refuses large metadata before onnx, which copies all of them several times, sees the file.
+
+    Raises:
+        LookError: there are more than MAX_METADATA_BYTES.
+    """
+    try:
+        scan_model(io.BytesIO(model_bytes), len(model_bytes), (), MAX_FIELDS)
+    except TooMuch as error:
+        raise too_much_metadata(path) from error
+    except BadMessage:
+        return  # onnx says what is wrong with it
 
 
 def parse_model(model_bytes: bytes, path: Path) -> onnx.ModelProto:
@@ -312,13 +293,13 @@ def checked_ports(graph: onnx.GraphProto, facts: LookFacts, path: Path) -> tuple
     outputs = {port.name: port for port in graph.output}
     if len(required) != 1 or (facts.translator != "foreign" and required[0].name != PLATE):
         raise LookError(
-            f"{path} needs the inputs {[port.name for port in required]}; a look needs just '{PLATE}'.",
+            f"{path} needs the inputs {shown([port.name for port in required])}; a look needs just '{PLATE}'.",
             "Export it as a picture-to-picture model.",
         )
-    relit_name = RELIT if facts.translator != "foreign" or RELIT in outputs else next(iter(outputs))
+    relit_name = RELIT if facts.translator != "foreign" or RELIT in outputs else next(iter(outputs), RELIT)
     for name in (relit_name, *facts.operators, *facts.aovs):
         if name not in outputs:
-            raise LookError(f"{path} has no output '{name}', only {list(outputs)}.", "Export it again.")
+            raise LookError(f"{path} has no output '{name}', only {shown(list(outputs))}.", "Export it again.")
     check_picture(required[0], path)
     check_picture(outputs[relit_name], path)
     for name in known_aovs(facts):
@@ -340,18 +321,20 @@ def check_picture(port: onnx.ValueInfoProto, path: Path, channels: int = 3) -> N
     Raises:
         LookError: it carries something else.
     """
-    kind = port.type.tensor_type.elem_type
+    kind, name = port.type.tensor_type.elem_type, shown(port.name)
     if kind != onnx.TensorProto.FLOAT:
-        found = onnx.TensorProto.DataType.Name(kind)
-        raise LookError(f"'{port.name}' of {path} is {found}; a look is float32 in and out.", "Export it in float32.")
+        found = (
+            onnx.TensorProto.DataType.Name(kind) if kind in onnx.TensorProto.DataType.values() else "of no known type"
+        )
+        raise LookError(f"'{name}' of {path} is {found}; a look is float32 in and out.", "Export it in float32.")
     shape = port_shape(port)
     # Exporters often leave the output's size open or compute it; only what is stated can be wrong.
     if shape and (len(shape) != 4 or shape[1] not in (0, channels)):
         wanted = f"[N,{channels},H,W]"
-        raise LookError(f"'{port.name}' of {path} has the shape {shape}; a look's is {wanted}.", "Export it so.")
+        raise LookError(f"'{name}' of {path} has the shape {shown(shape)}; a look's is {wanted}.", "Export it so.")
     if shape and (shape[2] or shape[3]):
         raise LookError(
-            f"'{port.name}' of {path} has the fixed size {shape[3]}x{shape[2]}; a look takes any size.",
+            f"'{name}' of {path} has the fixed size {shape[3]}x{shape[2]}; a look takes any size.",
             "Export it with dynamic height and width.",
         )
 

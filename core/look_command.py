@@ -2,7 +2,6 @@
 
 import argparse
 import dataclasses
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,10 @@ from rich.text import Text
 from relightgan.core.aovs import aovs_of
 from relightgan.core.errors import EXIT_DONE, LookError, UsageError
 from relightgan.core.files import replacing
-from relightgan.core.look import LOOK_FORMAT, Look, load_look, preview_jpeg
+from relightgan.core.look import Look, load_look, preview_jpeg
+from relightgan.core.look_metadata import LOOK_FORMAT
 from relightgan.core.progress import console
+from relightgan.core.text import json_text, printable, shown
 
 EXAMPLES = """examples:
   relightgan look day_to_dusk.onnx
@@ -23,6 +24,7 @@ EXAMPLES = """examples:
 """
 PLAIN_FACTS = ("name", "direction", "translator", "encoding", "primaries", "value_range")
 TABLES = ("evaluation", "dataset", "config", "versions")
+MAX_ROWS = 200  # of one table; a recipe of ours has about a hundred
 
 
 def main(argv: Sequence[str]) -> int:
@@ -48,7 +50,7 @@ def main(argv: Sequence[str]) -> int:
     if options.preview:
         write_preview(look, options.preview)
     elif options.json:
-        print(json.dumps(summary(look), indent=2, ensure_ascii=False))
+        print(json_text(summary(look), indent=2))
     else:
         console().print(table_of(look))
     return EXIT_DONE
@@ -93,9 +95,10 @@ def table_of(look: Look) -> Table:
     table.add_column(overflow="fold")
 
     def row(name: str, value: Any) -> None:
-        table.add_row(Text(name), Text(str(value)))
+        table.add_row(Text(shown(name)), Text(shown(value)))
 
-    row("file", f"{look.path} ({len(look.model) / 1e6:.1f} MB, format {LOOK_FORMAT})")
+    size = f"{len(look.model) / 1e6:.1f} MB, format {LOOK_FORMAT}"
+    table.add_row(Text("file"), Text(f"{printable(str(look.path))} ({size})"))  # a path is shown whole
     row("sha256", look.sha256)
     for name in PLAIN_FACTS:
         row(name.replace("_", " "), getattr(facts, name))
@@ -110,8 +113,10 @@ def table_of(look: Look) -> Table:
         table.add_row("", "")
         entries = flat(getattr(facts, name))
         row(name, "" if entries else "not stated")
-        for key, value in entries:
+        for key, value in entries[:MAX_ROWS]:
             row(f"  {key}", value)
+        if len(entries) > MAX_ROWS:
+            row("  ...", f"{len(entries) - MAX_ROWS:,} more; --json prints all")
     return table
 
 

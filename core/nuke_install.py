@@ -34,9 +34,18 @@ from relightgan.core.version import VERSION
 
 ROOT = Path(__file__).absolute().parents[1]  # a checkout, or site-packages/relightgan
 CONFIG, SENTINEL = "relightgan.json", "installed.json"
-# What Nuke needs of a checkout. Of core/ it may import these modules only, so that a copy can consist of those.
+# What Nuke needs of a checkout. Of core/ it may import a few modules only, so that a copy can consist of those.
 FILES, FOLDERS = ("init.py", "menu.py"), ("gizmos", "nuke_plugin")
-SHARED = ("errors.py", "frame_seal.py", "protocol.py", "text.py", "version.py")
+SHARED = (
+    "errors.py",
+    "files.py",
+    "frame_seal.py",
+    "look_metadata.py",
+    "onnx_scan.py",
+    "protocol.py",
+    "text.py",
+    "version.py",
+)
 MAPPING = '''"""Maps `relightgan.*` onto this folder."""
 
 from pathlib import Path

@@ -232,8 +232,8 @@ class BakeSource:
 class StoreSink:
     """Writes each frame to a file of its own name: rgb only, with the plate's windows and metadata.
 
-    A file is named by its frame key, under which it is sealed. As a context it opens the folders of all files first; see
-    `output_folder`.
+    A file is named by its frame key, under which it is sealed. As a context the sink opens the folders of all files
+    first; see `output_folder`.
 
     Args:
         folders: those that may be written to, links resolved.

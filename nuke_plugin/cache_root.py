@@ -51,7 +51,7 @@ def cache_root(node: nuke.Node, base: str = "") -> Path:
         return Path(knobs.absolute(given, beside or home))
     if not beside:
         return Path(home)
-    shown = cache.places_of(str(knobs.value_of(node, knobs.RESULT_PATH) or ""))
+    shown = cache.places_of(knobs.pattern_of(node, knobs.RESULT_PATH))
     # Except the cache of unsaved scripts: it is in the artist's home, where no farm finds it.
     if shown is None or shown.base != base or shown.root == Path(home) or cache.read_sentinel(shown.folder) is None:
         return Path(beside, BESIDE_SCRIPT)

@@ -24,8 +24,10 @@ from pathlib import Path
 from typing import Any
 
 from relightgan.core.errors import ConfigError
+from relightgan.core.files import read_regular
 
 FILE_NAME = "relightgan.json"
+MAX_BYTES = 1 << 20
 ROOT = Path(__file__).absolute().parents[1]  # not resolved: an installation made of links has its own file
 
 
@@ -51,7 +53,7 @@ def load_config(root: Path = ROOT) -> Config:
     """
     path = root / FILE_NAME
     try:
-        content = path.read_bytes()
+        content = read_regular(path, MAX_BYTES)
     except FileNotFoundError:
         return Config()
     except OSError as error:

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-__all__ = ["Folder", "is_link", "open_regular", "opened_folder", "read_regular", "temporary_name"]
+__all__ = ["Folder", "is_link", "open_unlinked", "opened_folder", "read_unlinked", "temporary_name"]
 
 # Whether the system works in folders by descriptor: Linux and macOS do.
 BY_DESCRIPTOR = (
@@ -91,9 +91,9 @@ class Folder:
             os.close(descriptor)
 
     def read(self, name: str, limit: int) -> bytes:
-        """As `read_regular`, of a file in it."""
+        """As `read_unlinked`, of a file in it."""
         self._check()
-        return read_regular(self._at(name), limit, self.descriptor)
+        return read_unlinked(self._at(name), limit, self.descriptor)
 
     def create(self, name: str) -> BinaryIO:
         """A new file in it, open for writing.
@@ -189,7 +189,7 @@ def opened_folder(path: Path, make: bool = False) -> Iterator[Folder]:
         os.close(descriptor)
 
 
-def open_regular(path: str | Path, dir_fd: int | None = None) -> BinaryIO:
+def open_unlinked(path: str | Path, dir_fd: int | None = None) -> BinaryIO:
     """Opens a regular file for reading; a pipe or a device isn't waited for, a link isn't followed.
 
     Args:
@@ -214,8 +214,8 @@ def open_regular(path: str | Path, dir_fd: int | None = None) -> BinaryIO:
     return file
 
 
-def read_regular(path: str | Path, limit: int, dir_fd: int | None = None) -> bytes:
-    """The content of a regular file, as `open_regular`.
+def read_unlinked(path: str | Path, limit: int, dir_fd: int | None = None) -> bytes:
+    """The content of a regular file, as `open_unlinked`.
 
     Args:
         path: the file.
@@ -223,9 +223,9 @@ def read_regular(path: str | Path, limit: int, dir_fd: int | None = None) -> byt
         dir_fd: the folder that a bare name lies in.
 
     Raises:
-        OSError: as `open_regular`, or it is larger.
+        OSError: as `open_unlinked`, or it is larger.
     """
-    with open_regular(path, dir_fd) as file:
+    with open_unlinked(path, dir_fd) as file:
         content = file.read(limit + 1)
     if len(content) > limit:
         raise OSError(errno.EFBIG, f"it is larger than {limit} bytes")

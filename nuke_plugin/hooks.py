@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 import nuke
 
 from relightgan.core.errors import Cancelled, RelightError
+from relightgan.core.text import printable
 from relightgan.core.version import VERSION
 from relightgan.nuke_plugin import bake, cache, cache_sweep, client, knobs, looks, messages, state
 from relightgan.nuke_plugin.interpreter import clean_environment
@@ -61,7 +62,7 @@ def never_raising(call: Callable[..., Answer]) -> Callable[..., Answer | None]:
             line = f"{call.__name__}: {type(error).__name__}: {' '.join(str(error).split())}"
             if line not in said:
                 said.add(line)
-                messages.say(line.replace("Error:", "Error,"))  # farm managers fail a task on that word
+                messages.say(line)
             return None
 
     return quiet
@@ -126,7 +127,7 @@ def label_of(node: nuke.Node) -> str:
     lines = [node.name(), str(label.value() or "") if label is not None else ""]
     if knobs.value_of(node, knobs.BYPASS):
         lines.append("bypassed")
-    lines.append(state.badge(node))
+    lines.append(knobs.harmless(state.badge(node)))  # a label is markup to Nuke
     return "\n".join(line for line in lines if line)
 
 
@@ -215,7 +216,7 @@ def show_status(node: nuke.Node) -> None:
 
 def show_text(node: nuke.Node, name: str, text: str) -> None:
     """Sets a Text knob that scripts don't save, without marking the script as modified."""
-    knob = knobs.knob_of(node, name)
+    knob, text = knobs.knob_of(node, name), knobs.harmless(text)
     if knob.value() == text:
         return
     modified = nuke.root().modified()
@@ -231,7 +232,7 @@ def open_file(path: Path) -> None:
         RelightError: this system has no program that opens files.
     """
     if not nuke.GUI:
-        print(path)
+        print(printable(str(path)))
         return
     try:
         if sys.platform == "win32":

@@ -1,4 +1,8 @@
-"""The node's knobs: every name once, and what the artist set as one value.
+"""The node's knobs: every name once, what the artist set as one value, and how texts of others get into them.
+
+Nuke evaluates the text of a knob as Tcl, so a file that is called `sun[exec rm x].onnx` would run a command. What an
+artist types stays an expression. A path that our code sets goes through `set_path`, which escapes it; a text that is
+only shown goes through `harmless`.
 
 Runs inside Nuke (Python 3.9 and later): standard library and `nuke` only.
 """
@@ -7,6 +11,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +19,7 @@ from typing import Any
 import nuke
 
 from relightgan.core.errors import RelightError, UsageError
+from relightgan.core.text import printable
 
 # What the artist sees
 LOOK = "look"
@@ -58,6 +64,15 @@ LIVE = (STRENGTH, MASK_CHANNEL, MASK_INVERT, BYPASS, CROP_TO_FORMAT, "disable")
 # Minimum and maximum of each number, as in core/pipeline.py.
 RANGES = {EXPOSURE: (-30.0, 30.0), TEMPORAL_BLEND: (0.0, 1.0), TEMPORAL_WINDOW: (0.0, 32.0)}
 PRECISIONS = ("half", "float")
+
+# What Tcl acts on in a text: [ runs a command, $ names a variable, \ changes what follows. It isn't documented which of
+# the last two Nuke evaluates; where \ means nothing, `\[exec ...]` would still run. So nothing but a command that gives
+# the character stands for it; Tcl doesn't evaluate its result again.
+ESCAPES = {letter: f"[format %c {ord(letter)}]" for letter in "[$\\"}
+ESCAPE = re.compile(r"\[format %c (91|36|92)\]")
+# For texts that are only shown, where it isn't documented what Nuke evaluates: the same letters in their full width,
+# which neither Tcl nor HTML takes for theirs.
+FULL_WIDTH = {ord(letter): ord(letter) + 0xFEE0 for letter in "<>&[]$\\"}
 
 
 @dataclass(frozen=True)
@@ -130,11 +145,44 @@ def value_of(node: nuke.Node, name: str) -> Any:
 
 
 def path_of(node: nuke.Node, name: str) -> str:
-    """A path, expressions evaluated, with forward slashes."""
+    """A path, with forward slashes where the artist typed it; expressions evaluated, escapes taken back."""
     knob = knob_of(node, name)
     text = str(knob.value() or "")
     # Evaluated only with an expression in it: Tcl would drop the backslashes of a Windows path as escapes.
-    return slashes(str(knob.evaluate() or "") if any(letter in text for letter in "[$") else text)
+    if has_expression(text):
+        return slashes(str(knob.evaluate() or ""))
+    return unescaped(text) if ESCAPE.search(text) else slashes(text)
+
+
+def pattern_of(node: nuke.Node, name: str) -> str:
+    """A path that our code has set, never evaluated: %V and %04d stay."""
+    text = str(value_of(node, name) or "")
+    return text if has_expression(text) else unescaped(text)
+
+
+def set_path(node: nuke.Node, name: str, path: str) -> None:
+    """Sets a knob to a path that somebody else has named, so that Nuke evaluates nothing in it."""
+    knob_of(node, name).setValue(escaped(path))
+
+
+def escaped(text: str) -> str:
+    """The text of a knob that evaluates to this text."""
+    return "".join(ESCAPES.get(letter, letter) for letter in text)
+
+
+def unescaped(text: str) -> str:
+    """The inverse of `escaped`."""
+    return ESCAPE.sub(lambda match: chr(int(match[1])), text)
+
+
+def has_expression(text: str) -> bool:
+    """True where Nuke evaluates more of a knob's text than what `escaped` wrote."""
+    return any(letter in ESCAPE.sub("", text) for letter in "[$")
+
+
+def harmless(text: str) -> str:
+    """A text for a Text knob or a node's label, each line as it is read: nothing in it is a command or markup."""
+    return "\n".join(printable(line).translate(FULL_WIDTH) for line in text.split("\n"))
 
 
 def slashes(path: str) -> str:

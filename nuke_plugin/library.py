@@ -8,20 +8,27 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from relightgan.core.errors import RelightError
+from relightgan.core.text import printable, shown
 from relightgan.nuke_plugin.looks import direction_of, look_facts, look_preview, photos_by_day, trained_on
 
 VARIABLE = "RELIGHTGAN_LOOKS"
 MAX_DEPTH = 3  # levels of folders searched below a library's folder, in case somebody gives /
+MAX_LOOKS = 5000  # the maximum number of looks shown, as each takes memory
 MAX_ROWS = 4  # the maximum number of evaluation figures in the details
+MAX_FIGURES = 1000  # the maximum number of entries searched for them
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One look as the library shows it; where `problem` isn't empty, the file is no usable look."""
+    """One look as the library shows it; where `problem` isn't empty, the file is no usable look.
+
+    Texts are one line each and of a limited length, and none of them is markup; only `path` is as it is.
+    """
 
     path: str  # with forward slashes, as Nuke wants it
     name: str
@@ -45,7 +52,7 @@ def look_folders(configured: Iterable[str], environment: Mapping[str, str] = os.
 
 
 def find_looks(folders: Iterable[Path], used: Iterable[str] = ()) -> Iterator[str]:
-    """Paths of .onnx files with forward slashes, each once: first those in use, then those of the folders by name.
+    """Up to MAX_LOOKS paths of .onnx files with forward slashes: first those in use, then those of the folders by name.
 
     A folder that isn't there, or can't be read, has none.
 
@@ -55,6 +62,8 @@ def find_looks(folders: Iterable[Path], used: Iterable[str] = ()) -> Iterator[st
     """
     seen: set[str] = set()
     for path in (*used, *(path for folder in folders for path in files_below(folder, MAX_DEPTH))):
+        if len(seen) >= MAX_LOOKS:
+            return
         place = Path(path).as_posix()
         if place not in seen:
             seen.add(place)
@@ -86,41 +95,43 @@ def describe(path: str) -> Entry:
         facts = look_facts(path)
         preview = look_preview(path) or b""
     except RelightError as error:
-        return Entry(path, Path(path).name, problem=error.problem, fix=error.fix)
-    translator, created = (str(facts.get(key) or "") for key in ("translator", "created"))
+        return Entry(path, shown(Path(path).name), problem=error.problem, fix=error.fix)
+    texts = {key: facts.get(key, "") for key in ("name", "translator", "created", "primaries", "encoding", "licence")}
+    created, name, file = texts["created"], texts["name"], Path(path).stem
     photos = " + ".join(str(kept) for kept, _ in photos_by_day(facts))
-    name, file = str(facts.get("name") or ""), Path(path).stem
     # Versions of a look often have one name, and differ by their file.
-    parts = (file if name and name != file else translator, f"{photos} photos" if photos else "", created[:10])
+    parts = (
+        file if name and name != file else texts["translator"], f"{photos} photos" if photos else "", created[:10]
+    )  # fmt: skip
     rows = [
         ("Direction", direction_of(facts)),
-        ("Made by", translator),
+        ("Made by", texts["translator"]),
         ("Trained on", trained_on(facts).removeprefix("Trained on ")),
         ("Date", created.replace("T", " ")[:16]),
-        ("Colour", ", ".join(str(facts[key]) for key in ("primaries", "encoding") if facts.get(key))),
-        *evaluation_rows(facts.get("evaluation")),
-        ("Licence", str(facts.get("licence") or "")),
-        ("File", path),
+        ("Colour", ", ".join(text for text in (texts["primaries"], texts["encoding"]) if text)),
+        *islice(evaluation_rows(facts.get("evaluation", {})), MAX_ROWS),
+        ("Licence", texts["licence"]),
     ]
     return Entry(
         path=path,
-        name=name or file,
-        direction=direction_of(facts),
-        line=" · ".join(part for part in parts if part),
-        rows=tuple((title, value) for title, value in rows if value),
+        name=shown(name or file),
+        direction=shown(direction_of(facts)),
+        line=shown(" · ".join(shown(part, 60) for part in parts if part)),
+        rows=(*((shown(title, 60), shown(value)) for title, value in rows if value), ("File", printable(path))),
         preview=preview,
     )
 
 
-def evaluation_rows(evaluation: Any, above: str = "") -> list[tuple[str, str]]:
-    """The first few measured figures with their names; export's own proof isn't one of them."""
-    rows: list[tuple[str, str]] = []
-    for key, value in evaluation.items() if isinstance(evaluation, Mapping) else ():
-        if not above and key == "export":
-            continue
-        name = f"{above} {key}".strip().replace("_", " ")
+def evaluation_rows(evaluation: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """The measured figures with their names; export's own proof isn't one of them."""
+    waiting = [(key, value) for key, value in islice(evaluation.items(), MAX_FIGURES) if key != "export"][::-1]
+    for _ in range(MAX_FIGURES):
+        if not waiting:
+            return
+        name, value = waiting.pop()
         if isinstance(value, Mapping):
-            rows += evaluation_rows(value, name)
+            below = [(f"{shown(name)} {shown(key)}", below) for key, below in islice(value.items(), MAX_FIGURES)]
+            waiting += below[::-1]
         elif isinstance(value, (int, float)) and not isinstance(value, bool):
-            rows.append((name[:1].upper() + name[1:], f"{value:.4g}"))
-    return rows[:MAX_ROWS]
+            name = name.strip().replace("_", " ")
+            yield name[:1].upper() + name[1:], f"{value:.4g}"

@@ -1,36 +1,48 @@
-"""The facts of a look, read from its .onnx file without the network.
+"""The facts of a look, read from its .onnx file without the network (core/onnx_scan.py).
 
-An ONNX file is one protobuf message (ModelProto, onnx.proto in github.com/onnx/onnx): the graph with all weights is
-field 7, `metadata_props` is field 14. Only the tags are read on the way; the graph is skipped by seeking, so a look of
-any size answers at once.
+A look may come from anybody, and the artist's session must survive it: only regular files are opened, sizes have limits
+(core/look_metadata.py), and what is kept in memory is bounded in bytes.
 
-Runs inside Nuke (Python 3.9 and later): standard library only.
+Runs inside Nuke (Python 3.9 and later), also in a thread: standard library only.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
 import functools
 import hashlib
-import json
 import os
+import threading
+import unicodedata
+from collections import OrderedDict
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from relightgan.core.errors import LookError
+from relightgan.core.files import open_regular
+from relightgan.core.look_metadata import (
+    FACTS_KEY,
+    FORMAT_KEY,
+    MAX_LOOK_BYTES,
+    PREVIEW_KEY,
+    BadPreview,
+    checked_fact,
+    jpeg_of,
+    stated_facts,
+    too_much_metadata,
+)
+from relightgan.core.onnx_scan import BadMessage, TooMuch, scan_model
+from relightgan.core.text import shown
 
 __all__ = ["look_facts", "look_info", "look_preview", "look_sha256", "read_metadata", "report_of", "usual_report"]
 
-LOOK_FORMAT = 1  # as in core/look.py, which needs packages that Nuke doesn't have
-FORMAT_KEY = "relightgan.format"
-FACTS_KEY = "relightgan.facts"
-PREVIEW_KEY = "relightgan.preview"  # base64 of a JPEG: before and after, side by side
-
-GRAPH_FIELD = 7
-METADATA_FIELD = 14
-MAX_METADATA_BYTES = 64 << 20  # the maximum size of one entry; no look has a larger one
-VARINT, FIXED64, LENGTH, FIXED32 = 0, 1, 2, 5  # protobuf's wire types
+KEYS = (FORMAT_KEY, FACTS_KEY, PREVIEW_KEY)  # the entries that are read; those of other tools aren't kept
+# The facts that are checked here: all whose type core/look.py checks. Unknown ones may be anything.
+CHECKED = (
+    "name", "direction", "translator", "encoding", "primaries", "value_range", "licence", "created", "operators",
+    "aovs", "size_multiple", "overlap_px", "config", "dataset", "evaluation", "versions",
+)  # fmt: skip
+MAX_KEPT_BYTES = 32 << 20  # of metadata in memory, over all looks
+MAX_FOLDERS = 6  # names of photo folders in a line
 CHUNK = 1 << 20
 REPORT = "report.html"  # name of the training report (training/run/report.py), in the run folder beside the look
 
@@ -42,17 +54,17 @@ def look_info(path: str) -> str:
         LookError: there is no such file, or it isn't a look that this version reads.
     """
     facts = look_facts(path)
-    name, direction = str(facts.get("name") or Path(path).stem), direction_of(facts)
+    name, direction = facts.get("name") or Path(path).stem, direction_of(facts)
     lines = [f"{name}: {direction}" if direction else name, trained_on(facts)]
-    created = str(facts.get("created") or "")[:10]
+    created = facts.get("created", "")[:10]
     if created:
         lines.append(f"Made {created}" + (f", {facts['licence']}" if facts.get("licence") else ""))
-    return "\n".join(line for line in lines if line)
+    return "\n".join(shown(line) for line in lines if line)
 
 
 def direction_of(facts: dict[str, Any]) -> str:
     """The direction, such as "day1 to day2"; "ab" or "ba" where the folders of both days aren't known."""
-    direction = str(facts.get("direction") or "")
+    direction: str = facts.get("direction", "")
     if direction not in ("ab", "ba"):
         return direction
     names = [folders for _, folders in photos_by_day(facts)]
@@ -61,13 +73,15 @@ def direction_of(facts: dict[str, Any]) -> str:
 
 def photos_by_day(facts: dict[str, Any]) -> list[tuple[int, str]]:
     """Number of photos and names of their folders, of the source day and of the target day; empty where unknown."""
-    dataset = facts.get("dataset")
-    days = [dataset.get(name) for name in ("source", "target")] if isinstance(dataset, dict) else []
+    dataset = facts.get("dataset", {})
     found = []
-    for day in days:
-        if isinstance(day, dict) and isinstance(day.get("kept"), int):
+    for day in (dataset.get("source"), dataset.get("target")):
+        kept = day.get("kept") if isinstance(day, dict) else None
+        if isinstance(day, dict) and isinstance(kept, int) and not isinstance(kept, bool):
             folders = day.get("folders")
-            found.append((day["kept"], ", ".join(map(str, folders)) if isinstance(folders, list) else ""))
+            names = [name for name in folders if isinstance(name, str)] if isinstance(folders, list) else []
+            more = [f"and {len(names) - MAX_FOLDERS} more"] if len(names) > MAX_FOLDERS else []
+            found.append((kept, ", ".join([*(shown(name, 60) for name in names[:MAX_FOLDERS]), *more])))
     return found
 
 
@@ -78,43 +92,34 @@ def trained_on(facts: dict[str, Any]) -> str:
 
 
 def look_facts(path: str) -> dict[str, Any]:
-    """The facts of a look, as core/look.py wrote them.
+    """The facts of a look, as core/look.py wrote them; those that it knows have the type that it asks for.
 
     Raises:
         LookError: there is no such file, or it isn't a look that this version reads.
     """
     metadata = read_metadata(path)
-    found = metadata.get(FORMAT_KEY)
-    if found is None:
+    if FORMAT_KEY not in metadata:
         raise LookError(
             f"{path} is an ONNX file, but not a RelightGAN look.",
             "Choose one made by 'relightgan train', or relight with 'relightgan infer', which can be told its facts.",
         )
-    if found != str(LOOK_FORMAT):
-        newer = found.isdigit() and int(found) > LOOK_FORMAT
-        raise LookError(
-            f"{path} is look format {found}; this version reads format {LOOK_FORMAT}.",
-            "Update RelightGAN on this machine." if newer else "Export it again with this version.",
-        )
-    try:
-        facts = json.loads(metadata.get(FACTS_KEY, ""))
-    except ValueError as error:
-        raise LookError(f"The facts in {path} can't be read: {error}.", "Export it again.") from error
-    if not isinstance(facts, dict):
-        raise LookError(f"The facts in {path} aren't a JSON object.", "Export it again.")
+    facts = stated_facts(metadata, path)
+    for name in CHECKED:
+        if name in facts:
+            checked_fact(name, facts[name], path)
     return facts
 
 
 def look_preview(path: str) -> bytes | None:
-    """The preview of a look, before and after side by side, as a JPEG file; None where it has none.
+    """The preview of a look, before and after side by side, as a JPEG file; None where it has none that can be used.
 
     Raises:
         LookError: there is no such file, or it isn't ONNX.
     """
     text = read_metadata(path).get(PREVIEW_KEY)
     try:
-        return base64.b64decode(text, validate=True) if text else None
-    except binascii.Error:
+        return jpeg_of(text) if text else None
+    except BadPreview:
         return None
 
 
@@ -129,13 +134,17 @@ def look_sha256(path: str) -> str:
 
 
 def read_metadata(path: str) -> dict[str, str]:
-    """The metadata entries of an ONNX file; read once for each state of the file.
+    """Those metadata entries of an ONNX file that are ours; read once for each state of the file.
 
     Raises:
         LookError: there is no such file, or it isn't ONNX, or it was cut short.
     """
     size, changed = file_identity(path)
-    return dict(metadata_of(path, size, changed))
+    known = _KEPT.get((path, size, changed))
+    if known is None:
+        known = metadata_of(path)
+        _KEPT.put((path, size, changed), known)
+    return dict(known)
 
 
 def report_of(path: str) -> Path | None:
@@ -147,7 +156,8 @@ def report_of(path: str) -> Path | None:
     stems = [look.stem, look.stem.rpartition("_")[0], look.stem.rpartition("-")[0]]
     places = [look.with_name(f"{stem}_run") / REPORT for stem in stems if stem]
     places += [look.with_suffix(".html"), look.parent / REPORT]
-    return next((place for place in places if place.is_file()), None)
+    # Path.is_file() raises where a name with the addition is too long for the disk.
+    return next((place for place in places if os.path.isfile(place)), None)  # noqa: PTH113
 
 
 def usual_report(path: str) -> Path:
@@ -157,132 +167,113 @@ def usual_report(path: str) -> Path:
 
 # Private implementation
 
+Identity = tuple[str, int, int]  # path, size in bytes and time of change in ns; a changed file has another
+
+
+class _Kept:
+    """Metadata of the looks that were read last, up to MAX_KEPT_BYTES; the panel's thread uses it too."""
+
+    def __init__(self) -> None:
+        self._entries: OrderedDict[Identity, dict[str, str]] = OrderedDict()
+        self._bytes = 0
+        self._lock = threading.Lock()
+
+    def get(self, identity: Identity) -> dict[str, str] | None:
+        with self._lock:
+            found = self._entries.get(identity)
+            if found is not None:
+                self._entries.move_to_end(identity)
+            return found
+
+    def put(self, identity: Identity, metadata: dict[str, str]) -> None:
+        with self._lock:
+            if identity not in self._entries:
+                self._entries[identity] = metadata
+                self._bytes += size_of(metadata)
+            while self._bytes > MAX_KEPT_BYTES:
+                _, dropped = self._entries.popitem(last=False)
+                self._bytes -= size_of(dropped)
+
+
+_KEPT = _Kept()
+
+
+def size_of(metadata: dict[str, str]) -> int:
+    """About the bytes that metadata take in memory: up to four for each character."""
+    return 1000 + 4 * sum(map(len, metadata.values()))
+
 
 def file_identity(path: str) -> tuple[int, int]:
     """Size in bytes and time of change in ns of a file; a changed file has another pair.
 
     Raises:
-        LookError: there is no such file.
+        LookError: there is no such file, or Nuke can't have its name.
     """
+    check_name(path)
     try:
         found = Path(path).stat()
     except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise LookError(f"The look {path} can't be read: {reason}.", "Check the path and its permissions.") from error
+        raise unreadable(path, error) from error
     return found.st_size, found.st_mtime_ns
+
+
+def check_name(path: str) -> None:
+    """Refuses names that a line of a script can't hold.
+
+    Raises:
+        LookError: the name has a line break or another control character, or letters that aren't UTF-8.
+    """
+    if any(unicodedata.category(letter) in ("Cc", "Cs", "Zl", "Zp") for letter in path):
+        raise LookError(
+            f"The look {shown(path)} has a line break or another hidden character in its name.", "Rename it."
+        )
+
+
+def unreadable(path: str, error: OSError | ValueError) -> LookError:
+    """The error for a file that can't be read."""
+    reason = error.strerror if isinstance(error, OSError) else error
+    return LookError(f"The look {path} can't be read: {reason}.", "Check the path and its permissions.")
+
+
+def opened(path: str) -> tuple[BinaryIO, int]:
+    """A look and its size in bytes.
+
+    Raises:
+        LookError: it isn't a regular file of a look's size.
+    """
+    try:
+        file, found = open_regular(path, MAX_LOOK_BYTES)
+    except OSError as error:
+        raise unreadable(path, error) from error
+    return file, found.st_size
 
 
 @functools.lru_cache(maxsize=64)
 def sha256_of(path: str, size: int, changed: int) -> str:
     """SHA-256 of a file of this size and time of change."""
     digest = hashlib.sha256()
+    file, left = opened(path)
     try:
-        with Path(path).open("rb") as file:
-            while block := file.read(CHUNK):
+        with file:
+            while left > 0 and (block := file.read(min(CHUNK, left))):  # not more, should it grow meanwhile
                 digest.update(block)
+                left -= len(block)
     except OSError as error:
-        raise LookError(f"The look {path} can't be read: {error.strerror}.", "Check its permissions.") from error
+        raise unreadable(path, error) from error
     return digest.hexdigest()
 
 
-@functools.lru_cache(maxsize=256)
-def metadata_of(path: str, size: int, changed: int) -> dict[str, str]:
-    """Metadata of a file of this size and time of change."""
+def metadata_of(path: str) -> dict[str, str]:
+    """Our metadata entries of an ONNX file."""
+    file, size = opened(path)
     try:
-        with Path(path).open("rb") as file:
-            return scan_model(file, size)
+        with file:
+            return scan_model(file, size, KEYS)
     except OSError as error:
-        raise LookError(f"The look {path} can't be read: {error.strerror}.", "Check its permissions.") from error
+        raise unreadable(path, error) from error
+    except TooMuch as error:
+        raise too_much_metadata(path) from error
     except BadMessage as error:
         raise LookError(
             f"{path} isn't a whole ONNX file ({error}).", "Choose a look (.onnx), or copy it again if it was cut short."
         ) from error
-
-
-class BadMessage(Exception):
-    """The bytes aren't the protobuf message they should be."""
-
-
-def scan_model(file: BinaryIO, size: int) -> dict[str, str]:
-    """The metadata entries of a ModelProto.
-
-    Raises:
-        BadMessage: it isn't one.
-    """
-    entries: dict[str, str] = {}
-    has_graph = False
-    while file.tell() < size:
-        tag = read_varint(file)
-        field, kind = tag >> 3, tag & 7
-        if field == 0 or field > 1000:
-            raise BadMessage("unknown content")
-        if kind == VARINT:
-            read_varint(file)
-        elif kind in (FIXED64, FIXED32):
-            skip(file, 8 if kind == FIXED64 else 4, size)
-        elif kind == LENGTH:
-            length = read_varint(file)
-            has_graph = has_graph or field == GRAPH_FIELD
-            if field == METADATA_FIELD:
-                if length > min(MAX_METADATA_BYTES, size - file.tell()):
-                    raise BadMessage("cut short")
-                key, value = entry_of(file.read(length))
-                entries[key] = value
-            else:
-                skip(file, length, size)
-        else:
-            raise BadMessage("unknown content")
-    if not has_graph:
-        raise BadMessage("no network in it")
-    return entries
-
-
-def entry_of(message: bytes) -> tuple[str, str]:
-    """Key and value of a StringStringEntryProto: fields 1 and 2."""
-    found = {1: b"", 2: b""}
-    place = 0
-    while place < len(message):
-        tag, place = varint_at(message, place)
-        length, place = varint_at(message, place)
-        if tag & 7 != LENGTH or place + length > len(message):
-            raise BadMessage("unknown content")
-        found[tag >> 3] = message[place : place + length]
-        place += length
-    try:
-        return found[1].decode("utf-8"), found[2].decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise BadMessage("unknown content") from error
-
-
-def read_varint(file: BinaryIO) -> int:
-    """The next number: seven bits a byte, the least significant first (protobuf's varint)."""
-    value = 0
-    for shift in range(0, 70, 7):
-        byte = file.read(1)
-        if not byte:
-            raise BadMessage("cut short")
-        value |= (byte[0] & 0x7F) << shift
-        if byte[0] < 0x80:
-            return value
-    raise BadMessage("unknown content")
-
-
-def varint_at(message: bytes, place: int) -> tuple[int, int]:
-    """The number at a place, and the place after it."""
-    value = 0
-    for count, byte in enumerate(message[place : place + 10]):
-        value |= (byte & 0x7F) << (7 * count)
-        if byte < 0x80:
-            return value, place + count + 1
-    raise BadMessage("cut short")
-
-
-def skip(file: BinaryIO, length: int, size: int) -> None:
-    """Skips bytes.
-
-    Raises:
-        BadMessage: the file ends before.
-    """
-    if length > size - file.tell():
-        raise BadMessage("cut short")
-    file.seek(length, os.SEEK_CUR)

@@ -1,13 +1,14 @@
 """Messages and progress, for an artist with a window and for a farm's log.
 
 Farm managers take `ERROR:`, `Error:` and `Error :` for a failed task (deadline-cloud-for-nuke's adaptor searches every
-line for them), so only `failed` writes one.
+line for them), so only `failed` writes one; in a text such words are spelt out, as names of files may have them.
 
 Runs inside Nuke (Python 3.9 and later): standard library and `nuke` only.
 """
 
 from __future__ import annotations
 
+import html
 import os
 import signal
 import sys
@@ -21,6 +22,7 @@ from typing import Any
 import nuke
 
 from relightgan.core.errors import Cancelled
+from relightgan.core.text import printable
 
 __all__ = ["STYLES", "Shown", "Stop", "failed", "say", "shown", "stopping", "tell"]
 
@@ -30,21 +32,25 @@ OPENJD_EVERY_S = 1.0  # minimum time between two lines for Open Job Description
 
 
 def tell(text: str) -> None:
-    """Tells the user: a dialog where there is a window, else a line of the log."""
+    """Tells the user: a dialog where there is a window, else a line of the log.
+
+    The dialog is Qt's, which takes a text with a tag for HTML, and `&lt;` for a tag's escape (Qt::mightBeRichText).
+    """
     if nuke.GUI:
-        nuke.message(text)
+        line = printable(text)
+        nuke.message(html.escape(line, quote=False) if "<" in line else line)
     else:
         say(text)
 
 
 def say(text: str) -> None:
     """Writes a line of the log to stderr; stdout is for results."""
-    print(f"RelightGAN: {text}", file=sys.stderr, flush=True)
+    print(f"RelightGAN: {printable(text)}", file=sys.stderr, flush=True)
 
 
 def failed(text: str, style: str = "auto") -> None:
     """Writes the line of a failed task; the only place that may write `ERROR:`."""
-    line = " ".join(text.split())
+    line = printable(" ".join(text.split()))
     print(f"ERROR: {line}", file=sys.stderr, flush=True)
     if style == "openjd":
         print(f"openjd_fail: {line}", flush=True)
@@ -166,7 +172,7 @@ class Shown:
         if self.style == "openjd" and (last or now - self.last_openjd >= OPENJD_EVERY_S):
             self.last_openjd = now
             print(f"openjd_progress: {self.share:.1f}")
-            print(f"openjd_status: {self.line()}", flush=True)
+            print(f"openjd_status: {printable(self.line())}", flush=True)
 
     def line(self) -> str:
         """The progress as text: `RelightGAN1: 12/100 frames, 0:00:35 left`."""

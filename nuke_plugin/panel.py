@@ -8,17 +8,20 @@ Runs inside Nuke (Python 3.9 and later): standard library, `nuke` and Qt only.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import nuke
 
 from relightgan.core.errors import RelightError
+from relightgan.core.text import printable
 from relightgan.nuke_plugin import graph, knobs, messages, startup
 from relightgan.nuke_plugin.config import load_config
-from relightgan.nuke_plugin.library import VARIABLE, Entry, look_folders
+from relightgan.nuke_plugin.library import MAX_LOOKS, VARIABLE, Entry, look_folders
 from relightgan.nuke_plugin.panel_details import Details, OneLine, breakable
-from relightgan.nuke_plugin.panel_list import ENTRY, PICTURE, LookList, Reading
+from relightgan.nuke_plugin.panel_list import ENTRY, LookList, Reading
 from relightgan.nuke_plugin.panel_log import LogView
 from relightgan.nuke_plugin.qt import QtCore, QtGui, QtWidgets
 
@@ -74,7 +77,7 @@ class LookPanel(QtWidgets.QWidget):
         except RelightError as error:
             folders = look_folders(())
             messages.tell(str(error))
-        self._places = "\n".join(f"{place}{'' if place.is_dir() else ' (not there)'}" for place in folders) or NO_PLACES
+        self._places = "\n".join(map(place_text, folders)) or NO_PLACES
         reading = self._reading = Reading(folders, looks_in_script())
         self.destroyed.connect(lambda *_: reading.stop())  # Nuke deletes a panel without closing it
         self._timer.start()
@@ -149,6 +152,7 @@ class LookPanel(QtWidgets.QWidget):
         words += [f"{left} shown"] if left != total else []
         words += [f"{broken} can't be used"] if broken else []
         words += ["reading…"] if busy else []
+        words += ["no more are shown"] if total >= MAX_LOOKS else []
         self.count.setText(", ".join(words) if total or busy else "")
         self.empty.setText(
             breakable(EMPTY.format(places=self._places)) if not total else f"No look has “{self.filter.text()}”."
@@ -161,7 +165,7 @@ class LookPanel(QtWidgets.QWidget):
         item = self.looks.currentItem()
         shown = item is not None and not item.isHidden()
         entry = item.data(ENTRY) if shown else None
-        self.details.show_entry(entry, item.data(PICTURE) if shown else QtGui.QImage())
+        self.details.show_entry(entry)
         self._below.setVisible(entry is not None)
         usable = entry is not None and not entry.problem
         self.create_button.setEnabled(usable)
@@ -190,12 +194,17 @@ class LookPanel(QtWidgets.QWidget):
         if not nodes:
             messages.tell("Select the RelightGAN nodes that shall have this look.")
         for node in nodes:
-            node[knobs.LOOK].setValue(entry.path)
+            knobs.set_path(node, knobs.LOOK, entry.path)
 
 
 def looks_in_script() -> list[str]:
     """Looks that nodes of this script have; asked here, because only the main thread may ask Nuke."""
     return [path for path in (knobs.path_of(node, knobs.LOOK) for node in graph.relight_nodes()) if path]
+
+
+def place_text(folder: Path) -> str:
+    """A folder of the library in a line."""
+    return f"{printable(str(folder))}{'' if os.path.isdir(folder) else ' (not there)'}"  # noqa: PTH112 - never raises
 
 
 def button(text: str, tip: str, call: Callable[[], Any]) -> QtWidgets.QPushButton:

@@ -6,9 +6,11 @@ Runs inside Nuke (Python 3.9 and later): standard library and Qt only.
 from __future__ import annotations
 
 from relightgan.nuke_plugin.library import Entry
+from relightgan.nuke_plugin.panel_picture import picture_of, tip_of
 from relightgan.nuke_plugin.qt import QtCore, QtGui, QtWidgets, pointer_x
 
 MAX_HEIGHT_PX = 320  # the maximum height of previews
+DECODED = QtCore.QSize(1280, 2 * MAX_HEIGHT_PX)  # the maximum size of the preview that is shown, before | after
 
 
 class Wipe(QtWidgets.QWidget):
@@ -102,7 +104,8 @@ class OneLine(QtWidgets.QLabel):
     def __init__(self, text: str = "", elide: QtCore.Qt.TextElideMode = QtCore.Qt.TextElideMode.ElideRight) -> None:
         super().__init__(text)
         self._elide = elide
-        self.setToolTip(text)
+        self.setTextFormat(QtCore.Qt.TextFormat.PlainText)
+        self.setToolTip(tip_of(text))
         self.setSizePolicy(QtWidgets.QSizePolicy.Policy.Ignored, QtWidgets.QSizePolicy.Policy.Fixed)
 
     def paintEvent(self, event: QtGui.QPaintEvent) -> None:  # noqa: N802 - Qt's name
@@ -135,11 +138,14 @@ class Details(QtWidgets.QWidget):
         for widget in (self.wipe, self.problem, self.facts):
             layout.addWidget(widget)
         layout.addStretch(1)
-        self.show_entry(None, QtGui.QImage())
+        self._shown: Entry | None = None
+        self.show_entry(None)
 
-    def show_entry(self, entry: Entry | None, picture: QtGui.QImage) -> None:
+    def show_entry(self, entry: Entry | None) -> None:
         """Shows a look; None for no look."""
-        self.wipe.show_picture(picture if entry is not None else QtGui.QImage())
+        if entry is None or entry is not self._shown:  # the line of the wipe stays while rows come in
+            self.wipe.show_picture(picture_of(entry.preview, DECODED) if entry is not None else QtGui.QImage())
+        self._shown = entry
         problem = (
             f"{entry.name} can't be used.\n\n{entry.problem}\n\n{entry.fix}"
             if entry is not None and entry.problem
@@ -153,6 +159,7 @@ class Details(QtWidgets.QWidget):
             old.deleteLater()
         for row, (title, value) in enumerate(entry.rows if entry is not None else ()):
             label = QtWidgets.QLabel(title)
+            label.setTextFormat(QtCore.Qt.TextFormat.PlainText)
             label.setEnabled(False)  # fainter than the value
             elide = QtCore.Qt.TextElideMode.ElideMiddle if title == "File" else QtCore.Qt.TextElideMode.ElideRight
             self._grid.addWidget(label, row, 0)

@@ -11,10 +11,13 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from relightgan.core.text import printable
 from relightgan.nuke_plugin.library import Entry, describe, find_looks
+from relightgan.nuke_plugin.panel_picture import picture_of, tip_of
 from relightgan.nuke_plugin.qt import QtCore, QtGui, QtWidgets
 
 THUMB = QtCore.QSize(132, 50)  # before | after
+DECODED = QtCore.QSize(2 * THUMB.width(), 2 * THUMB.height())  # the size kept for rows: enough for two pixels a point
 ROW_PX, PAD_PX = 66, 8
 ENTRY = QtCore.Qt.ItemDataRole.UserRole
 PICTURE = QtCore.Qt.ItemDataRole.UserRole + 1
@@ -23,7 +26,8 @@ PICTURE = QtCore.Qt.ItemDataRole.UserRole + 1
 class Reading:
     """Reads looks in a thread, as thousands of files on a slow disk must not block the window.
 
-    The thread touches no widget and no `nuke`; pictures are decoded there too (QImage may be used in any thread).
+    The thread touches no widget and no `nuke`; pictures are decoded there too (QImage may be used in any thread), at
+    the size of the rows, as all of them are kept.
     """
 
     def __init__(self, folders: Iterable[Path], used: Iterable[str]) -> None:
@@ -58,7 +62,7 @@ class Reading:
             if self._stop.is_set():
                 return
             entry = describe(path)
-            self._found.put((entry, QtGui.QImage.fromData(entry.preview) if entry.preview else QtGui.QImage()))
+            self._found.put((entry, picture_of(entry.preview, DECODED)))
 
 
 class LookList(QtWidgets.QListWidget):
@@ -79,7 +83,7 @@ class LookList(QtWidgets.QListWidget):
         item = QtWidgets.QListWidgetItem(entry.name)
         item.setData(ENTRY, entry)
         item.setData(PICTURE, picture)
-        item.setToolTip(f"{entry.problem} {entry.fix}".strip() if entry.problem else entry.path)
+        item.setToolTip(tip_of(f"{entry.problem} {entry.fix}".strip() if entry.problem else printable(entry.path)))
         if entry.problem:
             item.setFlags(item.flags() & ~QtCore.Qt.ItemFlag.ItemIsDragEnabled)
         self.addItem(item)
@@ -146,7 +150,7 @@ class LookRow(QtWidgets.QStyledItemDelegate):
         else:
             draw_fitted(painter, box, picture)
         text = option.rect.adjusted(PAD_PX * 2 + box.width(), PAD_PX, -PAD_PX, -PAD_PX)
-        reason = entry.problem.replace(entry.path, "This file")
+        reason = entry.problem.replace(printable(entry.path), "This file")
         lines = (entry.name, reason) if entry.problem else (entry.name, entry.direction, entry.line)
         self._draw_lines(painter, option, text, lines, colour, faint)
         painter.restore()

@@ -8,11 +8,14 @@ from __future__ import annotations
 import codecs
 from pathlib import Path
 
+from relightgan.core.files import open_regular
+from relightgan.nuke_plugin.panel_picture import tip_of
 from relightgan.nuke_plugin.qt import QtCore, QtGui, QtWidgets
 from relightgan.nuke_plugin.worker_log import log_path
 
 EVERY_MS = 500
 MAX_BYTES = 256 * 1024  # maximum read at a time, and from the end of an existing log
+MAX_LOG_BYTES = 1 << 40  # only its end is read
 MAX_LINES = 5000  # maximum number of lines in the window
 
 
@@ -30,6 +33,7 @@ class LogView(QtWidgets.QWidget):
         self.text.setFont(QtGui.QFontDatabase.systemFont(QtGui.QFontDatabase.SystemFont.FixedFont))
         self.text.setPlaceholderText("The worker has said nothing yet. It starts with the first bake.")
         self.where = QtWidgets.QLabel()
+        self.where.setTextFormat(QtCore.Qt.TextFormat.PlainText)
         self.where.setEnabled(False)
         self.where.setTextInteractionFlags(QtCore.Qt.TextInteractionFlag.TextSelectableByMouse)
         self.where.setSizePolicy(QtWidgets.QSizePolicy.Policy.Ignored, QtWidgets.QSizePolicy.Policy.Fixed)
@@ -64,13 +68,14 @@ class LogView(QtWidgets.QWidget):
             self._decoder.reset()
             self.text.clear()
             self.where.setText(str(path))
-            self.where.setToolTip(str(path))
+            self.where.setToolTip(tip_of(str(path)))
         if size > self._offset:
             self._add(self._read())
 
     def _read(self) -> str:
         try:
-            with self._path.open("rb") as file:
+            file, _ = open_regular(self._path, MAX_LOG_BYTES)
+            with file:
                 file.seek(self._offset)
                 content = file.read(MAX_BYTES)
         except OSError:

@@ -82,7 +82,7 @@ def source_writer(node: nuke.Node, pattern: str) -> Iterator[nuke.Node]:
     path, off = node[knobs.SOURCE_PATH], write["disable"]
     before = path.value()
     try:
-        path.setValue(pattern)
+        knobs.set_path(node, knobs.SOURCE_PATH, pattern)
         off.setValue(False)
         yield write
     finally:

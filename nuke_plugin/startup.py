@@ -72,7 +72,7 @@ def create_node(look: str = "") -> nuke.Node:
     """Makes a node with a look, connected to the selected node."""
     node = nuke.createNode(NODE_CLASS)
     if look:
-        node[knobs.LOOK].setValue(Path(look).as_posix())
+        knobs.set_path(node, knobs.LOOK, Path(look).as_posix())
     return node
 
 

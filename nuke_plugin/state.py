@@ -93,7 +93,7 @@ def status_of(
     """
     state = state_of(node, fresh)
     wanted = sorted(set(frames_wanted(node) if frames is None else frames))
-    shown = str(knobs.value_of(node, knobs.RESULT_PATH) or "")
+    shown = knobs.pattern_of(node, knobs.RESULT_PATH)
     stale: set[int] = set()
     missing: set[int] = set()
     faults: dict[str, set[int]] = {}
@@ -195,7 +195,7 @@ _SHOWN: dict[str, tuple[str, set[tuple[str, int]]]] = {}
 def _show(node: nuke.Node, state: NodeState, shown: set[tuple[str, int]]) -> None:
     """Sets the result knobs to the take of these views and frames; only a change of these modifies the script."""
     results = {
-        knobs.RESULT_PATH: state.pattern,
+        knobs.RESULT_PATH: knobs.escaped(state.pattern),
         knobs.RESULT_FIRST: state.frames[0],
         knobs.RESULT_LAST: state.frames[-1],
     }

@@ -300,6 +300,24 @@ def inner_nodes_follow(folder: Path) -> str:
     return f"RG_Read.file evaluates to {read['file'].evaluate()}"
 
 
+@check(
+    "a path of ours is never evaluated", "does [value parent.knob] evaluate the knob, as the escapes of paths rely on?"
+)
+def escaped_paths_are_read(folder: Path) -> str:
+    from relightgan.nuke_plugin import knobs
+
+    node = relight_node(None)
+    wanted = "/tmp/sun[expr 1+1]ny $env(HOME) \\n/relit.exr"
+    for name, inner in (("result_path", "RG_Read"), ("source_path", "RG_Write")):
+        knobs.set_path(node, name, wanted)
+        found = node.node(inner)["file"].evaluate()
+        assert found == wanted, f"{inner}: {found}"
+    knobs.set_path(node, "look", wanted)
+    assert node["look"].evaluate() == wanted, node["look"].evaluate()
+    node["look"].setValue("a$x\\tb[expr 1+1]")
+    return f"with an expression, a$x\\tb is {node['look'].evaluate()!r}"
+
+
 @check("relit frames show; strength, bypass and alpha do what they say", "are the inner nodes wired as meant?")
 def picture_is_right(folder: Path) -> str:
     node = relit_node(folder)

@@ -6,10 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from relightgan.core import nuke_install
+
 ROOT = Path(__file__).resolve().parents[1]
+# The modules of `core` that run inside Nuke too.
 SHARED = {
-    "relightgan.core.errors", "relightgan.core.frame_seal", "relightgan.core.protocol", "relightgan.core.text",
-    "relightgan.core.version",
+    f"relightgan.core.{name}"
+    for name in ("errors", "files", "frame_seal", "look_metadata", "onnx_scan", "protocol", "text", "version")
 }  # fmt: skip
 THIRD_PARTY = {
     "core": {"numpy", "onnx", "onnxruntime", "OpenImageIO", "PyOpenColorIO", "cv2", "av", "fileseq", "rich"},
@@ -74,11 +77,15 @@ def test_layer_imports_only_what_its_process_has(layer):
     assert wrong == {}
 
 
-def test_these_modules_need_nothing_but_the_standard_library():
-    for module in ("errors", "frame_seal", "text", "version"):
-        path = ROOT / "core" / f"{module}.py"
-        others = imports_of(path) - {"relightgan.core.text"}
-        assert {name.partition(".")[0] for name in others} <= sys.stdlib_module_names
+def test_what_nuke_shares_of_core_needs_nothing_but_the_standard_library():
+    for module in SHARED:
+        path = ROOT / "core" / f"{module.rpartition('.')[2]}.py"
+        imported = imports_of(path) - SHARED
+        assert {name.partition(".")[0] for name in imported} <= sys.stdlib_module_names, module
+
+
+def test_an_installation_in_nuke_has_every_module_that_nuke_shares_of_core():
+    assert {f"relightgan.core.{Path(name).stem}" for name in nuke_install.SHARED} == SHARED
 
 
 def test_layer_folders_have_no_init_so_a_studio_package_of_that_name_wins():

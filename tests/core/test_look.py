@@ -12,17 +12,8 @@ from PIL import Image
 
 from relightgan.core import cli
 from relightgan.core.errors import LookError
-from relightgan.core.look import (
-    FACTS_KEY,
-    FORMAT_KEY,
-    LOOK_FORMAT,
-    PREVIEW_KEY,
-    LookFacts,
-    facts_from_metadata,
-    facts_to_metadata,
-    load_look,
-    preview_jpeg,
-)
+from relightgan.core.look import LookFacts, facts_from_metadata, facts_to_metadata, load_look, preview_jpeg
+from relightgan.core.look_metadata import FACTS_KEY, FORMAT_KEY, LOOK_FORMAT, PREVIEW_KEY
 
 FACTS = LookFacts(
     name="Statue, dämmerung",
@@ -144,7 +135,7 @@ def test_what_a_look_states_cannot_be_overridden(identity_look):
 def test_a_missing_or_damaged_file_is_one_clear_line(conv_look, tmp_path):
     with pytest.raises(LookError, match=r"gone\.onnx can't be read: No such file"):
         load_look(tmp_path / "gone.onnx")
-    with pytest.raises(LookError, match="can't be read: Is a directory"):
+    with pytest.raises(LookError, match="can't be read: it isn't a file"):
         load_look(tmp_path)
     whole = conv_look.read_bytes()
     for name, content in (
@@ -232,7 +223,11 @@ def test_the_command_writes_the_preview_that_a_look_carries(identity_look, tmp_p
 
 
 def test_a_look_without_preview_or_with_a_damaged_one_says_so_and_still_loads(identity_look, tmp_path, capsys):
-    cases = {"": "carries no preview", "%%%": "is damaged", base64.b64encode(b"GIF89a").decode(): "isn't a JPEG"}
+    cases = {
+        "": "carries no preview",
+        "%%%": "it isn't base64",
+        base64.b64encode(b"GIF89a").decode(): "it isn't a JPEG",
+    }
     for number, (text, says) in enumerate(cases.items()):
         path = rewritten(identity_look, tmp_path / f"{number}.onnx", previewing(text))
         with pytest.raises(LookError, match=f"{number}.onnx {says}" if not text else f"{number}.onnx.* {says}"):

@@ -69,7 +69,7 @@ def test_a_copy_holds_what_nuke_needs_and_the_interpreter_that_relights(tmp_path
     folder = into / "RelightGAN"
     found = files_of(folder)
     assert {"init.py", "menu.py", "relightgan.py", "gizmos/RelightGAN.png", "nuke_plugin/interpreter.py"} <= set(found)
-    shared = [f"core/{name}.py" for name in ("errors", "frame_seal", "protocol", "text", "version")]
+    shared = [f"core/{name}" for name in nuke_install.SHARED]
     assert [name for name in found if name.startswith("core/")] == shared
     assert not [name for name in found if "__pycache__" in name or name.endswith("ruff.toml")]
     assert config_in(into) == {

@@ -358,6 +358,32 @@ def test_blanks_and_letters_of_all_kinds_in_paths(comp, monkeypatch):
     assert small_comps.same_bits(small_comps.relit(comp.nuke, comp.node, 1001), expected[1001])
 
 
+@pytest.mark.parametrize("everything", [False, True])
+def test_letters_that_tcl_acts_on_in_paths(read_and_relight, nuke_session, monkeypatch, everything):
+    """Of a look, of a shot with the cache beside it, and of a cache elsewhere; as commands they would leave a file."""
+    comp = read_and_relight(nuke_session(quirks={"texts_substitute_all": everything}))
+    from relightgan.nuke_plugin import knobs, startup
+    from relightgan.nuke_plugin.bake import bake
+    from relightgan.nuke_plugin.state import status_of
+
+    monkeypatch.chdir(comp.folder)
+    place = comp.folder / "shot[exec touch PWNED]$env(HOME)"
+    place.mkdir()
+    look = tiny_looks.darken_grid_look(place / "sun[exec touch PWNED]ny.onnx")
+    node = startup.create_node(look.as_posix())
+    node.setInput(0, comp.read)
+    comp.nuke.scriptSaveAs(str(place / "shot.nk"), 1)
+    expected = small_comps.inferred(look, comp.plates, comp.folder / "expected.%04d.exr", [1001])
+    for given in ("", f"{place.as_posix()}/cache[exec touch PWNED]"):
+        monkeypatch.setenv("RELIGHTGAN_CACHE", given)
+        assert bake(node, [1001]).relit == 1
+        assert 1001 in status_of(node).ready
+        folder = given or f"{place.as_posix()}/relightgan_cache"
+        assert knobs.pattern_of(node, knobs.RESULT_PATH).startswith(f"{folder}/")
+        assert small_comps.same_bits(small_comps.relit(comp.nuke, node, 1001), expected[1001])
+    assert not list(comp.folder.rglob("PWNED"))
+
+
 # Several nodes
 
 

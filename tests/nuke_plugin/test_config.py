@@ -1,6 +1,7 @@
 """relightgan.json, and what follows from it for the interpreter."""
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -104,3 +105,22 @@ def test_a_copy_of_nukes_part_alone_runs_what_is_installed_or_what_the_file_name
     (tmp_path / "relightgan.py").touch()
     assert "PYTHONPATH" not in clean_environment({"PYTHONPATH": "/nuke"}, tmp_path)
     assert clean_environment({}, write(tmp_path, pythonpath="/full"))["PYTHONPATH"] == "/full"
+
+
+def test_a_pipe_in_place_of_the_file_is_refused_at_once(tmp_path):
+    os.mkfifo(tmp_path / "relightgan.json")
+    with pytest.raises(ConfigError, match=r"relightgan\.json can't be read: it isn't a file\."):
+        load_config(tmp_path)
+
+
+def test_a_file_beyond_all_measure_is_refused(tmp_path):
+    (tmp_path / "relightgan.json").write_text(" " * (2 << 20))
+    with pytest.raises(ConfigError, match=r"relightgan\.json can't be read: it is larger than 1 MB\."):
+        load_config(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"cache_limit_gb": ' + "9" * 5000 + "}", '{"cache_limit_gb": 1e999}'])
+def test_numbers_and_levels_without_end_are_one_line(tmp_path, text):
+    (tmp_path / "relightgan.json").write_text(text)
+    with pytest.raises(ConfigError, match=r"relightgan\.json"):
+        load_config(tmp_path)

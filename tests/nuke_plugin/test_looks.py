@@ -1,11 +1,16 @@
+import base64
+import dataclasses
 import json
 
+import hostile_looks
 import onnx
 import pytest
 import tiny_looks
 
 from relightgan.core.errors import LookError
-from relightgan.core.look import FACTS_KEY, FORMAT_KEY, LOOK_FORMAT, load_look
+from relightgan.core.look import LookFacts, load_look
+from relightgan.core.look_metadata import FACTS_KEY, FORMAT_KEY
+from relightgan.core.onnx_scan import scan_model
 from relightgan.nuke_plugin import looks
 
 DATASET = {
@@ -38,8 +43,8 @@ def test_the_hash_is_the_one_the_worker_checks(conv_look):
     assert looks.look_sha256(str(conv_look)) == load_look(conv_look).sha256
 
 
-def test_constants_are_those_of_the_contract():
-    assert (looks.FORMAT_KEY, looks.FACTS_KEY, looks.LOOK_FORMAT) == (FORMAT_KEY, FACTS_KEY, LOOK_FORMAT)
+def test_every_fact_of_the_contract_is_checked_before_it_is_shown():
+    assert set(looks.CHECKED) == {fact.name for fact in dataclasses.fields(LookFacts)}
 
 
 def test_a_look_whose_weights_are_large_is_read_without_them(
@@ -64,7 +69,7 @@ def test_a_look_whose_weights_are_large_is_read_without_them(
             return getattr(self.file, name)
 
     with path.open("rb") as file:
-        assert FACTS_KEY in looks.scan_model(Counting(file), path.stat().st_size)
+        assert FACTS_KEY in scan_model(Counting(file), path.stat().st_size, looks.KEYS)
     assert sum(read) < 2000
 
 
@@ -109,8 +114,9 @@ def test_info_leaves_out_what_the_look_does_not_say(
 
 def test_the_preview_comes_as_the_bytes_of_its_picture(tmp_path, identity_look):
     assert looks.look_preview(str(identity_look)) is None
-    path = rewritten(identity_look, tmp_path / "a.onnx", **{"relightgan.preview": "/9j/4A=="})
-    assert looks.look_preview(path) == b"\xff\xd8\xff\xe0"
+    jpeg = hostile_looks.jpeg(64, 32)
+    path = rewritten(identity_look, tmp_path / "a.onnx", **{"relightgan.preview": base64.b64encode(jpeg).decode()})
+    assert looks.look_preview(path) == jpeg
     broken = rewritten(identity_look, tmp_path / "b.onnx", **{"relightgan.preview": "not base64!"})
     assert looks.look_preview(broken) is None
 

@@ -125,3 +125,43 @@ def test_with_a_window_signals_are_left_alone(nuke_session):
     before = signal.getsignal(signal.SIGTERM)
     with messages.stopping():
         assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_names_of_files_speak_to_no_farm_manager(nuke_session, capsys):
+    nuke_session()
+    from relightgan.nuke_plugin import messages
+
+    name = "a\nopenjd_fail: b\nERROR: c\x1b[2J.onnx"
+    messages.say(f"{name} is fine.")
+    messages.tell(f"{name} is fine.")
+    messages.failed(f"{name} can't be read.", "openjd")
+    shown, _ = clocked(messages, "openjd", total=1)
+    shown.begin(name)
+    shown.advance()
+    out = capsys.readouterr()
+    lines = (out.out + out.err).splitlines()
+    assert all(line.isprintable() for line in lines)
+    for words, count in (("openjd_fail:", 1), ("ERROR:", 1)):
+        assert [line.count(words) for line in lines if words in line] == [count]
+    assert not [line for line in lines if re.search(r"(?i)error ?:", line.removeprefix("ERROR: "))]
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("a & b can't be read.", "a & b can't be read."),
+        (
+            "<b>x</b><img src='file:///etc/passwd'> & y",
+            "&lt;b&gt;x&lt;/b&gt;&lt;img src='file:///etc/passwd'&gt; &amp; y",
+        ),
+        ("a\nb", "a\\nb"),
+    ],
+)
+def test_a_dialog_shows_tags_as_they_are(nuke_session, text, shown):
+    nuke_session(gui=True)
+    from nuke_simulator import control
+
+    from relightgan.nuke_plugin import messages
+
+    messages.tell(text)
+    assert control.messages() == [shown]

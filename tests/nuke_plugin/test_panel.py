@@ -1,6 +1,7 @@
 """The panel with a real Qt, without a screen: what it shows is rendered to a picture, and the picture is looked at."""
 
 import base64
+import ctypes
 import io
 import os
 import re
@@ -8,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import hostile_looks
 import numpy as np
 import onnx
 import pytest
@@ -20,6 +22,11 @@ import shiboken6  # noqa: E402 - after the platform was chosen
 from PySide6 import QtCore, QtGui, QtTest  # noqa: E402
 
 from relightgan.nuke_plugin.worker_log import log_path  # noqa: E402
+
+# PySide 6.12 on Python 3.11 gives back a reference to None that it never took, at each call of a setter; when none is
+# left, Python ends. A list that is never freed has enough of them.
+SPARE_NONES = [None] * 2_000_000
+ctypes.pythonapi.Py_IncRef(ctypes.py_object(SPARE_NONES))
 
 ROOT = Path(__file__).resolve().parents[2]
 BEFORE, AFTER = (90, 100, 120), (230, 170, 60)
@@ -454,3 +461,78 @@ def test_the_picture_of_the_panel_is_worth_looking_at(open_panel, shelf, tmp_pat
     assert share_near(whole, BEFORE) > 0.05
     assert share_near(whole, AFTER) > 0.05
     assert whole.std() > 25
+
+
+def test_a_library_full_of_hostile_looks_shows_every_one_of_them(open_panel, tmp_path):
+    """What they say is shown as it stands, none of it as HTML; pictures stay small, and nothing else is opened."""
+    from relightgan.nuke_plugin.panel_list import PICTURE
+
+    folder = tmp_path / "looks"
+    for number, (name, case) in enumerate(hostile_looks.CASES.items()):
+        if not name.startswith(("bytes", "format")):
+            (folder / f"{number:03d}").mkdir(parents=True)
+            case.write(folder / f"{number:03d}" / case.file)
+    panel = open_panel(folder)
+    assert panel.looks.count() == len(list(folder.iterdir())) - 1  # all but the folder that is called .onnx
+    for row in range(panel.looks.count()):
+        item = panel.looks.item(row)
+        panel.looks.setCurrentItem(item)
+        picture = item.data(PICTURE)
+        assert picture.width() <= 264
+        assert picture.height() <= 100
+        assert panel.grab().width() == 430
+        entry = item.data(QtCore.Qt.ItemDataRole.UserRole)
+        assert panel.create_button.isEnabled() == (entry.problem == "")
+        for label in panel.details.findChildren(QtWidgets.QLabel):
+            assert label.textFormat() == QtCore.Qt.TextFormat.PlainText
+        for tip in [item.toolTip(), *(label.toolTip() for label in panel.details.findChildren(QtWidgets.QLabel))]:
+            assert re.fullmatch(r"(<p style='white-space: pre'>[^<>]*</p>)?", tip)
+    for widget in panel.findChildren(QtWidgets.QLabel):
+        assert widget.textFormat() == QtCore.Qt.TextFormat.PlainText
+    assert not list(tmp_path.rglob("PWNED"))
+
+
+@pytest.mark.parametrize("case", [name for name in hostile_looks.CASES if name.startswith("preview")])
+def test_a_preview_that_is_a_trap_is_decoded_small_or_not_at_all(case, tmp_path):
+    from relightgan.nuke_plugin.library import describe
+    from relightgan.nuke_plugin.panel_picture import picture_of
+
+    path = tmp_path / hostile_looks.CASES[case].file
+    hostile_looks.CASES[case].write(path)
+    began = time.process_time()
+    picture = picture_of(describe(str(path)).preview, QtCore.QSize(300, 100))
+    assert time.process_time() - began < 2.0
+    assert picture.isNull() or (picture.width() <= 300 and picture.height() <= 100)
+    assert not picture.isNull() or case not in ("preview, JPEG of 1x1",)
+
+
+def test_qt_is_never_left_to_guess_the_format_of_a_preview():
+    from relightgan.nuke_plugin.panel_picture import picture_of
+
+    box = QtCore.QSize(300, 100)
+    assert picture_of(two_colours(), box).size() == QtCore.QSize(266, 100)
+    assert picture_of(two_colours(64, 32), box).size() == QtCore.QSize(64, 32)
+    for other in (hostile_looks.png(64, 32), b"<svg xmlns='http://www.w3.org/2000/svg' width='9' height='9'/>", b""):
+        assert picture_of(other, box).isNull()
+
+
+def test_the_look_used_in_selected_nodes_is_a_path_and_never_an_expression(open_panel, tmp_path):
+    from relightgan.nuke_plugin import knobs
+
+    folder = tmp_path / "shot[exec touch PWNED]"
+    folder.mkdir()
+    tiny_looks.identity_look(folder / "sun[exec touch PWNED]ny.onnx", name="trap")
+    nuke = open_panel.nuke
+    node = nuke.createNode("RelightGAN")
+    panel = open_panel(folder)
+    choose(panel, "trap")
+    node.setSelected(True)
+    panel.use_button.click()
+    panel.create_button.click()
+    for made in nuke.allNodes():
+        assert knobs.path_of(made, "look") == (folder / "sun[exec touch PWNED]ny.onnx").as_posix()
+        assert made["look"].evaluate() == (folder / "sun[exec touch PWNED]ny.onnx").as_posix()
+    panel.refresh()  # reads the looks of the script
+    wait_for(lambda: not panel.busy)
+    assert names(panel) == ["trap"]
+    assert not list(Path.cwd().glob("PWNED"))

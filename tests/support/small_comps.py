@@ -117,8 +117,7 @@ def windows(path):
 
 def relit(nuke, made, frame, view="main"):
     """(H, W, 3) of the file that RG_Read shows for a frame."""
-    pattern = made["result_path"].value()
-    return rgb(Path(pattern.replace("%V", view).replace("%04d", f"{frame:04d}")))
+    return rgb(Path(made.node("RG_Read")["file"].evaluate(frame, view=view)))
 
 
 def same_bits(a, b):

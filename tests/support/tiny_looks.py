@@ -66,9 +66,10 @@ def gain_look(path: Path, gain: float, **changes) -> Path:
 def darken_grid_look(path: Path, aovs: bool = False, **changes) -> Path:
     """An operator look: relit = plate x 2^(grid at this pixel - 0.5 x the pixel's place across and down the frame).
 
-    The grid holds log2 gains from -1.5 to -0.5 that follow the plate's own brightness, without values below 0. The pixel's place comes from
-    `window`, so that tiles given a wrong window come out wrong. With `aovs` it also tells the gain, and a confidence of
-    0.5 / (0.5 + doubt) from the operator `doubt`, which is the largest of the frame's own colours in each cell.
+    The grid holds log2 gains from -1.5 to -0.5 that follow the plate's own brightness, without values below 0. The
+    pixel's place comes from `window`, so that tiles given a wrong window come out wrong. With `aovs` it also tells the
+    gain, and a confidence of 0.5 / (0.5 + doubt) from the operator `doubt`, which is the largest of the frame's own
+    colours in each cell.
     """
     told = {"operators": ("grid", "doubt"), "aovs": ("gain", "confidence")} if aovs else {"operators": ("grid",)}
     facts = facts_of(**{"name": "darken", **told, **changes})

@@ -23,7 +23,6 @@ from relightgan.core.errors import LookError
 from relightgan.core.files import replacing
 from relightgan.core.look import (
     PLATE,
-    PREVIEW_KEY,
     RELIT,
     WINDOW,
     LookFacts,
@@ -31,6 +30,7 @@ from relightgan.core.look import (
     facts_to_metadata,
     load_look,
 )
+from relightgan.core.look_metadata import PREVIEW_KEY
 from relightgan.core.version import VERSION
 from relightgan.training.fit.recipe import ExportSpec
 

@@ -44,8 +44,12 @@ class Commands:
         return self._inside(None, self._session.frame_now, self._session.view_now, self._tcl.call, *words)
 
     def substitute(self, text: str, node: Node | None, frame: float, view: str) -> str:
-        """The text with its `[...]` run."""
-        return self._inside(node, frame, view, self._tcl.call, "subst", "-nobackslashes", "-novariables", text)
+        """The text with its `[...]` run, and with a quirk with its $names and backslashes replaced."""
+        everything = self._session.quirks.texts_substitute_all
+        if not any(letter in text for letter in ("[$\\" if everything else "[")):
+            return text
+        kept = () if everything else ("-nobackslashes", "-novariables")
+        return self._inside(node, frame, view, self._tcl.call, "subst", *kept, text)
 
     def expression(self, text: str, node: Node | None, frame: float, view: str) -> float:
         if "[" in text:
@@ -233,11 +237,7 @@ def script_text(knob: k.Knob, frame: float, view: str) -> str:
     from . import session
 
     if isinstance(knob, k.EvalString_Knob):
-        return (
-            session.current().commands.substitute(knob._text, knob._node, frame, view)
-            if "[" in knob._text
-            else knob._text
-        )
+        return session.current().commands.substitute(knob._text, knob._node, frame, view)
     if isinstance(knob, k.Enumeration_Knob):
         return knob._at(frame, view)
     return str(knob.value())

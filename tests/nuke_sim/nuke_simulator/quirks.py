@@ -44,6 +44,8 @@ class Quirks:
     execute_in_main_thread_from_main: str = "raise"
     # Nuke 17.1's documentation says knobChanged runs with the panel closed too; 13.2's: only for the user's changes.
     knob_changed_when_closed: bool = False
+    # Does Nuke also evaluate $name and backslashes in the text of a knob, as Tcl's subst does, or only [commands]?
+    texts_substitute_all: bool = False
 
 
 def parse_quirks(text: str) -> Quirks:

@@ -240,8 +240,7 @@ class Session:
 
     def text(self, text: str, node: Node | None, frame: float, view: str) -> str:
         """Text with its `[...]` run, the frame and the view in place."""
-        if "[" in text:
-            text = self.commands.substitute(text, node, frame, view)
+        text = self.commands.substitute(text, node, frame, view)
         return with_frame(with_view(text, view), frame)
 
     def expression(self, text: str, node: Node | None, frame: float, view: str) -> float:
