@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from relightgan.core.errors import EXIT_CANCELLED, EXIT_ERROR, EXIT_USAGE, RelightError
+from relightgan.core.text import printable, shown
 from relightgan.core.version import VERSION
 
 # OpenMP's threads spin while they wait, and on a machine that others use too everything then takes ten times longer
@@ -48,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"relightgan {VERSION}")
         return 0
     if words[0] not in COMMANDS:
-        print(f"relightgan: there is no command '{words[0]}'.\n\n{usage()}", file=sys.stderr)
+        print(f"relightgan: there is no command '{shown(words[0])}'.\n\n{usage()}", file=sys.stderr)
         return EXIT_USAGE
     return run_command(lambda: load_command(words[0])(words[1:]))
 
@@ -106,10 +107,11 @@ def run_command(command: Callable[[], int]) -> int:
     except OSError as error:
         if error.filename is None:
             drop_stdout()
-        print(f"Error: {error.filename or 'The output'}: {error.strerror or error}. {FIX_OS}", file=sys.stderr)
+        problem = printable(f"{error.filename or 'The output'}: {error.strerror or error}. {FIX_OS}")
+        print(f"Error: {problem}", file=sys.stderr)
         return EXIT_ERROR
     except MemoryError as error:
-        print(f"Error: memory ran out ({error or 'no details'}). Close other programs.", file=sys.stderr)
+        print(f"Error: memory ran out ({shown(error) or 'no details'}). Close other programs.", file=sys.stderr)
         return EXIT_ERROR
 
 

@@ -4,9 +4,7 @@ A *problem* means that something the product promises can't work here (exit code
 a machine without a GPU (exit code 0).
 """
 
-import argparse
 import dataclasses
-import json
 import sys
 from collections.abc import Sequence
 
@@ -15,7 +13,9 @@ from rich.text import Text
 
 from relightgan.core.doctor_checks import CHECKS, NOTE, OK, PROBLEM, Finding
 from relightgan.core.errors import EXIT_DONE, EXIT_ERROR
+from relightgan.core.options import Parser
 from relightgan.core.progress import console
+from relightgan.core.text import json_text, printable
 
 STYLE_OF = {OK: "green", NOTE: "yellow", PROBLEM: "bold red"}
 EXAMPLES = """examples:
@@ -33,11 +33,10 @@ def main(argv: Sequence[str]) -> int:
     Returns:
         0 where nothing is broken, else 1.
     """
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="relightgan doctor",
         description="Checks this installation and says how to mend it. Exit code 1 if something is broken.",
         epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object for a program to read")
     options = parser.parse_args(argv)
@@ -45,7 +44,7 @@ def main(argv: Sequence[str]) -> int:
     broken = any(finding.level == PROBLEM for finding in findings)
     if options.json:
         rows = [dataclasses.asdict(finding) for finding in findings]
-        print(json.dumps({"ok": not broken, "python": sys.executable, "findings": rows}, indent=2, ensure_ascii=False))
+        print(json_text({"ok": not broken, "python": sys.executable, "findings": rows}, indent=2))
     else:
         console().print(table_of(findings))
         print(verdict(findings))
@@ -59,9 +58,9 @@ def table_of(findings: Sequence[Finding]) -> Table:
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
     for finding in findings:
-        table.add_row(Text(finding.level, STYLE_OF[finding.level]), Text(finding.topic), Text(finding.text))
+        table.add_row(Text(finding.level, STYLE_OF[finding.level]), Text(finding.topic), Text(printable(finding.text)))
         if finding.fix:
-            table.add_row("", "", Text(f"-> {finding.fix}", STYLE_OF[finding.level]))
+            table.add_row("", "", Text(f"-> {printable(finding.fix)}", STYLE_OF[finding.level]))
     return table
 
 

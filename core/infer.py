@@ -1,7 +1,6 @@
 """The command `relightgan infer`: relights frames or a movie with a look."""
 
 import argparse
-import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -18,6 +17,7 @@ from relightgan.core.frames import read_mask
 from relightgan.core.guidance import check_grid
 from relightgan.core.guidance_files import GuidanceFiles
 from relightgan.core.look import AOV_CHANNELS, Look, load_look
+from relightgan.core.options import Parser
 from relightgan.core.pipeline import Relighting, Settings
 from relightgan.core.plate import Plate
 from relightgan.core.progress import STYLES, cancellation, clock_text, progress
@@ -25,6 +25,7 @@ from relightgan.core.sequence import Sequence as FileSequence
 from relightgan.core.sequence import format_frames, parse_frames
 from relightgan.core.session import LookSession
 from relightgan.core.shot import relight_shot, window_union
+from relightgan.core.text import print_line
 
 EXAMPLES = """examples:
   relightgan infer day_to_dusk.onnx plates.%04d.exr relit.%04d.exr --frames 1001-1100,1150
@@ -100,13 +101,12 @@ def main(argv: Sequence[str]) -> int:
     return EXIT_DONE
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """The command line."""
-    made = argparse.ArgumentParser(
+    made = Parser(
         prog="relightgan infer",
         description="Relights an image sequence, a still or a movie with a look.",
         epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = made.add_argument
     add("look", help="the .onnx file")
@@ -250,7 +250,7 @@ def log_plan(look: Look, source: Source, sink: Sink, frames: Sequence[int], sett
 
 def log(text: str) -> None:
     """A line for people, on stderr."""
-    print(text, file=sys.stderr, flush=True)
+    print_line(text)
 
 
 def positive(text: str) -> float:

@@ -1,6 +1,5 @@
 """The command `relightgan look`: what is inside a look."""
 
-import argparse
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from relightgan.core.errors import EXIT_DONE, LookError, UsageError
 from relightgan.core.files import replacing
 from relightgan.core.look import Look, load_look, preview_jpeg
 from relightgan.core.look_metadata import LOOK_FORMAT
+from relightgan.core.options import Parser
 from relightgan.core.progress import console
 from relightgan.core.text import json_text, printable, shown
 
@@ -36,11 +36,10 @@ def main(argv: Sequence[str]) -> int:
     Raises:
         LookError: the file isn't a look of ours.
     """
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="relightgan look",
         description="Shows what is inside a look: its facts, evaluation, dataset and full recipe.",
         epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("look", help="the .onnx file")
     parser.add_argument("--json", action="store_true", help="print one JSON object for a program to read")

@@ -7,7 +7,6 @@
     installed.json             says that this command made the folder
 """
 
-import argparse
 import contextlib
 import json
 import os
@@ -30,6 +29,8 @@ from relightgan.core.init_block import (
     without_block,
     write_start,
 )
+from relightgan.core.options import Parser
+from relightgan.core.text import print_line
 from relightgan.core.version import VERSION
 
 ROOT = Path(__file__).absolute().parents[1]  # a checkout, or site-packages/relightgan
@@ -82,11 +83,10 @@ def main(argv: Sequence[str]) -> int:
     Raises:
         InstallError: a folder can't be written, isn't ours, or this interpreter can't relight.
     """
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="relightgan nuke-install",
         description="Puts the plug-in where Nuke looks, with this interpreter to relight; --uninstall takes it away.",
         epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--into", type=Path, metavar="DIR", help="folder that Nuke reads init.py from [~/.nuke]")
     parser.add_argument("--link", action="store_true", help="link to this installation instead of copying it")
@@ -99,7 +99,7 @@ def main(argv: Sequence[str]) -> int:
         if options.link or options.cache or options.looks:
             parser.error("--uninstall takes no option but --into")
         for line in uninstall(into):
-            print(line)
+            print_line(line, sys.stdout)
         return EXIT_DONE
     looks = tuple(absolute(folder) for folder in options.looks) if options.looks else None
     settings = InstallSettings(absolute(options.cache) if options.cache else None, looks)

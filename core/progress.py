@@ -20,6 +20,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, TextIO
 
 from relightgan.core.errors import Cancelled, UsageError
+from relightgan.core.text import print_line, printable
 
 # rich is loaded where something is shown: the worker shows nothing, starts sooner without it, and must be able to say
 # in an interpreter that lacks our packages that they are missing.
@@ -90,9 +91,9 @@ class Progress:
     def say(self, text: str) -> None:
         """Writes a line for people, above the bar where there is one."""
         if self.bar is not None:
-            self.bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
+            self.bar.console.print(printable(text), markup=False, highlight=False, soft_wrap=True)
         else:
-            print(text, file=self.stream, flush=True)
+            print_line(text, self.stream)
 
     def rate(self) -> float:
         """Units per second since the start; 0 before the first."""

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 import unicodedata
-from typing import Any
+from typing import Any, TextIO
 
-__all__ = ["MAX_LINE", "MAX_SHOWN", "json_text", "printable", "shown"]
+__all__ = ["MAX_LINE", "MAX_SHOWN", "json_text", "print_line", "printable", "shown"]
 
 MAX_SHOWN = 200  # characters of one foreign text
 MAX_LINE = 4000  # characters of a line that has some in it; the longest path of Linux has 4,096 bytes
@@ -49,6 +50,16 @@ def printable(line: str, limit: int = MAX_LINE) -> str:
         return cut(COMMANDS.sub(rf"\1\{COLON}", line), limit)
     spelt = "".join(spelt_out(letter) if unicodedata.category(letter) in HIDDEN else letter for letter in line)
     return cut(COMMANDS.sub(rf"\1\{COLON}", spelt), limit)
+
+
+def print_line(line: str, stream: TextIO | None = None) -> None:
+    """Prints a whole line of ours with foreign text in it, at once.
+
+    Args:
+        line: spelt out as in `printable`.
+        stream: where to; stderr when None.
+    """
+    print(printable(line), file=sys.stderr if stream is None else stream, flush=True)
 
 
 def json_text(value: Any, indent: int | None = None) -> str:

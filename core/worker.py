@@ -11,7 +11,6 @@ its stdin is enough. `core/protocol.py` says which lines there are, `core/worker
 One module, because the four threads share one small state, and a reader must see all that may touch it.
 """
 
-import argparse
 import contextlib
 import io
 import os
@@ -34,6 +33,7 @@ if sys.version_info < (3, 11):  # noqa: UP036
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from relightgan.core.errors import EXIT_DONE, EXIT_ERROR, Cancelled, ProtocolError, RelightError
+from relightgan.core.options import Parser
 from relightgan.core.progress import Cancellation
 from relightgan.core.protocol import MAX_BYTES, PROTOCOL, REQUESTS, Message, decode, encode, id_in, sendable, too_long
 from relightgan.core.text import printable
@@ -94,13 +94,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     return worker.run()
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """The command line."""
-    made = argparse.ArgumentParser(
+    made = Parser(
         prog="python -m relightgan.core.worker",
         description=DESCRIPTION,
         epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = made.add_argument
     add(

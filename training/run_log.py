@@ -11,6 +11,7 @@ from typing import Self
 
 from relightgan.core.errors import TrainingError
 from relightgan.core.progress import STYLES
+from relightgan.core.text import print_line, printable
 
 LINE_EVERY_S = 10.0  # time between status lines, seconds, where each is printed on its own line
 DRAW_EVERY_S = 0.2  # time between status lines, seconds, where each is drawn over the last one
@@ -63,10 +64,10 @@ class RunLog:
             TrainingError: the log file can't be written.
         """
         self._clear()
-        print(text, file=sys.stderr, flush=True)
+        print_line(text)
         if self._file:
             try:
-                self._file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
+                self._file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {printable(text)}\n")
                 self._file.flush()
             except OSError as error:
                 raise TrainingError(
@@ -85,6 +86,7 @@ class RunLog:
         if self._style == "none" or now - self._shown_at < (DRAW_EVERY_S if self._draws else LINE_EVERY_S):
             return
         self._shown_at = now
+        text = printable(text)
         if self._draws:
             columns = shutil.get_terminal_size().columns
             print(f"\r\033[K{text[: columns - 1]}", end="", file=sys.stderr, flush=True)

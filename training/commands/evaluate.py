@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from relightgan.core.errors import EXIT_DONE, UsageError
+from relightgan.core.options import Parser
 from relightgan.core.progress import STYLES, cancellation
+from relightgan.core.text import printable
 from relightgan.training.measure.evaluation import Request, evaluate, markdown_of
 from relightgan.training.measure.paired_views import DAY_FOLDERS
 from relightgan.training.measure.tables import json_text, write_text
@@ -44,17 +46,18 @@ def main(argv: Sequence[str]) -> int:
         write_text(words.out / "evaluation.json", json_text(result))
         write_text(words.out / "evaluation.md", markdown)
         print(f"Wrote {words.out / 'evaluation.json'} and what belongs to it.", file=sys.stderr)
-    print(json_text(result) if words.json else markdown, end="")
+    print(
+        json_text(result) if words.json else "".join(f"{printable(line)}\n" for line in markdown.splitlines()), end=""
+    )
     return EXIT_DONE
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> Parser:
     """The command line."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog=PROG,
         description="Measures looks on paired views and on clips, beside what needs no learning.",
         epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("look", nargs="+", type=Path, metavar="LOOK.onnx", help="one or more looks of one direction")
     parser.add_argument("--pairs", type=Path, metavar="DIR", help="paired views: A/ B/ and perhaps mask/")

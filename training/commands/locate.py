@@ -1,7 +1,6 @@
 """The command `relightgan locate`: finds where plates were taken, and writes what the other day's photos saw there."""
 
 import argparse
-import sys
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
@@ -12,10 +11,12 @@ from relightgan.core.clips import Source, open_source
 from relightgan.core.colour import DEFAULT_WORKING_SPACE, working_space
 from relightgan.core.errors import EXIT_DONE, SequenceError, UsageError
 from relightgan.core.guidance_files import DIRECTION_NOTE, FOUND_NOTE, PHOTOS_NOTE, write_guidance
+from relightgan.core.options import Parser
 from relightgan.core.pipeline import Settings
 from relightgan.core.progress import STYLES, cancellation, progress
 from relightgan.core.sequence import Sequence as FileSequence
 from relightgan.core.sequence import format_frames, parse_frames
+from relightgan.core.text import print_line
 from relightgan.training.run.plate_finder import COLOUR_SPACE, PlateFinder
 from relightgan.training.run.registered import load_run
 
@@ -74,13 +75,12 @@ def main(argv: Sequence[str]) -> int:
     return EXIT_DONE
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """The command line."""
-    made = argparse.ArgumentParser(
+    made = Parser(
         prog="relightgan locate",
         description="Finds where plates were taken among a run's photos, and writes what the other day saw there.",
         epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = made.add_argument
     add("plates", help="plates.%%04d.exr, plates.####.exr, one still, or a movie")
@@ -121,4 +121,4 @@ def frames_to_do(options: argparse.Namespace, source: Source, sink: FileSequence
 
 def log(text: str) -> None:
     """A line for people, on stderr."""
-    print(text, file=sys.stderr, flush=True)
+    print_line(text)

@@ -1,6 +1,5 @@
 """`relightgan photos`: looks at photo folders as the trainer will, and shows what it keeps."""
 
-import argparse
 import importlib.util
 import sys
 from collections import Counter
@@ -8,7 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from relightgan.core.errors import PhotoError
+from relightgan.core.options import Parser
 from relightgan.core.progress import STYLES, cancellation
+from relightgan.core.text import print_line, printable, shown
 from relightgan.training.photos.index import KEPT, PhotoIndex, PhotoSettings, index_photos
 from relightgan.training.photos.measuring import usual_workers, write_text
 from relightgan.training.photos.overview import reason_word, summary, write_sheet
@@ -25,11 +26,10 @@ EXAMPLES = """examples:
 
 def main(argv: Sequence[str]) -> int:
     """Runs `relightgan photos`; see its --help."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="relightgan photos",
         description="Looks at photo folders as the trainer will: contact sheet, table, and what is left out and why.",
         epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
         "folders", nargs="+", type=Path, metavar="DIR", help="folder of photos and movies, searched with those in it"
@@ -58,12 +58,14 @@ def main(argv: Sequence[str]) -> int:
             out = options.out / name
             index = index_photos([folder], settings, out, options.progress, cancelled.check, options.workers)
             cancelled.check()
-            write_text(out / "left_out.txt", "".join(f"{photo.path}: {photo.reason}\n" for photo in index.left_out()))
+            lines = [printable(f"{photo.path}: {photo.reason}") for photo in index.left_out()]
+            write_text(out / "left_out.txt", "".join(f"{line}\n" for line in lines))
             sheet = write_sheet(index, name, out / "contact_sheet.jpg", options.workers or usual_workers())
             results.append((name, index, sheet))
-    print(table([summary(name, index) for name, index, _ in results]))
+    print(table([summary(shown(name), index) for name, index, _ in results]))
     for name, index, sheet in results:
-        print(f"\n{name}: {sheet}")
+        print()
+        print_line(f"{name}: {sheet}", sys.stdout)
         print(describe(index, sheet.with_name("left_out.txt")))
     warn_of_shared(results)
     empty = [name for name, index, _ in results if not index.kept()]
@@ -74,8 +76,9 @@ def main(argv: Sequence[str]) -> int:
         from relightgan.training.run.registration_report import show_registration
 
         with cancellation() as cancelled:
-            shown = show_registration(results, settings, options.out, options.progress, cancelled)
-        print(f"\n{shown}")
+            page = show_registration(results, settings, options.out, options.progress, cancelled)
+        print()
+        print_line(str(page), sys.stdout)
     return 0
 
 
@@ -122,17 +125,17 @@ def table(lines: Sequence[dict[str, str]]) -> str:
 def describe(index: PhotoIndex, listing: Path) -> str:
     """What else is worth knowing of a folder: its colours, and what was left out."""
     lines = [
-        f"  colours: {profile}, {count:,}"
+        f"  colours: {shown(profile)}, {count:,}"
         for profile, count in Counter(photo.profile for photo in index.kept()).most_common()
     ]
     if index.others:
-        others = ", ".join(f"{count} {suffix or 'without suffix'}" for suffix, count in index.others.items())
+        others = ", ".join(f"{count} {shown(suffix) or 'without suffix'}" for suffix, count in index.others.items())
         lines.append(f"  not looked at: {others}")
     left_out = index.left_out()
     counts = Counter(reason_word(photo) for photo in left_out)
     if left_out:
         lines.append(f"  left out: {', '.join(f'{word} {count:,}' for word, count in counts.most_common())}")
-        lines += [f"    {photo.name}: {photo.reason}" for photo in left_out[:LISTED]]
+        lines += [f"    {shown(photo.name)}: {printable(photo.reason)}" for photo in left_out[:LISTED]]
     if len(left_out) > LISTED:
         lines.append(f"    and {len(left_out) - LISTED:,} more in {listing}")
     return "\n".join(lines)
@@ -145,7 +148,4 @@ def warn_of_shared(results: Sequence[tuple[str, PhotoIndex, Path]]) -> None:
         for other, theirs, _ in results[:row]:
             shared = [photo.name for photo in theirs.kept() if photo.id in ids]
             if shared:
-                print(
-                    f"Warning: {len(shared)} photos are in both {other} and {name}, {shared[0]} for one.",
-                    file=sys.stderr,
-                )
+                print_line(f"Warning: {len(shared)} photos are in both {other} and {name}, {shown(shared[0])} for one.")

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from relightgan.core.errors import DeviceError, PhotoError, UsageError
+from relightgan.core.options import Parser
 from relightgan.core.progress import STYLES
 from relightgan.training.run.config import RunConfig, resolve, resolved_yaml
 from relightgan.training.run.recipes import PRESETS
@@ -50,14 +51,13 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def make_parser() -> argparse.ArgumentParser:
+def make_parser() -> Parser:
     """The options of the command: its own, and one for each setting."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="relightgan train",
         usage="relightgan train --source DIR... --target DIR... --out LOOK [options]",
         description="Fits a look to two folders of set photos, taken under two lights.",
         epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     for name, light in (("--source", "the light that your plates have"), ("--target", "the light that they shall get")):

@@ -1,7 +1,6 @@
 """Measures looks, baselines and oracles on paired views and on clips."""
 
 import functools
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from relightgan.core.guidance import READ
 from relightgan.core.look import load_look
 from relightgan.core.progress import progress
 from relightgan.core.session import LookSession
+from relightgan.core.text import print_line
 from relightgan.training.measure.baselines import NearPhotos, Pool, near_photos, pool_photos
 from relightgan.training.measure.clips import find_clip, measure_clip, rows_of
 from relightgan.training.measure.paired_views import (
@@ -181,7 +181,7 @@ def still_photos(folder: Path, check: Callable[[], None] = lambda: None) -> Iter
         try:
             yield to_float(decode_photo(path, POOL_SIDE_PX).rgb)
         except PhotoError as error:
-            print(f"Left out of the colour statistics: {error}", file=sys.stderr)
+            print_line(f"Left out of the colour statistics: {error}")
 
 
 def look_names(paths: Sequence[Path]) -> dict[str, Path]:

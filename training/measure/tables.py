@@ -1,7 +1,6 @@
 """Writes the results of `evaluation`: Markdown tables, JSON and a picture per view."""
 
 import importlib.metadata
-import json
 import math
 import platform
 from collections.abc import Mapping, Sequence
@@ -10,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from relightgan.core import text
 from relightgan.core.errors import RelightError
 from relightgan.core.files import replacing
 from relightgan.core.version import VERSION
@@ -123,7 +123,7 @@ def versions() -> dict[str, str]:
 
 def json_text(result: Mapping[str, Any]) -> str:
     """The result as JSON. Infinite figures, of equal pictures, become null, as JSON has no infinity."""
-    return json.dumps(_finite(result), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    return text.json_text(_finite(result), indent=1) + "\n"
 
 
 def write_text(path: Path, text: str) -> None:
