@@ -59,7 +59,7 @@ def test_json_reads_back_the_same_and_has_no_line_that_is_obeyed():
 
 def test_what_argparse_repeats_is_spelt_out(capsys):
     with pytest.raises(SystemExit):
-        Parser("relightgan x", "Does.", "examples:").parse_args([HOSTILE])
+        Parser(prog="relightgan x").parse_args([HOSTILE])
     assert SPELT in capsys.readouterr().err
 
 
