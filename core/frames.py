@@ -129,7 +129,7 @@ def write_plate(
     channels that must not change. Lossless compressions are kept. No date is added: the same plate gives the same file.
 
     Args:
-        path: where to write; folders are made. The suffix decides the kind: .exr, or .tif, .png, .jpg, .dpx for a plate
+        path: where to write, in a folder that is there. The suffix decides the kind: .exr, or .tif, .png, .jpg, .dpx for a plate
             that has nothing these can't hold.
         plate: the plate `rgb` was made from. One made from an array is written as 16-bit float, ZIP.
         rgb: (H, W, 3) float32 over the plate's data window, in the plate's colour space.
@@ -142,7 +142,7 @@ def write_plate(
         keep NaN and infinity, uncounted.
 
     Raises:
-        PlateError: the folder or file can't be written, the disk is full, or the kind of file can't hold the plate. No
+        PlateError: the file can't be written, its folder is gone, the disk is full, or the kind of file can't hold the plate. No
             partial file is left, and a finished one of that name stays as it was.
     """
     path = Path(path)
@@ -156,11 +156,16 @@ def write_plate(
     parts = list(plate.parts) or [plain_part(plate)]
     parts[plate.rgb_part] = with_extra_channels(parts[plate.rgb_part], extra)
     _check_name(path)
-    with replacing(path, functools.partial(_not_written, path)) as temporary:
+    with replacing(path, functools.partial(not_written, path)) as temporary:
         if path.suffix.lower() == ".exr":
             notes = {SOFTWARE_NOTE: f"RelightGAN {VERSION}"} | dict(notes or {})
             return write_exr_file(temporary, parts, plate.rgb_part, rgb, notes)
         return _write_other(path, temporary, parts, rgb)
+
+
+def not_written(path: Path, error: OSError) -> PlateError:
+    """The error for a frame or movie that can't be written, see `core.files.replacing`."""
+    return PlateError(f"{path} can't be written: {error.strerror or error}.", _room_left(path))
 
 
 # Private implementation
@@ -320,15 +325,11 @@ def _first_line(text: str) -> str:
     return (text.strip().splitlines() or ["no reason given"])[0].rstrip(". ")
 
 
-def _not_written(path: Path, error: OSError) -> PlateError:
-    return PlateError(f"{path} can't be written: {error.strerror or error}.", _room_left(path))
-
-
 def _room_left(path: Path) -> str:
     try:
         free_mb = shutil.disk_usage(path.parent).free / 1e6
     except OSError:
-        return "Check that its folder can be made and written."
+        return "Check that its folder is there and can be written."
     return f"Check the rights to its folder, and the disk: {free_mb:.0f} MB are free."
 
 

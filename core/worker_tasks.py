@@ -6,6 +6,7 @@ for the same source may need for its temporal window. Both save time, and neithe
 
 import contextlib
 import dataclasses
+import functools
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -18,7 +19,8 @@ import numpy as np
 from relightgan.core import sequence
 from relightgan.core.colour import working_space
 from relightgan.core.errors import LookError, ProtocolError, UsageError
-from relightgan.core.frames import read_plate, write_plate
+from relightgan.core.files import open_folder
+from relightgan.core.frames import not_written, read_plate, write_plate
 from relightgan.core.look import Look, load_look
 from relightgan.core.pipeline import Relighting, Settings, WindowCache
 from relightgan.core.plate import Plate, rgb_only
@@ -100,7 +102,8 @@ class Tasks:
         shown = EventLines(request["id"], self.emit)
         sink = StoreSink(outputs, request["precision"], request["notes"], finished)
         relighting = Relighting(session, settings, cache=self.cache_for(source))
-        relight_shot(frames, source, sink, relighting, shown, cancelled, ends)
+        with sink:
+            relight_shot(frames, source, sink, relighting, shown, cancelled, ends)
         seconds = time.monotonic() - started
         return {
             "type": "done", "id": request["id"], "frames": frames, "seconds": seconds, "device": session.device_line
@@ -265,6 +268,8 @@ class StoreSink:
         return {frame: self.outputs[frame] for frame in frames}
 
     def __enter__(self) -> "StoreSink":
+        for path in {path.parent: path for path in self.outputs.values()}.values():
+            open_folder(path.parent, functools.partial(not_written, path))
         return self
 
     def __exit__(
