@@ -81,6 +81,8 @@ def open_folder(folder: Path, explain: Explain, within: Path | None = None) -> P
         if within is not None:
             within.stat()
         folder.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:
+        raise explain(OSError(errno.ENOTDIR, f"{folder} is no folder")) from error
     except OSError as error:
         raise explain(in_plain_words(error, within)) from error
     sweep_parts(folder)

@@ -206,13 +206,24 @@ def test_hdr_video_is_not_taken_for_display_encoded(transfer, name, tmp_path):
 
 
 def test_a_movie_appears_only_when_it_is_whole(tmp_path):
-    path = tmp_path / "new" / "a.mp4"
+    path = tmp_path / "a.mp4"
     movie = MovieWriter(path, 24, (WIDTH, HEIGHT))
     movie.write(picture(0))
     assert not path.exists()
     movie.close()
-    movie.close()
+    movie.close()  # does nothing
     assert [p.name for p in path.parent.iterdir()] == ["a.mp4"]
+
+
+def test_a_movie_whose_folder_goes_ends_at_the_next_frame(tmp_path):
+    folder = tmp_path / "shot"
+    folder.mkdir()
+    movie = MovieWriter(folder / "a.mp4", 24, (WIDTH, HEIGHT))
+    movie.write(picture(0))
+    folder.rename(tmp_path / "renamed")
+    with pytest.raises(PlateError, match=rf"a\.mp4 can't be written: the folder {folder} is gone"):
+        movie.write(picture(1))
+    assert [p.name for p in tmp_path.iterdir()] == ["renamed"]
 
 
 def interrupt(movie):
@@ -284,7 +295,7 @@ def test_a_full_disk_is_an_error_that_leaves_nothing(tmp_path):
     if mounted.returncode:
         pytest.skip("needs the right to mount a small disk")
     try:
-        with pytest.raises(PlateError, match=r"a\.mov can't be written: No space left"):
+        with pytest.raises(PlateError, match=r"a\.mov can't be written: the disk is full"):
             write_noise(small / "a.mov")
         assert list(small.iterdir()) == []
     finally:
