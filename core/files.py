@@ -1,7 +1,7 @@
 """Files that are whole or not there: written under a temporary name, brought to the disk, then renamed.
 
 Whoever opens an output makes its folder, once (`open_folder`), and nobody makes it again. A folder that isn't there any
-more was deleted, renamed or unmounted; one made anew in its place would hide that, or fill the disk below a mount point.
+more was deleted, renamed or unmounted; a new one in its place would hide that, or fill the disk below a mount point.
 
 A file is written into memory first where a library doesn't notice a disk that fills up (Pillow, NumPy, libpng).
 """
@@ -56,7 +56,7 @@ def replacing(path: Path, explain: Explain) -> Iterator[Path]:
             drop(temporary)
 
 
-def write_whole(path: Path, content: bytes | str, explain: Explain) -> None:
+def write_whole(path: Path, content: bytes | memoryview | str, explain: Explain) -> None:
     """Writes a file from memory, whole or not at all; texts as UTF-8.
 
     Raises:

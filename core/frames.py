@@ -129,8 +129,8 @@ def write_plate(
     channels that must not change. Lossless compressions are kept. No date is added: the same plate gives the same file.
 
     Args:
-        path: where to write, in a folder that is there. The suffix decides the kind: .exr, or .tif, .png, .jpg, .dpx for a plate
-            that has nothing these can't hold.
+        path: where to write, in a folder that is there. The suffix decides the kind: .exr, or .tif, .png, .jpg, .dpx
+            for a plate that has nothing these can't hold.
         plate: the plate `rgb` was made from. One made from an array is written as 16-bit float, ZIP.
         rgb: (H, W, 3) float32 over the plate's data window, in the plate's colour space.
         extra_channels: channels to add as 32-bit floats, or to put in place of those of that name; (H, W) float32 each.
@@ -142,8 +142,8 @@ def write_plate(
         keep NaN and infinity, uncounted.
 
     Raises:
-        PlateError: the file can't be written, its folder is gone, the disk is full, or the kind of file can't hold the plate. No
-            partial file is left, and a finished one of that name stays as it was.
+        PlateError: the file can't be written, its folder is gone, the disk is full, or the kind of file can't hold the
+            plate. No partial file is left, and a finished one of that name stays as it was.
     """
     path = Path(path)
     extra = extra_channels or {}

@@ -608,7 +608,9 @@ def test_a_full_disk_is_noticed_for_png_and_jpeg_too_and_does_not_end_the_proces
         for name in ("b.png", "b.jpg", "b.tif"):
             (small / name).write_bytes(b"the one before")
             (small / "filler").write_bytes(bytes(32 * 1024))
-            assert f"{name} can't be written: the disk is full (No space left on device)" in refusal(small / name, plate)
+            assert f"{name} can't be written: the disk is full (No space left on device)" in refusal(
+                small / name, plate
+            )
             assert (small / name).read_bytes() == b"the one before"
             assert sorted(path.name for path in small.iterdir()) == sorted([name, "filler"])
             (small / name).unlink()
