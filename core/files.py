@@ -121,8 +121,9 @@ def temporary_for(path: Path) -> Path:
     """A name beside a file to write it under: hidden, of this process, and short enough for the file system.
 
     Raises:
-        OSError: the file's own name is too long.
+        OSError: the folder isn't there, or the file's own name is too long.
     """
+    os.stat(f"{path.parent}{os.sep}")  # noqa: PTH116 - found wanting before the work, also where it is a file
     tail = f".{host_mark()}-{os.getpid()}.{uuid.uuid4().hex[:8]}.part"
     most, name = longest_name(path.parent), os.fsencode(path.name)
     if len(name) > most:
