@@ -1,11 +1,11 @@
 import struct
-import subprocess
 from fractions import Fraction
 
 import av
 import numpy as np
 import pytest
 from av.video.frame import VideoFrame
+from small_disk import file_limit, small_disk
 
 from relightgan.core.errors import PlateError
 from relightgan.core.movies import MovieReader, MovieWriter, as_rate
@@ -287,19 +287,23 @@ def test_what_can_t_be_written_is_refused_before_anything_is_made(tmp_path):
 
 @pytest.mark.process
 def test_a_full_disk_is_an_error_that_leaves_nothing(tmp_path):
-    small = tmp_path / "small"
-    small.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=128k", "tmpfs", small], capture_output=True, check=False
-    )
-    if mounted.returncode:
-        pytest.skip("needs the right to mount a small disk")
-    try:
+    with small_disk(tmp_path / "small", "128k") as small:
         with pytest.raises(PlateError, match=r"a\.mov can't be written: the disk is full"):
             write_noise(small / "a.mov")
         assert list(small.iterdir()) == []
-    finally:
-        subprocess.run(["umount", small], check=True)
+
+
+@pytest.mark.parametrize("suffix", [".mov", ".mp4", ".mkv"])
+def test_a_movie_that_lacks_only_its_end_is_never_taken_for_whole(tmp_path, suffix):
+    whole = write_movie(tmp_path / f"whole{suffix}", 8)
+    size = whole.stat().st_size
+    path = tmp_path / f"a{suffix}"
+    for limit in (0, 1, size // 2, *range(max(size - 5000, 1), size, 499), size - 1):
+        with file_limit(limit), pytest.raises(PlateError, match="can't be written"):
+            write_movie(path, 8)
+        assert [p.name for p in tmp_path.iterdir()] == [whole.name], limit
+    with file_limit(size):
+        assert write_movie(path, 8).read_bytes() == whole.read_bytes()
 
 
 def test_rounded_ntsc_rates_are_taken_as_what_they_are():
