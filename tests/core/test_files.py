@@ -115,7 +115,9 @@ def test_two_writers_of_one_file_each_write_their_own_and_the_last_stays(tmp_pat
 # Names
 
 
-@pytest.mark.parametrize("name", ["a" * 251 + ".exr", "é" * 125 + ".exr", "\U0001f3ac" * 62 + ".exr", "a" * 237 + ".exr"])
+@pytest.mark.parametrize(
+    "name", ["a" * 251 + ".exr", "é" * 125 + ".exr", "\U0001f3ac" * 62 + ".exr", "a" * 237 + ".exr"]
+)
 def test_a_name_as_long_as_the_disk_takes_is_written(tmp_path, name):
     write_whole(tmp_path / name, b"whole", told)
     assert names(tmp_path) == [name]
