@@ -76,10 +76,14 @@ def test_a_file_that_finds_too_little_room_is_not_there_and_the_one_before_stays
 
 
 def test_whatever_ends_the_block_leaves_nothing(tmp_path):
-    for end in (KeyboardInterrupt, RelightError, ValueError):
-        with pytest.raises(end), replacing(tmp_path / "a.exr", told) as temporary:
+    def write_half(end):
+        with replacing(tmp_path / "a.exr", told) as temporary:
             temporary.write_bytes(b"half")
             raise end("")
+
+    for end in (KeyboardInterrupt, RelightError, ValueError):
+        with pytest.raises(end):
+            write_half(end)
         assert names(tmp_path) == []
 
 
@@ -139,16 +143,15 @@ def test_a_name_that_is_too_long_is_refused_before_the_work(tmp_path):
 
 def test_a_folder_that_goes_during_the_work_is_an_error_and_is_not_made_again(tmp_path):
     folder = open_folder(tmp_path / "shot" / "v1", told)
-    with (
-        pytest.raises(PlateError, match=f"the folder {folder} is gone"),
-        replacing(folder / "a.exr", told) as temporary,
-    ):
-        temporary.write_bytes(b"whole")
-        folder.rename(tmp_path / "elsewhere")
-    with (
-        pytest.raises(PlateError, match=f"the folder {folder} is gone"),
-        replacing(folder / "b.exr", told),
-    ):
+
+    def write_while_it_goes():
+        with replacing(folder / "a.exr", told) as temporary:
+            temporary.write_bytes(b"whole")
+            folder.rename(tmp_path / "elsewhere")
+
+    with pytest.raises(PlateError, match=f"the folder {folder} is gone"):
+        write_while_it_goes()
+    with pytest.raises(PlateError, match=f"the folder {folder} is gone"), replacing(folder / "b.exr", told):
         pytest.fail("the block was run")
     assert not folder.exists()
 

@@ -67,7 +67,7 @@ def test_metrics_that_find_no_room_are_an_error(tmp_path):
     path = tmp_path / "metrics.jsonl"
     with file_limit(20), pytest.raises(RelightError, match=r"metrics\.jsonl can't be written: File too large"):
         write_metrics(path, progress, 1.0)
-    with pytest.raises(RelightError, match="the folder .*gone is gone"):
+    with pytest.raises(RelightError, match=r"the folder .*gone is gone"):
         write_metrics(tmp_path / "gone" / "metrics.jsonl", progress, 1.0)
 
 
