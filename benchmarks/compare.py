@@ -35,7 +35,7 @@ from benchmarks.recording import command_text, machine  # noqa: E402
 from relightgan.core.cli import run_command  # noqa: E402
 from relightgan.core.errors import EXIT_DONE, EXIT_ERROR, Cancelled, RelightError, UsageError  # noqa: E402
 from relightgan.core.progress import STYLES, Cancellation, cancellation  # noqa: E402
-from relightgan.training.measure.tables import json_text, versions, write_text  # noqa: E402
+from relightgan.training.measure.tables import json_text, open_out, versions, write_text  # noqa: E402
 from relightgan.training.run_log import duration  # noqa: E402
 
 DIRECTIONS = ("ab", "ba")
@@ -62,6 +62,8 @@ def main(argv: Sequence[str], systems: Sequence[System] = ALL) -> int:
     test_files(words.data)  # before hours of training, as it refuses a set without paired views
     sets = {"pairs": words.data} | ({"lab": words.lab} if words.lab else {})
     photos = {name: (the_folder(data, "train/A*"), the_folder(data, "train/B*")) for name, data in sets.items()}
+    for folder in (words.out, *(words.work / name for name in sets)):
+        open_out(folder)
     fits = len(sets) * len(chosen) * len(words.seeds)
     each = duration(60 * words.minutes * len(words.directions))
     longest = duration(60 * words.minutes * len(words.directions) * fits)

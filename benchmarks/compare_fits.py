@@ -17,7 +17,7 @@ from typing import Any
 
 from relightgan.core.errors import Cancelled
 from relightgan.core.progress import Cancellation
-from relightgan.training.stage_cache import digest, file_digest, read_notes, write_notes
+from relightgan.training.stage_cache import digest, file_digest, open_stage, read_notes, write_notes
 
 ROOT = Path(__file__).resolve().parents[1]
 RECORD, LOG = "fit.json", "train.log"  # files in the folder of a fit
@@ -144,7 +144,7 @@ def train(fit: Fit, stop: Cancellation, say: Callable[[str], None]) -> dict[str,
     ):
         say(f"trained before{at_revision(before)}")
         return before
-    fit.folder.mkdir(parents=True, exist_ok=True)
+    open_stage(fit.folder)
     code_now = revision()
     code, peak, wall_s = run_process(fit.command(), fit.folder, stop)
     record = {

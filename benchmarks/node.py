@@ -39,7 +39,7 @@ from benchmarks.recording import command_text, machine  # noqa: E402
 from benchmarks.speed import infer, run_turn, untrained_flagship, write_plates  # noqa: E402
 from relightgan.core.cli import run_command  # noqa: E402
 from relightgan.core.errors import EXIT_DONE, RelightError, UsageError  # noqa: E402
-from relightgan.training.measure.tables import json_text, markdown_table, versions, write_text  # noqa: E402
+from relightgan.training.measure.tables import json_text, markdown_table, open_out, versions, write_text  # noqa: E402
 
 SIZES = {"HD": (1920, 1080), "UHD": (3840, 2160)}
 BAR_OVERHEAD = 1.15  # maximum ratio of a bake without its EXR round trip to infer
@@ -73,6 +73,7 @@ def main(argv: Sequence[str]) -> int:
     words = build_parser().parse_args(argv)
     if words.frames < 3 or words.turns < 1:
         raise UsageError("This needs at least 3 frames and 1 turn.", "Raise --frames or --turns.")
+    open_out(words.out)
     with tempfile.TemporaryDirectory(prefix="relightgan-node-", dir=words.scratch) as name:
         folder = Path(name)
         look = words.look or untrained_flagship(folder / "look.onnx")

@@ -21,7 +21,7 @@ from benchmarks.recording import command_text, machine  # noqa: E402
 from relightgan.core.cli import run_command  # noqa: E402
 from relightgan.core.errors import EXIT_DONE, PlateError  # noqa: E402
 from relightgan.training.measure.evaluation import Request, evaluate, markdown_of  # noqa: E402
-from relightgan.training.measure.tables import json_text, versions, write_text  # noqa: E402
+from relightgan.training.measure.tables import json_text, open_out, versions, write_text  # noqa: E402
 
 # Figures of each view in quality.json.
 KEPT_PER_VIEW = ("psnr", "psnr_surfaces", "gain_correlation")
@@ -31,6 +31,7 @@ def main(argv: Sequence[str]) -> int:
     """Runs the benchmark; the exit code."""
     words = build_parser().parse_args(argv)
     photos = {day: the_folder(words.data, f"train/{day}*") for day in "AB"}
+    open_out(words.out)
     record: dict[str, Any] = {
         "command": command_text("quality.py", argv),
         "machine": machine(),

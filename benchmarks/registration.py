@@ -32,13 +32,13 @@ import torch  # noqa: E402
 from benchmarks.recording import command_text, machine  # noqa: E402
 from relightgan.core.cli import run_command  # noqa: E402
 from relightgan.core.errors import EXIT_DONE, RelightError  # noqa: E402
-from relightgan.training.measure.tables import markdown_table, versions, write_text  # noqa: E402
+from relightgan.training.measure.tables import markdown_table, open_out, versions, write_text  # noqa: E402
 from relightgan.training.pairs.backbones import embed_photos, load_backbone  # noqa: E402
 from relightgan.training.photos.bank import prepare_photos  # noqa: E402
 from relightgan.training.photos.index import index_photos  # noqa: E402
 from relightgan.training.run.config import RunConfig  # noqa: E402
 from relightgan.training.stage import Stage  # noqa: E402
-from relightgan.training.stage_cache import digest, read_arrays, write_arrays  # noqa: E402
+from relightgan.training.stage_cache import digest, open_stage, read_arrays, write_arrays  # noqa: E402
 from relightgan.training.world import matching, sfm  # noqa: E402
 from relightgan.training.world import registration as register  # noqa: E402
 from relightgan.training.world.registration import Day, Registration, register_days  # noqa: E402
@@ -91,6 +91,8 @@ def main(argv: Sequence[str]) -> int:
     """Runs the benchmark; the exit code."""
     words = build_parser().parse_args(argv)
     config = RunConfig()
+    if words.out is not None:
+        open_out(words.out.parent)
     with tempfile.TemporaryDirectory(prefix="relightgan-registration-") as scratch:
         days = [
             read_day(folder, (words.cache or Path(scratch)) / name, config)
@@ -105,7 +107,7 @@ def main(argv: Sequence[str]) -> int:
             config.registration,
             config.matching,
             words.seed,
-            Stage(words.folder or Path(scratch) / "registration", torch.device("cpu"), "auto"),
+            Stage(open_stage(words.folder or Path(scratch) / "registration"), torch.device("cpu"), "auto"),
         )
         total = process_s() - began
     if found is None:

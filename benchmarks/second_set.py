@@ -11,6 +11,7 @@ goes on where it stopped, and a later one may ask for more photos or frames. The
 
 import argparse
 import functools
+import io
 import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -44,7 +45,7 @@ from relightgan.core.cli import run_command  # noqa: E402
 from relightgan.core.colour import linear_to_srgb  # noqa: E402
 from relightgan.core.errors import EXIT_DONE, PlateError, UsageError  # noqa: E402
 from relightgan.core.exr_write import write_plain_exr  # noqa: E402
-from relightgan.core.files import replacing  # noqa: E402
+from relightgan.core.files import open_folder, replacing, write_whole  # noqa: E402
 from relightgan.core.progress import STYLES, cancellation, progress  # noqa: E402
 from relightgan.training.measure.tables import write_text  # noqa: E402
 from relightgan.training.photos.measuring import in_parallel, usual_workers  # noqa: E402
@@ -127,6 +128,8 @@ def render(settings: SecondSetSettings, style: str = "auto", place: Place | None
     check(settings)
     boxes = boxes_of(market_street(settings.seed))
     tasks = [task for task in all_tasks(settings, boxes) if task.open]
+    for folder in (settings.out, *sorted({path.parent for task in all_tasks(settings, boxes) for path in task.files})):
+        open_folder(folder, functools.partial(not_written, folder))
     write_text(settings.out / NOTES, json.dumps(notes(settings), indent=1) + "\n")
     write_cameras(settings, boxes)
     if not tasks:
@@ -231,8 +234,9 @@ def make_photo(place: Place, path: Path, pose: np.ndarray, size: tuple[int, int]
     """Renders an 8-bit sRGB photo."""
     rgb = place.picture(place.see(pose, size), day)
     coded = np.round(255 * linear_to_srgb(np.clip(rgb, 0, 1))).astype(np.uint8)
-    with replacing(path, functools.partial(not_written, path)) as temporary:
-        Image.fromarray(coded).save(temporary, "JPEG", quality=JPEG_QUALITY, subsampling=0)
+    file = io.BytesIO()
+    Image.fromarray(coded).save(file, "JPEG", quality=JPEG_QUALITY, subsampling=0)
+    write_whole(path, file.getbuffer(), functools.partial(not_written, path))
 
 
 def make_view(place: Place, files: dict[str, Path], mask: Path, pose: np.ndarray, size: tuple[int, int]) -> None:
@@ -240,9 +244,8 @@ def make_view(place: Place, files: dict[str, Path], mask: Path, pose: np.ndarray
     seen = place.see(pose, size)
     for day, path in files.items():
         write_exr(path, place.picture(seen, day))
-    with replacing(mask, functools.partial(not_written, mask)) as temporary:
-        coded = cv2.imencode(".png", np.where(solid_pixels(seen), 255, 0).astype(np.uint8))[1]
-        temporary.write_bytes(coded.tobytes())
+    coded = cv2.imencode(".png", np.where(solid_pixels(seen), 255, 0).astype(np.uint8))[1]
+    write_whole(mask, coded.tobytes(), functools.partial(not_written, mask))
 
 
 def make_frame(

@@ -37,7 +37,7 @@ import OpenImageIO  # noqa: E402
 from benchmarks.recording import command_text, machine  # noqa: E402
 from relightgan.core.cli import run_command  # noqa: E402
 from relightgan.core.errors import EXIT_DONE, RelightError, UsageError  # noqa: E402
-from relightgan.training.measure.tables import json_text, markdown_table, versions, write_text  # noqa: E402
+from relightgan.training.measure.tables import json_text, markdown_table, open_out, versions, write_text  # noqa: E402
 
 SIZES = {"HD": (1920, 1080), "2K": (2048, 1556), "UHD": (3840, 2160)}
 FLAGSHIP, CYCLEGAN, LUT = "relight (flagship)", "cyclegan", "OpenColorIO 3D LUT"
@@ -77,6 +77,7 @@ def main(argv: Sequence[str]) -> int:
     words = build_parser().parse_args(argv)
     if words.frames < 2 or words.turns < 1:
         raise UsageError("Speed needs at least 2 frames and 1 turn.", "Raise --frames or --turns.")
+    open_out(words.out)
     with tempfile.TemporaryDirectory(prefix="relightgan-speed-", dir=words.scratch) as folder:
         rows, untrained = measure_all(words, Path(folder))
     record = {

@@ -4,12 +4,14 @@ Sub-commands are loaded by name and only when asked for, so `relightgan infer` n
 imports `training`. Each module offers `main(argv) -> int`.
 """
 
+import contextlib
 import importlib
 import os
 import sys
 from collections.abc import Callable, Sequence
 
 from relightgan.core.errors import EXIT_CANCELLED, EXIT_ERROR, EXIT_USAGE, RelightError
+from relightgan.core.files import in_plain_words
 from relightgan.core.text import printable, shown
 from relightgan.core.version import VERSION
 
@@ -42,6 +44,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     open_closed_streams()
     words = list(sys.argv[1:] if argv is None else argv)
+    return run_command(lambda: run_words(words))
+
+
+def run_words(words: Sequence[str]) -> int:
+    """Does what the words after `relightgan` say; the exit code."""
     if not words or words[0] in ("-h", "--help"):
         print(usage())
         return 0 if words else EXIT_USAGE
@@ -51,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if words[0] not in COMMANDS:
         print(f"relightgan: there is no command '{shown(words[0])}'.\n\n{usage()}", file=sys.stderr)
         return EXIT_USAGE
-    return run_command(lambda: load_command(words[0])(words[1:]))
+    return load_command(words[0])(words[1:])
 
 
 def usage() -> str:
@@ -92,27 +99,49 @@ def run_command(command: Callable[[], int]) -> int:
     streams and memory raise outside the places that know them by name is caught here, so that nobody sees a traceback.
     """
     try:
-        return command()
+        return run_to_the_end(command)
     except KeyboardInterrupt:
-        print("Cancelled; finished files are whole.", file=sys.stderr)
+        complain("Cancelled; finished files are whole.")
         return EXIT_CANCELLED
     except RelightError as error:
         word = "Cancelled" if error.exit_code == EXIT_CANCELLED else "Error"
-        print(f"{word}: {error}", file=sys.stderr)
+        complain(f"{word}: {error}")
         return error.exit_code
-    except BrokenPipeError:
-        # Whoever read our output (`| head`) has gone; Python would complain once more while closing stdout.
-        drop_stdout()
+    except BrokenPipeError:  # whoever read our output (`| head`) has gone
         return EXIT_ERROR
     except OSError as error:
-        if error.filename is None:
-            drop_stdout()
-        problem = printable(f"{error.filename or 'The output'}: {error.strerror or error}. {FIX_OS}")
-        print(f"Error: {problem}", file=sys.stderr)
+        complain(f"Error: {error.filename or 'The output'}: {in_plain_words(error, None).strerror}. {FIX_OS}")
         return EXIT_ERROR
     except MemoryError as error:
-        print(f"Error: memory ran out ({shown(error) or 'no details'}). Close other programs.", file=sys.stderr)
+        complain(f"Error: memory ran out ({error or 'no details'}). Close other programs.")
         return EXIT_ERROR
+    finally:
+        drop_what_nobody_takes()
+
+
+def run_to_the_end(command: Callable[[], int]) -> int:
+    """Calls a command and brings its output to where it goes, so that a full disk is found while it can be told.
+
+    Raises:
+        OSError: not all of the output could be written.
+    """
+    try:
+        code = command()
+    except SystemExit:  # argparse, after `--help`
+        sys.stdout.flush()
+        raise
+    sys.stdout.flush()
+    return code
+
+
+def complain(line: str) -> None:
+    """A line on stderr, which may be full or gone as well."""
+    with contextlib.suppress(OSError):
+        print(
+            "Error: " * line.startswith("Error: ") + printable(line.removeprefix("Error: ")),
+            file=sys.stderr,
+            flush=True,
+        )
 
 
 def open_closed_streams() -> None:
@@ -124,9 +153,13 @@ def open_closed_streams() -> None:
             setattr(sys, name, os.fdopen(number, "r" if number == 0 else "w", closefd=False))
 
 
-def drop_stdout() -> None:
-    """Sends what is still to be written to stdout nowhere; Python would complain while closing it."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def drop_what_nobody_takes() -> None:
+    """Sends output that can't be written nowhere: Python would try once more at its end, with a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 if __name__ == "__main__":

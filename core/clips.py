@@ -5,6 +5,7 @@ Movies, PNG, JPEG and integer TIFF are display-referred: they are taken as sRGB 
 and encoded again, clamped to 0..1, when written.
 """
 
+import functools
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from fractions import Fraction
@@ -16,7 +17,8 @@ import numpy as np
 
 from relightgan.core.colour import linear_to_srgb, srgb_to_linear, working_space
 from relightgan.core.errors import SequenceError, UsageError
-from relightgan.core.frames import read_plate, write_plate
+from relightgan.core.files import open_folder
+from relightgan.core.frames import not_written, read_plate, write_plate
 from relightgan.core.movies import MovieReader, MovieWriter
 from relightgan.core.pipeline import cover_of
 from relightgan.core.plate import Plate, window_size
@@ -50,7 +52,7 @@ class Source(Protocol):
 
 
 class Sink(Protocol):
-    """Where relit frames go. As a context it finishes what it holds, or drops it when an error passes through."""
+    """Where relit frames go. As a context it makes its folder, and finishes what it holds or, at an error, drops it."""
 
     about: str  # for the log: what is written, and how
     holds_many: bool  # False for a still
@@ -172,6 +174,8 @@ class FileSink:
         return {frame: self.sequence.path(frame) for frame in frames}
 
     def __enter__(self) -> "FileSink":
+        path = Path(self.sequence.pattern)
+        open_folder(path.parent, functools.partial(not_written, path))
         return self
 
     def __exit__(
@@ -206,6 +210,7 @@ class MovieSink:
         return dict.fromkeys(frames, self.path)
 
     def __enter__(self) -> "MovieSink":
+        open_folder(self.path.parent, functools.partial(not_written, self.path))
         return self
 
     def __exit__(

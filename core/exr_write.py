@@ -99,6 +99,7 @@ def write_plain_exr(path: Path, spec: OpenImageIO.ImageSpec, pixels: np.ndarray)
     output = create_output("openexr")
     if not (output.open(str(path), spec) and output.write_image(np.ascontiguousarray(pixels)) and output.close()):
         raise _failed(output)
+    _check_ends(path, 1)
 
 
 def create_output(kind: str) -> OpenImageIO.ImageOutput:

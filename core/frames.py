@@ -131,8 +131,8 @@ def write_plate(
     channels that must not change. Lossless compressions are kept. No date is added: the same plate gives the same file.
 
     Args:
-        path: where to write; folders are made. The suffix decides the kind: .exr, or .tif, .png, .jpg, .dpx for a plate
-            that has nothing these can't hold.
+        path: where to write, in a folder that is there. The suffix decides the kind: .exr, or .tif, .png, .jpg, .dpx
+            for a plate that has nothing these can't hold.
         plate: the plate `rgb` was made from. One made from an array is written as 16-bit float, ZIP.
         rgb: (H, W, 3) float32 over the plate's data window, in the plate's colour space.
         extra_channels: channels to add as 32-bit floats, or to put in place of those of that name; (H, W) float32 each.
@@ -145,8 +145,8 @@ def write_plate(
         keep NaN and infinity, uncounted.
 
     Raises:
-        PlateError: the folder or file can't be written, the disk is full, or the kind of file can't hold the plate. No
-            partial file is left, and a finished one of that name stays as it was.
+        PlateError: the file can't be written, its folder is gone, the disk is full, or the kind of file can't hold the
+            plate. No partial file is left, and a finished one of that name stays as it was.
     """
     path = Path(path)
     extra = extra_channels or {}
@@ -159,7 +159,7 @@ def write_plate(
     parts = list(plate.parts) or [plain_part(plate)]
     parts[plate.rgb_part] = with_extra_channels(parts[plate.rgb_part], extra)
     _check_name(path)
-    with replacing(path, functools.partial(_not_written, path)) as temporary:
+    with replacing(path, functools.partial(not_written, path)) as temporary:
         if path.suffix.lower() == ".exr":
             notes = {SOFTWARE_NOTE: f"RelightGAN {VERSION}"} | dict(notes or {}) | (room_for_seal(key) if key else {})
             clamped = write_exr_file(temporary, parts, plate.rgb_part, rgb, notes)
@@ -167,6 +167,11 @@ def write_plate(
                 seal(temporary)
             return clamped
         return _write_other(path, temporary, parts, rgb)
+
+
+def not_written(path: Path, error: OSError) -> PlateError:
+    """The error for a frame or movie that can't be written, see `core.files.replacing`."""
+    return PlateError(f"{path} can't be written: {error.strerror or error}.", _room_left(path))
 
 
 # Private implementation
@@ -326,15 +331,11 @@ def _first_line(text: str) -> str:
     return (text.strip().splitlines() or ["no reason given"])[0].rstrip(". ")
 
 
-def _not_written(path: Path, error: OSError) -> PlateError:
-    return PlateError(f"{path} can't be written: {error.strerror or error}.", _room_left(path))
-
-
 def _room_left(path: Path) -> str:
     try:
         free_mb = shutil.disk_usage(path.parent).free / 1e6
     except OSError:
-        return "Check that its folder can be made and written."
+        return "Check that its folder is there and can be written."
     return f"Check the rights to its folder, and the disk: {free_mb:.0f} MB are free."
 
 

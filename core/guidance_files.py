@@ -83,10 +83,10 @@ def photos_digest(dataset: Mapping[str, Any]) -> str:
 
 
 def write_guidance(path: Path, guidance: FrameGuidance, notes: Mapping[str, str]) -> None:
-    """Writes a frame's guidance, whole or not at all; folders are made.
+    """Writes a frame's guidance, whole or not at all.
 
     Args:
-        path: of the file, .exr.
+        path: of the file, .exr, in a folder that is there.
         guidance: of the frame.
         notes: its metadata, beside the format.
 
@@ -101,7 +101,7 @@ def write_guidance(path: Path, guidance: FrameGuidance, notes: Mapping[str, str]
     for name, text in {FORMAT_NOTE: GUIDANCE_FORMAT, **notes}.items():
         spec.attribute(name, text)
     pixels = np.dstack([guidance.gain, guidance.confidence, guidance.clipped]).astype(np.float32)
-    with replacing(path, functools.partial(_not_written, path)) as temporary:
+    with replacing(path, functools.partial(not_written, path)) as temporary:
         write_plain_exr(temporary, spec, pixels)
 
 
@@ -132,8 +132,6 @@ def read_guidance(path: Path) -> tuple[FrameGuidance, dict[str, str]]:
     return FrameGuidance(np.ascontiguousarray(pixels[..., :3]), pixels[..., 4:] > 0.5, confidence), notes
 
 
-# Private implementation
-
-
-def _not_written(path: Path, error: OSError) -> PlateError:
+def not_written(path: Path, error: OSError) -> PlateError:
+    """The error for guidance that can't be written, see `core.files.replacing`."""
     return PlateError(f"{path} can't be written: {error.strerror or error}.", "Check the folder, its rights and space.")

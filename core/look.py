@@ -31,7 +31,6 @@ import numpy as np
 import onnx
 
 from relightgan.core.errors import LookError
-from relightgan.core.files import read_regular
 from relightgan.core.look_metadata import (
     ENCODINGS,
     FACTS_KEY,
@@ -47,6 +46,7 @@ from relightgan.core.look_metadata import (
     too_much_metadata,
 )
 from relightgan.core.onnx_scan import BadMessage, TooMuch, scan_model
+from relightgan.core.regular import read_regular
 from relightgan.core.text import shown
 
 MAX_FIELDS = 10_000  # at the top of an ONNX file; models of others may have functions there

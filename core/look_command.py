@@ -10,7 +10,7 @@ from rich.text import Text
 
 from relightgan.core.aovs import aovs_of
 from relightgan.core.errors import EXIT_DONE, LookError, UsageError
-from relightgan.core.files import replacing
+from relightgan.core.files import open_folder, write_whole
 from relightgan.core.look import Look, load_look, preview_jpeg
 from relightgan.core.look_metadata import LOOK_FORMAT
 from relightgan.core.options import Parser
@@ -71,8 +71,8 @@ def write_preview(look: Look, path: Path) -> None:
     def explain(error: OSError) -> LookError:
         return LookError(f"The preview {path} can't be written: {error.strerror}.", "Check the folder and its space.")
 
-    with replacing(path, explain) as partial:
-        partial.write_bytes(jpeg)
+    open_folder(path.parent, explain)
+    write_whole(path, jpeg, explain)
 
 
 def summary(look: Look) -> dict[str, Any]:

@@ -5,7 +5,7 @@ Values are display-encoded, as in the movie: nothing is made linear here. Sound 
 
 import bisect
 import contextlib
-import uuid
+import errno
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -19,6 +19,7 @@ from av.video.reformatter import ColorRange, Colorspace, Interpolation
 from av.video.stream import VideoStream
 
 from relightgan.core.errors import PlateError
+from relightgan.core.files import drop, in_plain_words, put_in_place, temporary_for
 
 # What `MovieWriter` makes: encoder, its pixels, the samples we hand over, options. crf 16 is where x264's losses stop
 # being seen; ProRes profile 3 is HQ.
@@ -176,13 +177,13 @@ class MovieWriter:
     crf 16, ProRes is 422 HQ, 10-bit; both limited range and tagged Rec.709.
 
     Args:
-        path: where to write; the folder is made. The suffix decides the container.
+        path: where to write, in a folder that is there. The suffix decides the container.
         fps: frames a second; a float is taken as the fraction it stands for (23.976 is 24000/1001).
         size: width and height in pixels, even ones (chroma is stored for pairs of pixels).
         codec: "prores", "h264", or "auto": ProRes in .mov, else H.264.
 
     Raises:
-        PlateError: the suffix, codec or size can't be written, or the folder or file can't be made.
+        PlateError: the suffix, codec or size can't be written, or the file can't be made.
     """
 
     def __init__(self, path: str | Path, fps: Fraction | float, size: tuple[int, int], codec: str = "auto") -> None:
@@ -202,11 +203,12 @@ class MovieWriter:
             )
         self.size = size
         self.frame_count = 0
-        self._temporary = self.path.with_name(f".{self.path.name}.{uuid.uuid4().hex[:8]}.part")
+        self._temporary: Path | None = None
         self._open: OutputContainer | None = None
         rate = as_rate(fps)
         with self._telling():
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._temporary = temporary_for(self.path)
+            self._temporary.touch()  # FFmpeg makes its file with the first frame
             # bitexact: no random ids, no dates.
             self._open = av.open(str(self._temporary), "w", format=container, options={"fflags": "+bitexact"})
             stream = self._open.add_stream(encoder, rate=rate, options=options)
@@ -264,7 +266,8 @@ class MovieWriter:
         with self._telling():
             container, self._open = self._open, None
             container.close()
-            self._temporary.replace(self.path)
+            assert self._temporary is not None
+            put_in_place(self._temporary, self.path)
 
     def abandon(self) -> None:
         """Drops what was written; a movie that was there before under that name stays."""
@@ -272,8 +275,8 @@ class MovieWriter:
         with contextlib.suppress(av.FFmpegError, OSError):
             if container is not None:
                 container.close()
-        with contextlib.suppress(OSError):
-            self._temporary.unlink(missing_ok=True)
+        if self._temporary is not None:
+            drop(self._temporary)
 
     def __enter__(self) -> "MovieWriter":
         return self
@@ -288,8 +291,9 @@ class MovieWriter:
 
     def _mux(self, frame: VideoFrame | None) -> None:
         with self._telling():
-            if self._open is None:
-                raise OSError("it is closed")
+            if self._open is None or self._temporary is None:
+                raise OSError(errno.EBADF, "it is closed")
+            self._temporary.stat()  # an open file can be written long after its folder has gone
             self._open.mux(self._stream.encode(frame))
 
     @contextlib.contextmanager
@@ -298,9 +302,8 @@ class MovieWriter:
             yield
         except (av.FFmpegError, OSError) as error:
             self.abandon()
-            raise PlateError(
-                f"{self.path} can't be written: {_reason(error)}.", "Check its folder and disk."
-            ) from error
+            said = in_plain_words(OSError(error.errno, _reason(error)), self.path.parent)
+            raise PlateError(f"{self.path} can't be written: {said.strerror}.", "Check its folder and disk.") from error
 
 
 def as_rate(fps: Fraction | float) -> Fraction:

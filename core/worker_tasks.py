@@ -19,6 +19,7 @@ import numpy as np
 from relightgan.core import sequence
 from relightgan.core.colour import working_space
 from relightgan.core.errors import LookError, PlateError, ProtocolError, UsageError
+from relightgan.core.files import sweep_parts
 from relightgan.core.frames import read_plate, write_plate
 from relightgan.core.look import Look, load_look
 from relightgan.core.output_folder import OutputFolder
@@ -256,7 +257,7 @@ class StoreSink:
         self.folders = folders
         self.outputs = outputs
         self.opened: dict[Path, OutputFolder] = {}
-        self.closing = ExitStack()  # closes them
+        self.closing = ExitStack()  # closes them; filled once all are open
         self.precision = precision
         self.compression = COMPRESSION[precision] if len(outputs) > 1 else LONE
         self.notes = notes
@@ -272,6 +273,7 @@ class StoreSink:
         try:
             clamped = write_plate(through, bare, rgb, notes={**notes, **self.notes}, key=target.stem)
         except PlateError as error:
+            folder.require()  # where that is the reason, it says more
             raise PlateError(error.problem.replace(str(through), str(target)), error.fix) from error
         folder.require()
         self.finished(frame)
@@ -282,8 +284,11 @@ class StoreSink:
         return {frame: self.outputs[frame] for frame in frames}
 
     def __enter__(self) -> "StoreSink":
-        for folder in {path.parent for path in self.outputs.values()}:
-            self.opened[folder] = self.closing.enter_context(closing(OutputFolder(self.folders, folder)))
+        with ExitStack() as stack:
+            for folder in {path.parent for path in self.outputs.values()}:
+                self.opened[folder] = stack.enter_context(closing(OutputFolder(self.folders, folder)))
+                sweep_parts(self.opened[folder].path("."))
+            self.closing = stack.pop_all()
         return self
 
     def __exit__(

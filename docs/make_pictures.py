@@ -9,6 +9,7 @@ terminal shows what the commands really print. Needs the development packages (`
 
 import argparse
 import functools
+import io
 import os
 import shutil
 import subprocess
@@ -24,10 +25,12 @@ from PIL import Image
 from PySide6 import QtCore, QtGui, QtWidgets
 
 from relightgan.core.errors import RelightError
+from relightgan.core.files import write_whole
 from relightgan.core.frames import read_plate
 from relightgan.core.plate import Part
 from relightgan.nuke_plugin.looks import look_info
 from relightgan.training.measure.metrics import to_display
+from relightgan.training.measure.tables import not_written, open_out
 from relightgan.training.report.contact_sheet import contact_sheet
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -90,8 +93,8 @@ def main() -> int:
     parser.add_argument("--demo", type=Path, required=True, metavar="DIR", help="the folder that `make demo` made")
     demo = parser.parse_args().demo.resolve()
     look = demo / "look.onnx"
-    PICTURES.mkdir(parents=True, exist_ok=True)
-    Image.open(demo / "before_after.png").convert("RGB").save(PICTURES / "demo.jpg", quality=88)
+    open_out(PICTURES)
+    save(Image.open(demo / "before_after.png"), PICTURES / "demo.jpg", quality=88)
     draw_guidance(PICTURES / "guidance.jpg", demo / "run" / "guidance" / "guidance-ab.jpg")
     draw_terminal(PICTURES / "terminal.png", look)
     draw_controls(PICTURES / "node_panel.png", look)
@@ -102,12 +105,19 @@ def main() -> int:
     return 0
 
 
+def save(picture: Image.Image, path: Path, quality: int) -> None:
+    """Writes a JPEG, whole or not at all."""
+    file = io.BytesIO()
+    picture.convert("RGB").save(file, "JPEG", quality=quality)
+    write_whole(path, file.getbuffer(), functools.partial(not_written, path))
+
+
 def draw_guidance(path: Path, sheet: Path) -> None:
     """The upper rows of a guidance sheet: photos, what the other day's photos say, confidence, depth."""
     picture = Image.open(sheet).convert("RGB")
     shown = picture.crop((0, 0, picture.width, min(picture.height, picture.width // 2)))
     shown.thumbnail((1000, 1000))
-    shown.save(path, quality=85)
+    save(shown, path, quality=85)
 
 
 def draw_terminal(path: Path, look: Path) -> None:
@@ -317,7 +327,7 @@ def draw_relit(path: Path, look: Path, scratch: Path) -> None:
         for frame in SHOWN_FRAMES
     ]
     sheet = contact_sheet(rows, scratch / "sheet.png", cell_px=320)
-    Image.open(sheet).convert("RGB").save(path, quality=90)
+    save(Image.open(sheet), path, quality=90)
 
 
 def draw_aovs(path: Path, look: Path, scratch: Path) -> None:
@@ -346,7 +356,7 @@ def draw_aovs(path: Path, look: Path, scratch: Path) -> None:
             ]
         )
     sheet = contact_sheet(rows, scratch / "aovs.png", cell_px=300)
-    Image.open(sheet).convert("RGB").save(path, quality=88)
+    save(Image.open(sheet), path, quality=88)
 
 
 if __name__ == "__main__":

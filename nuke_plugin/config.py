@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from relightgan.core.errors import ConfigError
-from relightgan.core.files import read_regular
+from relightgan.core.regular import read_regular
 
 FILE_NAME = "relightgan.json"
 MAX_BYTES = 1 << 20

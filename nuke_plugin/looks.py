@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from relightgan.core.errors import LookError
-from relightgan.core.files import open_regular
 from relightgan.core.look_metadata import (
     FACTS_KEY,
     FORMAT_KEY,
@@ -31,6 +30,7 @@ from relightgan.core.look_metadata import (
     too_much_metadata,
 )
 from relightgan.core.onnx_scan import BadMessage, TooMuch, scan_model
+from relightgan.core.regular import open_regular
 from relightgan.core.text import shown
 
 __all__ = ["look_facts", "look_info", "look_preview", "look_sha256", "read_metadata", "report_of", "usual_report"]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import codecs
 from pathlib import Path
 
-from relightgan.core.files import open_regular
+from relightgan.core.regular import open_regular
 from relightgan.nuke_plugin.panel_picture import tip_of
 from relightgan.nuke_plugin.qt import QtCore, QtGui, QtWidgets
 from relightgan.nuke_plugin.worker_log import log_path

@@ -17,7 +17,7 @@ class Stage:
     """The place and the means of one stage.
 
     Attributes:
-        folder: keeps what the stage makes; a later run reads it from there where it still holds.
+        folder: is there, and keeps what the stage makes; a later run reads it from there where it still holds.
         device: runs the networks and the heavy arithmetic.
         style: of progress, one of `core.progress.STYLES`.
         stop: asked between steps; a stop loses at most one step.

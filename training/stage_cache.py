@@ -4,6 +4,7 @@ The key is a hash of everything that the arrays depend on.
 """
 
 import contextlib
+import functools
 import hashlib
 import json
 import zipfile
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from relightgan.core.errors import TrainingError
-from relightgan.core.files import replacing
+from relightgan.core.files import open_folder, replacing, write_whole
 
 
 def digest(values: Any) -> str:
@@ -40,13 +41,12 @@ def read_notes(path: Path) -> dict[str, Any]:
 
 
 def write_notes(path: Path, content: dict[str, Any]) -> None:
-    """Writes the notes of a stage, whole or not at all; the folder is created.
+    """Writes the notes of a stage, whole or not at all.
 
     Raises:
         TrainingError: the file can't be written.
     """
-    with placing(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    write_page(path, json.dumps(content, indent=1) + "\n")
 
 
 def read_arrays(path: Path, key: str) -> dict[str, np.ndarray] | None:
@@ -59,7 +59,7 @@ def read_arrays(path: Path, key: str) -> dict[str, np.ndarray] | None:
 
 
 def write_arrays(path: Path, key: str, arrays: dict[str, np.ndarray]) -> None:
-    """Stores arrays under a key, whole or not at all; the folder is created.
+    """Stores arrays under a key, whole or not at all.
 
     Raises:
         TrainingError: the file can't be written.
@@ -68,19 +68,43 @@ def write_arrays(path: Path, key: str, arrays: dict[str, np.ndarray]) -> None:
         np.savez(file, allow_pickle=False, **{**arrays, "key": np.array(key)})
 
 
-def placing(path: Path) -> contextlib.AbstractContextManager[Path]:
-    """`core.files.replacing` for the files of a run folder.
-
-    Args:
-        path: the file; its folder is created.
+def write_page(path: Path, text: str) -> None:
+    """Writes a text file of a run folder, whole or not at all.
 
     Raises:
         TrainingError: the file can't be written.
     """
+    write_whole(path, text, functools.partial(not_written, path))
 
-    def explain(error: OSError) -> TrainingError:
-        return TrainingError(
-            f"{path} can't be written: {error.strerror or error}.", "Free some space, or choose another --run-dir."
-        )
 
-    return replacing(path, explain)
+def placing(path: Path) -> contextlib.AbstractContextManager[Path]:
+    """`core.files.replacing` for the files of a run folder.
+
+    Args:
+        path: the file, in a folder that is there.
+
+    Raises:
+        TrainingError: the file can't be written.
+    """
+    return replacing(path, functools.partial(not_written, path))
+
+
+def open_stage(folder: Path, within: Path | None = None) -> Path:
+    """`core.files.open_folder` for the folders of a run.
+
+    Args:
+        folder: made where it isn't there.
+        within: the run folder, which must be there; None where this is its first folder.
+
+    Raises:
+        TrainingError: it can't be made.
+    """
+    return open_folder(folder, functools.partial(not_written, folder), within)
+
+
+def not_written(path: Path, error: OSError) -> TrainingError:
+    """The error for a file or folder of a run that can't be written, see `core.files.replacing`."""
+    return TrainingError(
+        f"{path} can't be written: {error.strerror or error}.",
+        "Free some space or bring its folder back, or choose another --run-dir.",
+    )

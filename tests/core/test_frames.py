@@ -509,10 +509,18 @@ def test_stereo_views_are_refused_rather_than_one_of_them_relit(tmp_path):
 # Whole or not at all
 
 
-def test_folders_are_made_and_nothing_else_is_left_there(tmp_path):
+@pytest.mark.parametrize("name", ["b.exr", "b.png"])
+def test_a_folder_that_has_gone_is_not_made_again(tmp_path, name):
     plate = read_plate(make_exr(tmp_path / "a.exr", {"channels": rgba()}))
-    write_plate(tmp_path / "new" / "shot" / "b.exr", plate, plate.rgb)
-    assert [path.name for path in (tmp_path / "new" / "shot").iterdir()] == ["b.exr"]
+    with pytest.raises(PlateError, match=rf"can't be written: the folder {tmp_path / 'gone'} is gone"):
+        write_plate(tmp_path / "gone" / name, plate, plate.rgb)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.exr"]
+
+
+def test_nothing_but_the_file_is_left_in_its_folder(tmp_path):
+    plate = read_plate(make_exr(tmp_path / "a.exr", {"channels": rgba()}))
+    write_plate(tmp_path / "b.exr", plate, plate.rgb)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.exr", "b.exr"]
 
 
 def test_a_plate_may_replace_its_own_file(tmp_path):
@@ -522,7 +530,7 @@ def test_a_plate_may_replace_its_own_file(tmp_path):
     assert read_plate(path).rgb == pytest.approx(plate.rgb + 1, rel=1e-2)
 
 
-def test_a_folder_that_can_t_be_made_is_an_error_of_one_line(tmp_path):
+def test_a_file_in_the_place_of_a_folder_is_an_error_of_one_line(tmp_path):
     plate = read_plate(make_exr(tmp_path / "a.exr", {"channels": rgba()}))
     for target in (tmp_path / "a.exr" / "b.exr", tmp_path / "a.exr" / "c" / "b.png"):
         with pytest.raises(PlateError, match=r"b\.(exr|png) can't be written: [A-Z].*") as caught:
@@ -600,7 +608,9 @@ def test_a_full_disk_is_noticed_for_png_and_jpeg_too_and_does_not_end_the_proces
         for name in ("b.png", "b.jpg", "b.tif"):
             (small / name).write_bytes(b"the one before")
             (small / "filler").write_bytes(bytes(32 * 1024))
-            assert f"{name} can't be written: No space left on device" in refusal(small / name, plate)
+            assert f"{name} can't be written: the disk is full (No space left on device)" in refusal(
+                small / name, plate
+            )
             assert (small / name).read_bytes() == b"the one before"
             assert sorted(path.name for path in small.iterdir()) == sorted([name, "filler"])
             (small / name).unlink()

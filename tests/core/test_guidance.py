@@ -379,13 +379,13 @@ def written(path, rng, digest="abc", direction="ab"):
 
 
 def test_guidance_comes_back_as_it_was_written(tmp_path, rng):
-    gain, least, confidence = written(tmp_path / "new" / "g.exr", rng)
-    found, notes = read_guidance(tmp_path / "new" / "g.exr")
+    gain, least, confidence = written(tmp_path / "g.exr", rng)
+    found, notes = read_guidance(tmp_path / "g.exr")
     np.testing.assert_array_equal(found.gain, gain)
     np.testing.assert_array_equal(found.clipped, least)
     np.testing.assert_array_equal(found.confidence, confidence)
     assert notes[PHOTOS_NOTE] == "abc"
-    assert [path.name for path in (tmp_path / "new").iterdir()] == ["g.exr"]
+    assert [path.name for path in tmp_path.iterdir()] == ["g.exr"]
 
 
 def test_what_is_no_guidance_is_refused_by_name(

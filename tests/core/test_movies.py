@@ -1,11 +1,11 @@
 import struct
-import subprocess
 from fractions import Fraction
 
 import av
 import numpy as np
 import pytest
 from av.video.frame import VideoFrame
+from small_disk import file_limit, small_disk
 
 from relightgan.core.errors import PlateError
 from relightgan.core.movies import MovieReader, MovieWriter, as_rate
@@ -206,13 +206,24 @@ def test_hdr_video_is_not_taken_for_display_encoded(transfer, name, tmp_path):
 
 
 def test_a_movie_appears_only_when_it_is_whole(tmp_path):
-    path = tmp_path / "new" / "a.mp4"
+    path = tmp_path / "a.mp4"
     movie = MovieWriter(path, 24, (WIDTH, HEIGHT))
     movie.write(picture(0))
     assert not path.exists()
     movie.close()
-    movie.close()
+    movie.close()  # does nothing
     assert [p.name for p in path.parent.iterdir()] == ["a.mp4"]
+
+
+def test_a_movie_whose_folder_goes_ends_at_the_next_frame(tmp_path):
+    folder = tmp_path / "shot"
+    folder.mkdir()
+    movie = MovieWriter(folder / "a.mp4", 24, (WIDTH, HEIGHT))
+    movie.write(picture(0))
+    folder.rename(tmp_path / "renamed")
+    with pytest.raises(PlateError, match=rf"a\.mp4 can't be written: the folder {folder} is gone"):
+        movie.write(picture(1))
+    assert [p.name for p in tmp_path.iterdir()] == ["renamed"]
 
 
 def interrupt(movie):
@@ -276,19 +287,23 @@ def test_what_can_t_be_written_is_refused_before_anything_is_made(tmp_path):
 
 @pytest.mark.process
 def test_a_full_disk_is_an_error_that_leaves_nothing(tmp_path):
-    small = tmp_path / "small"
-    small.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=128k", "tmpfs", small], capture_output=True, check=False
-    )
-    if mounted.returncode:
-        pytest.skip("needs the right to mount a small disk")
-    try:
-        with pytest.raises(PlateError, match=r"a\.mov can't be written: No space left"):
+    with small_disk(tmp_path / "small", "128k") as small:
+        with pytest.raises(PlateError, match=r"a\.mov can't be written: the disk is full"):
             write_noise(small / "a.mov")
         assert list(small.iterdir()) == []
-    finally:
-        subprocess.run(["umount", small], check=True)
+
+
+@pytest.mark.parametrize("suffix", [".mov", ".mp4", ".mkv"])
+def test_a_movie_that_lacks_only_its_end_is_never_taken_for_whole(tmp_path, suffix):
+    whole = write_movie(tmp_path / f"whole{suffix}", 8)
+    size = whole.stat().st_size
+    path = tmp_path / f"a{suffix}"
+    for limit in (0, 1, size // 2, *range(max(size - 5000, 1), size, 499), size - 1):
+        with file_limit(limit), pytest.raises(PlateError, match="can't be written"):
+            write_movie(path, 8)
+        assert [p.name for p in tmp_path.iterdir()] == [whole.name], limit
+    with file_limit(size):
+        assert write_movie(path, 8).read_bytes() == whole.read_bytes()
 
 
 def test_rounded_ntsc_rates_are_taken_as_what_they_are():

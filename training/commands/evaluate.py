@@ -12,7 +12,7 @@ from relightgan.core.progress import STYLES, cancellation
 from relightgan.core.text import printable
 from relightgan.training.measure.evaluation import Request, evaluate, markdown_of
 from relightgan.training.measure.paired_views import DAY_FOLDERS
-from relightgan.training.measure.tables import json_text, write_text
+from relightgan.training.measure.tables import json_text, open_out, write_text
 
 PROG = "relightgan evaluate"
 EXAMPLES = """
@@ -38,6 +38,8 @@ def main(argv: Sequence[str]) -> int:
     """Runs the command; the exit code."""
     words = build_parser().parse_args(argv)
     request = request_of(words)
+    if words.out is not None:
+        open_out(words.out)
     with cancellation() as stop:
         result = evaluate(request, words.progress, stop.check)
     result["command"] = shlex.join([*PROG.split(), *argv])

@@ -1,6 +1,7 @@
 """The command `relightgan locate`: finds where plates were taken, and writes what the other day's photos saw there."""
 
 import argparse
+import functools
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
@@ -10,7 +11,8 @@ import torch
 from relightgan.core.clips import Source, open_source
 from relightgan.core.colour import DEFAULT_WORKING_SPACE, working_space
 from relightgan.core.errors import EXIT_DONE, SequenceError, UsageError
-from relightgan.core.guidance_files import DIRECTION_NOTE, FOUND_NOTE, PHOTOS_NOTE, write_guidance
+from relightgan.core.files import open_folder
+from relightgan.core.guidance_files import DIRECTION_NOTE, FOUND_NOTE, PHOTOS_NOTE, not_written, write_guidance
 from relightgan.core.options import Parser
 from relightgan.core.pipeline import Settings
 from relightgan.core.progress import STYLES, cancellation, progress
@@ -56,6 +58,8 @@ def main(argv: Sequence[str]) -> int:
         if not frames:
             log("Every frame is there already; nothing to do.")
             return EXIT_DONE
+        first = sink.path(frames[0])
+        open_folder(first.parent, functools.partial(not_written, first))
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         photos = load_run(options.run, device, options.progress, cancelled)
         finder = PlateFinder(photos, options.direction, settings, options.focal_35mm)

@@ -1,5 +1,6 @@
 """`relightgan photos`: looks at photo folders as the trainer will, and shows what it keeps."""
 
+import functools
 import importlib.util
 import sys
 from collections import Counter
@@ -7,11 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from relightgan.core.errors import PhotoError
+from relightgan.core.files import open_folder
 from relightgan.core.options import Parser
 from relightgan.core.progress import STYLES, cancellation
 from relightgan.core.text import print_line, printable, shown
 from relightgan.training.photos.index import KEPT, PhotoIndex, PhotoSettings, index_photos
-from relightgan.training.photos.measuring import usual_workers, write_text
+from relightgan.training.photos.measuring import not_written, usual_workers, write_text
 from relightgan.training.photos.overview import reason_word, summary, write_sheet
 from relightgan.training.settings import add_options, from_dict, given_options
 
@@ -53,9 +55,11 @@ def main(argv: Sequence[str]) -> int:
     settings = from_dict(PhotoSettings, given_options(options, PhotoSettings), "the command line")
 
     results: list[tuple[str, PhotoIndex, Path]] = []
+    open_folder(options.out, functools.partial(not_written, options.out))
     with cancellation() as cancelled:
         for folder, name in zip(options.folders, folder_names(options.folders), strict=True):
             out = options.out / name
+            open_folder(out, functools.partial(not_written, out), within=options.out)
             index = index_photos([folder], settings, out, options.progress, cancelled.check, options.workers)
             cancelled.check()
             lines = [printable(f"{photo.path}: {photo.reason}") for photo in index.left_out()]

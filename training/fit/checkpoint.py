@@ -5,9 +5,8 @@ written under a temporary name and renamed, so a file with the right name is alw
 are a function of (seed, images so far), so no state of a generator is stored.
 """
 
-import contextlib
 import dataclasses
-import os
+import errno
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,6 +18,7 @@ from relightgan.core.errors import TrainingError
 from relightgan.core.version import VERSION
 from relightgan.training.fit.recipe import Recipe
 from relightgan.training.settings import differences, flatten
+from relightgan.training.stage_cache import placing
 
 CHECKPOINT_FORMAT = 1
 NAME = "checkpoint-{images:09d}.pt"
@@ -54,7 +54,7 @@ def save_checkpoint(
     """Writes a checkpoint and removes all but the newest `keep`; its path.
 
     Args:
-        folder: the folder of checkpoints; made when absent.
+        folder: the folder of checkpoints, which is there.
         recipe: the recipe whose networks, EMA copies, optimisers and memory are saved.
         progress: how far the fit has come.
         config: the resolved run configuration as nested plain values.
@@ -83,22 +83,15 @@ def save_checkpoint(
         "memory": recipe.memory(),
     }
     path = folder / NAME.format(images=progress.images)
-    temporary = path.with_suffix(f".part{os.getpid()}")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        torch.save(content, temporary)
-        temporary.replace(path)
-        for old in _checkpoints(folder)[:-keep]:
-            old.unlink()
-    except (OSError, RuntimeError) as error:
-        # torch reports a full disk as a RuntimeError that names lines of its own source
-        why = error.strerror if isinstance(error, OSError) else "it came out short, as on a full disk"
-        raise TrainingError(
-            f"The checkpoint {path} can't be written: {why}.", "Free some space, or choose another --run-dir."
-        ) from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
+    with placing(path) as temporary:
+        try:
+            # Through a file of Python's, which notices where a full disk takes only a part of the last bytes.
+            with temporary.open("wb") as file:
+                torch.save(content, file)
+        except RuntimeError as error:  # torch's word for a failed write names lines of its own source
+            raise OSError(errno.EIO, "it came out short") from error
+    for old in _checkpoints(folder)[:-keep]:
+        old.unlink(missing_ok=True)
     return path
 
 

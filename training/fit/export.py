@@ -56,7 +56,7 @@ def export_look(spec: ExportSpec, path: Path, facts: Mapping[str, Any], preview:
 
     Args:
         spec: the result of a recipe's `export`.
-        path: the .onnx file to write; its folder is made.
+        path: the .onnx file to write, in a folder that is there.
         facts: fields of `LookFacts` that the recipe doesn't decide, such as name and dataset.
         preview: JPEG from `preview.look_preview`; empty for none.
 

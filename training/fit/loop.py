@@ -19,6 +19,7 @@ import numpy as np
 import torch
 
 from relightgan.core.errors import Cancelled, ConfigError, TrainingError
+from relightgan.core.files import in_plain_words
 from relightgan.core.progress import Cancellation, cancellation
 from relightgan.training.fit.checkpoint import (
     FitProgress,
@@ -31,7 +32,7 @@ from relightgan.training.fit.checkpoint import (
 from relightgan.training.fit.preview import PreviewPhotos, write_preview
 from relightgan.training.fit.recipe import Recipe
 from relightgan.training.run_log import RunLog, duration
-from relightgan.training.stage_cache import placing
+from relightgan.training.stage_cache import not_written, open_stage, write_page
 
 STATUS_KEEP = 0.96  # smoothing of the losses in the status line: about the mean of the last 25 steps
 DIVERGED = 1e6  # a loss of this size means that the fit has diverged; sound ones stay far below
@@ -108,8 +109,11 @@ def fit(
         log.say(
             f"Going on from {path.name}: {progress.images:,} images, {duration(progress.seconds)} of fitting so far."
         )
+    open_stage(run_dir)
+    open_stage(checkpoints)
+    open_stage(run_dir / "previews")
+
     forget_after(run_dir, progress.images)
-    run_dir.mkdir(parents=True, exist_ok=True)
 
     def checkpoint() -> Path:
         return save_checkpoint(checkpoints, recipe, progress, config, data_key, settings.keep_checkpoints)
@@ -255,9 +259,7 @@ def write_metrics(path: Path, progress: FitProgress, images_per_s: float) -> Non
         with path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
     except OSError as error:
-        raise TrainingError(
-            f"{path} can't be written: {error.strerror}.", "Free some space, or choose another --run-dir."
-        ) from error
+        raise not_written(path, in_plain_words(error, path.parent)) from error
     progress.steps, progress.sums = 0, {}
 
 
@@ -289,8 +291,7 @@ def forget_after(run_dir: Path, images: int) -> None:
         lines = metrics.read_text(encoding="utf-8").splitlines(keepends=True)
         kept = [line for line in lines if line.endswith("\n") and json.loads(line)["images"] <= images]
         if kept != lines:
-            with placing(metrics) as temporary:
-                temporary.write_text("".join(kept), encoding="utf-8")
+            write_page(metrics, "".join(kept))
     for preview in (run_dir / "previews").glob("preview-*.jpg"):
         if int(preview.stem.rpartition("-")[2]) > images:
             preview.unlink()

@@ -32,10 +32,9 @@ def write_preview(recipe: Recipe, photos: PreviewPhotos, path: Path, images: int
     Args:
         recipe: the recipe, which relights with its averaged weights.
         photos: the photos of the sheet.
-        path: .jpg to write; its folder is made.
+        path: .jpg to write, in a folder that is there.
         images: images so far, for the caption.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     rows = []
     for source, nearest in zip(photos.sources, photos.nearest, strict=True):
         relit = recipe.relight(source, photos.direction)

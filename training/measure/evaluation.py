@@ -31,6 +31,7 @@ from relightgan.training.measure.paired_views import (
 )
 from relightgan.training.measure.tables import (
     clip_table,
+    open_out,
     versions,
     views_table,
     write_view_picture,
@@ -81,6 +82,8 @@ def evaluate(request: Request, style: str = "none", check: Callable[[], None] = 
     direction = request.direction or stated_direction([look.facts.direction for look in looks.values()])
     sessions = {name: LookSession(look, request.device, check=check) for name, look in looks.items()}
     views = find_views(request.pairs, direction) if request.pairs else None
+    if views and request.pictures is not None:
+        open_out(request.pictures)
     clip = find_clip(request.clip, direction) if request.clip else None
     result: dict[str, Any] = {
         "direction": direction,

@@ -1,5 +1,6 @@
 """Writes the results of `evaluation`: Markdown tables, JSON and a picture per view."""
 
+import functools
 import importlib.metadata
 import math
 import platform
@@ -11,7 +12,7 @@ import numpy as np
 
 from relightgan.core import text
 from relightgan.core.errors import RelightError
-from relightgan.core.files import replacing
+from relightgan.core.files import open_folder, write_whole
 from relightgan.core.version import VERSION
 from relightgan.training.measure.metrics import to_display
 from relightgan.training.measure.paired_views import View
@@ -101,11 +102,10 @@ def write_view_picture(folder: Path, view: View, looks: Mapping[str, np.ndarray]
     """A contact picture of one view: before | each look | truth, display-encoded.
 
     Args:
-        folder: folder of the file <view>.jpg; made if absent.
+        folder: folder of the file <view>.jpg, which is there.
         view: the view, scene-linear.
         looks: relit pictures by caption, scene-linear.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     cells = [(view.plate.rgb, "before"), *((relit, name) for name, relit in looks.items()), (view.truth, "truth")]
     return contact_sheet([[(to_display(rgb), caption) for rgb, caption in cells]], folder / f"{view.name}.jpg")
 
@@ -127,17 +127,26 @@ def json_text(result: Mapping[str, Any]) -> str:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a text file whole or not at all, and makes its folder.
+    """Writes a text file whole or not at all, in a folder that is there.
 
     Raises:
         RelightError: the file can't be written.
     """
+    write_whole(path, text, functools.partial(not_written, path))
 
-    def explain(error: OSError) -> RelightError:
-        return RelightError(f"{path} can't be written: {error.strerror}.", "Choose another --out.")
 
-    with replacing(path, explain) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+def open_out(folder: Path) -> Path:
+    """Makes the folder that results go to, before anything is measured.
+
+    Raises:
+        RelightError: it can't be made.
+    """
+    return open_folder(folder, functools.partial(not_written, folder))
+
+
+def not_written(path: Path, error: OSError) -> RelightError:
+    """The error for a file or folder of results that can't be written, see `core.files.replacing`."""
+    return RelightError(f"{path} can't be written: {error.strerror}.", "Choose another --out, or free some space.")
 
 
 def _interval_text(figure: Mapping[str, float] | None, digits: int, key: str) -> str:

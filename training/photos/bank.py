@@ -1,5 +1,6 @@
 """Prepared photos: each decoded once into a small file, which is memory-mapped when it is read."""
 
+import io
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from relightgan.core.errors import PhotoError
-from relightgan.core.files import replacing
+from relightgan.core.files import open_folder, write_whole
 from relightgan.core.progress import progress as show_progress
 from relightgan.training.photos.files import to_float
 from relightgan.training.photos.index import Photo, by_file, load_pixels
@@ -79,11 +80,15 @@ def prepare_photos(
     """
     folder = cache_dir / f"{max_side}px-{MEASURES_FORMAT}"
     paths = [folder / f"{photo.id}.npy" for photo in photos]
+
+    def explain(error: OSError) -> PhotoError:
+        return PhotoError(f"{folder} can't be made: {error.strerror}.", "Give another run folder.")
+
+    open_folder(folder, explain)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         there = {entry.name for entry in os.scandir(folder)}
     except OSError as error:
-        raise PhotoError(f"{folder} can't be made: {error.strerror}.", "Give another run folder.") from error
+        raise PhotoError(f"{folder} can't be read: {error.strerror}.", "Check its rights.") from error
     wanted = [photo for photo, path in zip(photos, paths, strict=True) if path.name not in there]
 
     def prepare(group: Sequence[Photo]) -> None:
@@ -108,5 +113,6 @@ def _write(pixels: np.ndarray, path: Path) -> None:
         problem = f"{path} can't be written: {error.strerror or error}."
         return PhotoError(problem, "Free some space, or give another run folder.")
 
-    with replacing(path, explain) as temporary, temporary.open("wb") as file:
-        np.save(file, np.ascontiguousarray(small), allow_pickle=False)
+    file = io.BytesIO()  # into memory first: NumPy doesn't notice where a full disk takes only a part of it
+    np.save(file, np.ascontiguousarray(small), allow_pickle=False)
+    write_whole(path, file.getbuffer(), explain)

@@ -6,6 +6,7 @@ Only the first step opens files. The others take a second for 12,000 photos, so 
 """
 
 import dataclasses
+import functools
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -16,11 +17,19 @@ from typing import Any
 import numpy as np
 
 from relightgan.core.errors import ConfigError, PhotoError
+from relightgan.core.files import open_folder
 from relightgan.core.progress import progress as show_progress
 from relightgan.training.photos.bursts import find_bursts, split_bursts
 from relightgan.training.photos.checks import SIGNATURE_BYTES, blur_limit, faults, find_copies
 from relightgan.training.photos.files import decode_photo, find_photo_files, fit_inside, is_movie_file, to_float
-from relightgan.training.photos.measuring import Measured, measure_files, read_frames, usual_workers, write_text
+from relightgan.training.photos.measuring import (
+    Measured,
+    measure_files,
+    not_written,
+    read_frames,
+    usual_workers,
+    write_text,
+)
 
 KEPT, LEFT_OUT = "kept", "left out"
 INDEX_FORMAT = 1
@@ -128,6 +137,7 @@ def index_photos(
     """
     roots = tuple(Path(os.path.abspath(folder)) for folder in folders)  # noqa: PTH100 - links in the path are kept
     paths, others = _find(roots)
+    open_folder(cache, functools.partial(not_written, cache))
     with show_progress(len(paths), "photos", progress) as shown:
         measured = measure_files(
             paths,

@@ -2,6 +2,7 @@
 
 import base64
 import dataclasses
+import functools
 import hashlib
 import json
 import os
@@ -16,7 +17,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from relightgan.core.errors import PhotoError, PlateError
-from relightgan.core.files import replacing
+from relightgan.core.files import write_whole
 from relightgan.core.movies import MovieReader
 from relightgan.training.photos.checks import MEASURE_SIDE, Measures, measure_photo
 from relightgan.training.photos.files import decode_photo, is_movie_file
@@ -183,18 +184,17 @@ def usual_workers() -> int:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a text file, whole or not at all; its folder is created.
+    """Writes a text file, whole or not at all, in a folder that is there.
 
     Raises:
         PhotoError: the file can't be written.
     """
+    write_whole(path, text, functools.partial(not_written, path))
 
-    def explain(error: OSError) -> PhotoError:
-        problem = f"{path} can't be written: {error.strerror}."
-        return PhotoError(problem, "Give another output folder, or free some space.")
 
-    with replacing(path, explain) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+def not_written(path: Path, error: OSError) -> PhotoError:
+    """The error for a file or folder about photos that can't be written, see `core.files.replacing`."""
+    return PhotoError(f"{path} can't be written: {error.strerror}.", "Give another output folder, or free some space.")
 
 
 def read_store(store: Path) -> dict[str, dict[str, Any]]:

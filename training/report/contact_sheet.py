@@ -1,6 +1,6 @@
 """Contact sheets: rows of captioned pictures in one image file, for photos, pairs, previews and the report."""
 
-import os
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from relightgan.core.errors import PhotoError
+from relightgan.core.files import write_whole
 
 Cell = tuple[np.ndarray, str]
 """A picture (H, W, 3), display-encoded, float 0..1 or uint8; and its caption."""
@@ -36,7 +37,7 @@ def contact_sheet(
 
     Args:
         rows: rows of pictures with captions; rows may differ in length. An empty caption takes as much room as any.
-        path: .jpg or .png; its folder is made.
+        path: .jpg or .png, in a folder that is there.
         title: large line at the top.
         subtitle: smaller line below the title.
         headings: row number -> text above that row.
@@ -130,17 +131,16 @@ def _shortened(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, ro
 
 
 def _save(sheet: Image.Image, path: Path) -> Path:
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.suffix.lower() in (".jpg", ".jpeg"):
-            sheet.save(temporary, quality=90, subsampling=0, optimize=True)
-        else:
-            sheet.save(temporary)
-        temporary.replace(path)
-    except (OSError, ValueError) as error:
-        temporary.unlink(missing_ok=True)
-        raise PhotoError(
-            f"{path} can't be written: {error}.", "Give a writable .jpg or .png path with space on its disk."
-        ) from error
+    def explain(error: OSError) -> PhotoError:
+        return PhotoError(f"{path} can't be written: {error.strerror}.", "Free some space, or choose another folder.")
+
+    # Into memory first: Pillow doesn't notice where a full disk takes only a part of its last bytes.
+    file = io.BytesIO()
+    if path.suffix.lower() in (".jpg", ".jpeg"):
+        sheet.save(file, "JPEG", quality=90, subsampling=0, optimize=True)
+    elif path.suffix.lower() == ".png":
+        sheet.save(file, "PNG")
+    else:
+        raise PhotoError(f"{path} can't be written: it is no .jpg or .png.", "Give it one of these suffixes.")
+    write_whole(path, file.getbuffer(), explain)
     return path

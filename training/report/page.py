@@ -17,7 +17,7 @@ from PIL import Image
 from relightgan.core.errors import TrainingError
 from relightgan.training.report.curves import Curve, curve_svg
 from relightgan.training.report.style import STYLE
-from relightgan.training.stage_cache import placing
+from relightgan.training.stage_cache import write_page
 
 PICTURE_WIDTH_PX = 1600  # wider pictures are reduced to this width
 
@@ -117,7 +117,7 @@ def write_report(path: Path, title: str, lead: str, sections: Sequence[Section])
     """The path of one self-contained HTML file.
 
     Args:
-        path: .html file to write, whole or not at all; its folder is made.
+        path: .html file to write, whole or not at all, in a folder that is there.
         title: of the page.
         lead: one or two sentences under the title, with the result.
         sections: in order; sections without blocks are left out.
@@ -126,8 +126,7 @@ def write_report(path: Path, title: str, lead: str, sections: Sequence[Section])
         TrainingError: a picture can't be read, or the file can't be written.
     """
     page = report_html(title, lead, sections)
-    with placing(path) as temporary:
-        temporary.write_text(page, encoding="utf-8")
+    write_page(path, page)
     return path
 
 

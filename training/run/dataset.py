@@ -116,7 +116,6 @@ def make_dataset(
     config, say, stage = run.config, run.log.say, run.stage("pairs")
     source, target = (make_day(name, folders, run) for name, folders in zip(DAY_NAMES, (sources, targets), strict=True))
     warn_of_shared(source, target, say)
-    stage.folder.mkdir(parents=True, exist_ok=True)
     embeddings = embed_day(source, run, stage), embed_day(target, run, stage)
     trained = embeddings[0][: source.train], embeddings[1][: target.train]
     pairs = pair_photos(*trained, config.pairing)

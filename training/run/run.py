@@ -11,6 +11,7 @@ from relightgan.training.pairs.backbones import Backbone, load_backbone
 from relightgan.training.run.config import RunConfig
 from relightgan.training.run_log import RunLog
 from relightgan.training.stage import Stage
+from relightgan.training.stage_cache import open_stage
 
 
 @dataclass(frozen=True)
@@ -34,8 +35,13 @@ class Run:
     style: str = ""
 
     def stage(self, name: str) -> Stage:
-        """The place and the means of the stage that keeps its files in the sub-folder of this name."""
-        return Stage(self.folder / name, self.device, self.style or self.log.stage_style, self.stop)
+        """The place, which is made, and the means of the stage that keeps its files in the sub-folder of this name.
+
+        Raises:
+            TrainingError: its folder can't be made, or the run folder is gone.
+        """
+        folder = open_stage(self.folder / name, within=self.folder)
+        return Stage(folder, self.device, self.style or self.log.stage_style, self.stop)
 
     @cached_property
     def backbone(self) -> Backbone:

@@ -18,6 +18,7 @@ import torch
 from filelock import FileLock, Timeout
 
 from relightgan.core.errors import TrainingError
+from relightgan.core.files import open_folder
 from relightgan.core.progress import cancellation
 from relightgan.training.days import Direction
 from relightgan.training.fit.checkpoint import check_same_run, newest_checkpoint, read_checkpoint
@@ -30,7 +31,7 @@ from relightgan.training.run.dataset import Dataset, make_dataset, manifest
 from relightgan.training.run.report import note_run, write_run_report
 from relightgan.training.run.run import Run
 from relightgan.training.run_log import RunLog, duration
-from relightgan.training.stage_cache import digest, file_digest, placing, read_notes, write_notes
+from relightgan.training.stage_cache import digest, file_digest, open_stage, read_notes, write_notes, write_page
 
 # The share of a time limit that export and report of each fit get, with bounds in seconds; measured: 55 s for a
 # `relight` look on two cores, with 256 photos of 320 px.
@@ -129,8 +130,7 @@ def begin(run: Run) -> bool:
     first = newest_checkpoint(run.folder / "checkpoints")
     if first is not None:
         check_same_run(read_checkpoint(first)["config"], resolved(run.config), None, None, first)
-    with placing(run.folder / "config.yaml") as temporary:
-        temporary.write_text(resolved_yaml(run.config), encoding="utf-8")
+    write_page(run.folder / "config.yaml", resolved_yaml(run.config))
     return first is None
 
 
@@ -169,6 +169,7 @@ def time_plan(max_minutes: float, spent_s: float, fit_s: float) -> str:
 def fit_part(recipe: Recipe, part: FitPart, dataset: Dataset, run: Run, allowed_s: float | None) -> dict[str, Any]:
     """Fits a part; its folder in the run folder and the fields of `checkpoint.FitProgress`, for the report."""
     settings = run.config.train
+    open_stage(part.folder, within=run.folder)
     progress = fit(
         recipe,
         part.folder,
@@ -193,12 +194,11 @@ def make_run_dir(run_dir: Path) -> None:
     Raises:
         TrainingError: it can't be made or written to.
     """
-    try:
-        run_dir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise TrainingError(
-            f"The run folder {run_dir} can't be made: {error.strerror}.", "Give another --run-dir."
-        ) from error
+
+    def explain(error: OSError) -> TrainingError:
+        return TrainingError(f"The run folder {run_dir} can't be made: {error.strerror}.", "Give another --run-dir.")
+
+    open_folder(run_dir, explain)
     if not os.access(run_dir, os.W_OK):
         raise TrainingError(f"The run folder {run_dir} can't be written to.", "Give another --run-dir.")
 
@@ -237,10 +237,11 @@ def check_out(out: Path) -> None:
     Raises:
         TrainingError: the look can't be written there.
     """
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise TrainingError(f"The folder of {out} can't be made: {error.strerror}.", "Give another --out.") from error
+
+    def explain(error: OSError) -> TrainingError:
+        return TrainingError(f"The folder of {out} can't be made: {error.strerror}.", "Give another --out.")
+
+    open_folder(out.parent, explain)
     if out.is_dir() or not os.access(out.parent, os.W_OK):
         why = "is a folder" if out.is_dir() else "can't be written"
         raise TrainingError(f"The look {out} {why}.", "Give another --out.")

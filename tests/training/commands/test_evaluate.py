@@ -111,6 +111,7 @@ def fresh_look(tmp_path_factory):
 
 def located(pairs, folder, confidence):
     """Guidance files that know the truth, with some confidence."""
+    folder.mkdir()
     for path in sorted((pairs / "A").glob("*.exr")):
         plate, truth = (OpenImageIO.ImageBuf(str(pairs / side / path.name)).get_pixels() for side in "AB")
         small = [cv2.resize(picture, (40, 24), interpolation=cv2.INTER_AREA) for picture in (plate, truth)]

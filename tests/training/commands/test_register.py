@@ -93,6 +93,7 @@ class Said(RunLog):
 
 
 def run_in(folder, config, take):
+    folder.mkdir(exist_ok=True)
     return Run(folder, config, CPU, Said(take), Cancellation(), "none")
 
 

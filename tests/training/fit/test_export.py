@@ -50,6 +50,7 @@ OUTPUTS = ["relit", "grid", "anchor", "doubt", "guide", "white", "rolloff", "gai
 
 def exported(recipe, path):
     spec = recipe.export("ab")
+    path.parent.mkdir(exist_ok=True)
     proof = export_look(spec, path, STATED)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3

@@ -53,6 +53,7 @@ def found(scene, tmp_path_factory):
 
 
 def made(scene, folder, **words):
+    folder.mkdir(exist_ok=True)
     ids = [f"photo {n}" for n in range(len(scene.registration.solve.photos))]
     return make_guidance(scene.registration, scene.banks, ids, SETTINGS, ["ab", "ba"], Stage(folder, CPU, **words))
 

@@ -22,9 +22,7 @@ def share_of(path, colour):
 
 def test_every_picture_is_on_the_sheet_whole(tmp_path):
     rows = [[(plain((255, 0, 0)), "red"), (plain((0, 255, 0)), "green")], [(plain((0, 0, 255)), "blue")]]
-    path = contact_sheet(
-        rows, tmp_path / "new folder" / "sheet.png", title="Three", subtitle="of them", headings={1: "B"}
-    )
+    path = contact_sheet(rows, tmp_path / "sheet.png", title="Three", subtitle="of them", headings={1: "B"})
     for colour in ((255, 0, 0), (0, 255, 0), (0, 0, 255)):
         assert share_of(path, colour) == 60 * 80
 

@@ -121,6 +121,7 @@ def test_a_picture_that_is_none_is_named(tmp_path):
 
 
 def test_a_report_is_written_whole_or_not_at_all(tmp_path, sections):
+    (tmp_path / "new").mkdir()
     path = write_report(tmp_path / "new" / "report.html", "T", "", sections)
     assert path.read_text(encoding="utf-8") == report_html("T", "", sections)
     assert [file.name for file in path.parent.iterdir()] == ["report.html"]

@@ -40,6 +40,7 @@ def day(photos, name, focal=None):
 
 def registered(days, folder, seed=0, stop=None, settings=SETTINGS):
     pair = [day(photos, name) for name, (photos, _) in zip("ab", days, strict=True)]
+    folder.mkdir(exist_ok=True)
     stage = Stage(folder, torch.device("cpu"), stop=stop or Cancellation())
     return register_days(*pair, settings, MatchingSettings(), seed, stage)
 

@@ -1,0 +1,94 @@
+"""Files of others, read without a trap: only what is a regular file after it was opened, up to a size.
+
+A pipe, a socket or a device under a file's name would hang whoever reads it, or never end.
+
+Standard library only; also runs inside Nuke (Python 3.9 and later).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+from pathlib import Path
+from typing import BinaryIO
+
+__all__ = ["open_regular", "read_regular", "size_text"]
+
+# Not to wait for a pipe's other end, not to hand the file to processes we start, not to change line ends on Windows.
+OPEN_FLAGS = os.O_RDONLY | sum(getattr(os, name, 0) for name in ("O_NONBLOCK", "O_CLOEXEC", "O_NOCTTY", "O_BINARY"))
+
+
+def open_regular(path: str | os.PathLike[str], limit: int) -> tuple[BinaryIO, os.stat_result]:
+    """Opens a regular file to read it; whoever calls closes it.
+
+    Args:
+        path: the file, or a link to one.
+        limit: the maximum size in bytes.
+
+    Returns:
+        The file, and what it was when it was opened.
+
+    Raises:
+        OSError: there is no such file, it is no regular file or larger than the limit; `strerror` says so.
+    """
+    try:
+        refuse_odd(Path(path).stat(), limit, path)  # merely opening some devices does something
+    except ValueError as error:  # a NUL in the name
+        raise OSError(errno.EINVAL, str(error), os.fspath(path)) from error
+    number = os.open(path, OPEN_FLAGS)
+    try:
+        found = os.fstat(number)
+        refuse_odd(found, limit, path)  # again, as another file may have got the name meanwhile
+        return os.fdopen(number, "rb"), found
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.close(number)
+        raise
+
+
+def read_regular(path: str | os.PathLike[str], limit: int) -> bytes:
+    """The content of a regular file.
+
+    Args:
+        path: the file, or a link to one.
+        limit: the maximum size in bytes.
+
+    Raises:
+        OSError: as `open_regular`, or it can't be read.
+    """
+    file, _ = open_regular(path, limit)
+    with file:
+        content = file.read(limit + 1)
+    if len(content) > limit:  # it grew, or says that it is empty, as those of /proc do
+        raise too_large(limit, path)
+    return content
+
+
+def size_text(size: int) -> str:
+    """A size in bytes for people: `4 MB`."""
+    for unit, name in ((30, "GB"), (20, "MB"), (10, "kB")):
+        if size >= 1 << unit:
+            return f"{size / (1 << unit):.4g} {name}"
+    return f"{size} bytes"
+
+
+# Private implementation
+
+
+def refuse_odd(found: os.stat_result, limit: int, path: str | os.PathLike[str]) -> None:
+    """Refuses what isn't a regular file up to a size.
+
+    Raises:
+        OSError: with the reason.
+    """
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError(errno.EINVAL, "it isn't a file", os.fspath(path))
+    if found.st_size > limit:
+        raise too_large(limit, path)
+
+
+def too_large(limit: int, path: str | os.PathLike[str]) -> OSError:
+    """The error for a file above a limit."""
+    return OSError(errno.EFBIG, f"it is larger than {size_text(limit)}", os.fspath(path))
