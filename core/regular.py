@@ -16,6 +16,8 @@ from typing import BinaryIO
 
 __all__ = ["open_regular", "read_regular", "size_text"]
 
+BLOCK = 1 << 16  # bytes read at once of what is longer than it says
+
 # Not to wait for a pipe's other end, not to hand the file to processes we start, not to change line ends on Windows.
 OPEN_FLAGS = os.O_RDONLY | sum(getattr(os, name, 0) for name in ("O_NONBLOCK", "O_CLOEXEC", "O_NOCTTY", "O_BINARY"))
 
@@ -58,10 +60,12 @@ def read_regular(path: str | os.PathLike[str], limit: int) -> bytes:
     Raises:
         OSError: as `open_regular`, or it can't be read.
     """
-    file, _ = open_regular(path, limit)
+    file, found = open_regular(path, limit)
     with file:
-        content = file.read(limit + 1)
-    if len(content) > limit:  # it grew, or says that it is empty, as those of /proc do
+        content = file.read(found.st_size + 1)  # not the limit: as much room is taken as is asked for
+        while len(content) <= limit and (more := file.read(BLOCK)):  # it grew, or says that it is empty, as in /proc
+            content += more
+    if len(content) > limit:
         raise too_large(limit, path)
     return content
 
