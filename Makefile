@@ -20,9 +20,11 @@ help:
 
 setup: $(READY)
 
-$(READY): requirements.lock setup.py core/version.py
+$(READY): requirements.lock requirements.cuda.lock setup.py core/version.py
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --requirement requirements.lock
+	$(BIN)/python -m pip install --quiet --require-hashes --no-deps --requirement requirements.lock
+	$(BIN)/python -c "from importlib.metadata import version as v; exit('+cpu' not in v('torch'))" || \
+	$(BIN)/python -m pip install --quiet --require-hashes --no-deps --requirement requirements.cuda.lock
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	mkdir -p build/typed/relightgan
 	for layer in $(LAYERS); do ln -sfn ../../../$$layer build/typed/relightgan/$$layer; done
