@@ -3,8 +3,8 @@
     .venv/bin/python .ci/make_lock.py             newest versions that setup.py allows
     .venv/bin/python .ci/make_lock.py --keep      those of the present locks, with what setup.py asks for besides
 
-PyPI's torch for Linux needs CUDA's libraries, its CPU build doesn't. So these have a lock of their own, which `make setup`
-takes where torch isn't a CPU build. A CPU build isn't on PyPI: the hash of the one that pip finds here is added.
+PyPI's torch for Linux needs CUDA's libraries, its CPU build doesn't. So these have a lock of their own, which `make
+setup` takes where torch isn't a CPU build. A CPU build isn't on PyPI: the hash of the one that pip finds here is added.
 
 uv does the work. It is fetched into a folder of its own.
 """
@@ -23,7 +23,7 @@ UV = "uv==0.13.9"
 OF_CUDA = re.compile(r"nvidia-|cuda-|triton==")
 BUILD_TOOLS = "setuptools\nwheel\n"  # setup.py is built without isolation
 HEADS = {
-    MAIN: """# Every package of the CPU default, pinned, with the hashes of all its files: what 'make demo' and 'make test' install.
+    MAIN: """# Every package of the CPU default, pinned, with the hashes of all its files: what 'make test' installs.
 # Made by .ci/make_lock.py. On a GPU machine replace onnxruntime by onnxruntime-gpu.
 # Install with: pip install --require-hashes --no-deps --requirement requirements.lock
 """,

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from relightgan.core.allowed_looks import allowed_only
 from relightgan.core.aovs import CHANNELS, aovs_of, channel_names, lacks_aovs, wanted_aovs
 from relightgan.core.clips import DEFAULT_FPS, Sink, Source, open_sink, open_source
 from relightgan.core.colour import DEFAULT_WORKING_SPACE, working_space
@@ -61,7 +62,7 @@ def main(argv: Sequence[str]) -> int:
         Cancelled: Ctrl-C, or the farm's cancel.
     """
     options = parser().parse_args(argv)
-    look = load_look(options.look, facts_of(options.fact))
+    look = load_look(options.look, facts_of(options.fact), allowed_only())
     settings = Settings(
         strength=options.strength,
         exposure=options.exposure,

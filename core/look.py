@@ -22,7 +22,7 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -187,12 +187,17 @@ def build_facts(values: Mapping[str, Any], path: str | os.PathLike) -> LookFacts
     return facts
 
 
-def load_look(path: str | os.PathLike, overrides: Mapping[str, Any] | None = None) -> Look:
+def load_look(
+    path: str | os.PathLike,
+    overrides: Mapping[str, Any] | None = None,
+    allow: Callable[[str, Path], None] = lambda sha256, path: None,
+) -> Look:
     """Reads a look and checks that it keeps the contract at the top of this module.
 
     Args:
         path: the .onnx file.
         overrides: facts of a model that wasn't exported by RelightGAN; see `facts_from_metadata`.
+        allow: refuses a file by its SHA-256, before it is parsed; see `allowed_looks`.
 
     Raises:
         LookError: the file isn't there, isn't ONNX, keeps its weights elsewhere, has an unknown format number,
@@ -205,12 +210,13 @@ def load_look(path: str | os.PathLike, overrides: Mapping[str, Any] | None = Non
         raise LookError(
             f"The look {place} can't be read: {error.strerror}.", "Check the path and its permissions."
         ) from error
+    digest = hashlib.sha256(model_bytes).hexdigest()
+    allow(digest, place)
     check_metadata_size(model_bytes, place)
     model = parse_model(model_bytes, place)
     metadata = {entry.key: entry.value for entry in model.metadata_props}
     facts = facts_from_metadata(metadata, place, overrides)
     plate_name, relit_name, takes_window = checked_ports(model.graph, facts, place)
-    digest = hashlib.sha256(model_bytes).hexdigest()
     preview = metadata.get(PREVIEW_KEY, "")
     return Look(place, facts, digest, model_bytes, plate_name, relit_name, takes_window, preview)
 

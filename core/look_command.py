@@ -1,6 +1,7 @@
 """The command `relightgan look`: what is inside a look."""
 
 import dataclasses
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,13 @@ from relightgan.core.look import Look, load_look, preview_jpeg
 from relightgan.core.look_metadata import LOOK_FORMAT
 from relightgan.core.options import Parser
 from relightgan.core.progress import console
-from relightgan.core.text import json_text, printable, shown
+from relightgan.core.text import json_text, print_line, printable, shown
 
 EXAMPLES = """examples:
   relightgan look day_to_dusk.onnx
   relightgan look day_to_dusk.onnx --json | python -m json.tool
   relightgan look day_to_dusk.onnx --preview before_after.jpg
+  relightgan look --sha256 library/*.onnx > looks.sha256
 """
 PLAIN_FACTS = ("name", "direction", "translator", "encoding", "primaries", "value_range")
 TABLES = ("evaluation", "dataset", "config", "versions")
@@ -41,11 +43,18 @@ def main(argv: Sequence[str]) -> int:
         description="Shows what is inside a look: its facts, evaluation, dataset and full recipe.",
         epilog=EXAMPLES,
     )
-    parser.add_argument("look", help="the .onnx file")
+    parser.add_argument("look", nargs="+", help="the .onnx file; several with --sha256")
+    parser.add_argument("--sha256", action="store_true", help="print lines for a list of allowed looks, and stop")
     parser.add_argument("--json", action="store_true", help="print one JSON object for a program to read")
     parser.add_argument("--preview", type=Path, metavar="JPG", help="write the photo before and after, and stop")
     options = parser.parse_args(argv)
-    look = load_look(options.look)
+    if options.sha256:
+        for path in options.look:
+            print_line(f"{load_look(path).sha256}  {path}", sys.stdout)
+        return EXIT_DONE
+    if len(options.look) > 1:
+        parser.error("one look, please; several go with --sha256 alone")
+    look = load_look(options.look[0])
     if options.preview:
         write_preview(look, options.preview)
     elif options.json:

@@ -17,6 +17,7 @@ from types import TracebackType
 import numpy as np
 
 from relightgan.core import sequence
+from relightgan.core.allowed_looks import allowed_only
 from relightgan.core.colour import working_space
 from relightgan.core.errors import LookError, PlateError, ProtocolError, UsageError
 from relightgan.core.files import sweep_parts
@@ -60,7 +61,7 @@ class Tasks:
 
     def look(self, request: Message) -> Message:
         """The event that describes a look."""
-        look = load_look(self.allowed(request["path"], ".onnx"))
+        look = load_look(self.allowed(request["path"], ".onnx"), allow=allowed_only())
         facts = dataclasses.asdict(look.facts)
         event = {"type": "look", "id": request["id"], "facts": facts, "sha256": look.sha256}
         try:
@@ -135,12 +136,14 @@ class Tasks:
             LookError: it can't be read, or isn't the one that was asked for.
             DeviceError: the device doesn't start, or has too little memory.
         """
+        allow = allowed_only()
+        allow(sha256, path)
         key = (sha256, device)
         stat = stat_of(path)
         if key in self.sessions and stat is not None and self.hashes.get(path) == (stat, sha256):
             self.sessions.move_to_end(key)
             return self.sessions[key]
-        look = load_look(path)
+        look = load_look(path, allow=allow)
         if look.sha256 != sha256:
             raise LookError(
                 f"{path} isn't the look that was asked for: its sha256 is {look.sha256[:12]}…, not {sha256[:12]}….",

@@ -35,7 +35,7 @@ __all__ = [
     "relight_range",
 ]
 
-INFO_VERSION = "info_version"
+INFO_VERSION, INFO_SHA256 = "info_version", "info_sha256"
 # Knobs whose change can change the status.
 STATE_KNOBS = frozenset((
     knobs.LOOK, knobs.EXPOSURE, knobs.WORKING_SPACE, knobs.PREMULTIPLIED, knobs.TEMPORAL_BLEND, knobs.TEMPORAL_WINDOW,
@@ -205,6 +205,8 @@ def show_look(node: nuke.Node) -> None:
     except RelightError as error:
         text = str(error)
     show_text(node, knobs.LOOK_INFO, text)
+    if node.knob(INFO_SHA256) is not None:  # groups made from an earlier gizmo lack it
+        show_text(node, INFO_SHA256, looks.sha256_line(path) if path else "No look chosen.")
     made = knobs.value_of(node, knobs.VERSION)
     show_text(node, INFO_VERSION, f"node {made}, RelightGAN {VERSION}")
 

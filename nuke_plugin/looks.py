@@ -33,7 +33,10 @@ from relightgan.core.onnx_scan import BadMessage, TooMuch, scan_model
 from relightgan.core.regular import open_regular
 from relightgan.core.text import shown
 
-__all__ = ["look_facts", "look_info", "look_preview", "look_sha256", "read_metadata", "report_of", "usual_report"]
+__all__ = [
+    "look_facts", "look_info", "look_preview", "look_sha256", "read_metadata", "report_of", "sha256_line",
+    "usual_report",
+]  # fmt: skip
 
 KEYS = (FORMAT_KEY, FACTS_KEY, PREVIEW_KEY)  # the entries that are read; those of other tools aren't kept
 # The facts that are checked here: all whose type core/look.py checks. Unknown ones may be anything.
@@ -43,6 +46,7 @@ CHECKED = (
 )  # fmt: skip
 MAX_KEPT_BYTES = 32 << 20  # of metadata in memory, over all looks
 MAX_FOLDERS = 6  # names of photo folders in a line
+QUICK_BYTES = 64 << 20  # a look of this size is hashed in a fraction of a second
 CHUNK = 1 << 20
 REPORT = "report.html"  # name of the training report (training/run/report.py), in the run folder beside the look
 
@@ -131,6 +135,17 @@ def look_sha256(path: str) -> str:
     """
     size, changed = file_identity(path)
     return sha256_of(path, size, changed)
+
+
+def sha256_line(path: str) -> str:
+    """The SHA-256 of a look for the artist; a large look's, which would take seconds, by the command that tells it."""
+    try:
+        size, changed = file_identity(path)
+        if size > QUICK_BYTES:
+            return f"Run: relightgan look --sha256 {shown(Path(path).name)}"
+        return f"sha256 {sha256_of(path, size, changed)}"
+    except LookError:
+        return "It can't be read."
 
 
 def read_metadata(path: str) -> dict[str, str]:

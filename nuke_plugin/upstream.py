@@ -47,7 +47,7 @@ WRITE_KNOBS = frozenset(("disable", "reading"))
 # relit. They don't count where an expression refers to a RelightGAN node outside the stream.
 KNOBS_WITHOUT_PIXELS = frozenset((
     knobs.CACHE_FOLDER, knobs.DEVICE, knobs.FRAMES, knobs.LOOK_INFO, knobs.RESULT_FIRST, knobs.RESULT_LAST,
-    knobs.RESULT_PATH, knobs.SOURCE_PATH, knobs.STATUS, "info_version", "info_help",
+    knobs.RESULT_PATH, knobs.SOURCE_PATH, knobs.STATUS, "info_version", "info_sha256", "info_help",
 ))  # fmt: skip
 # Knobs of the project's colour management, which always count.
 ROOT_KNOBS = (

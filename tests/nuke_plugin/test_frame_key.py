@@ -41,6 +41,7 @@ NOT_IN_THE_KEY = {
     "look_info": ("another text", TEXT_ONLY),
     "status": ("another text", TEXT_ONLY),
     "info_version": ("another text", TEXT_ONLY),
+    "info_sha256": ("another text", TEXT_ONLY),
     "info_help": ("another text", TEXT_ONLY),
     "strength": (0.25, "RG_Strength mixes plate and relit frame after RG_Read. The store has frames at strength 1."),
     "mask_channel": ("rgba.green", "RG_Mask mixes after RG_Read. The store has frames without a mask."),

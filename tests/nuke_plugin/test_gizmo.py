@@ -163,7 +163,7 @@ def test_every_knob_the_code_names_exists_and_every_knob_of_the_node_is_named_in
     names = knob_names()
     in_code = {value for key, value in names.items() if not key.endswith("_NODE")}
     assert in_code <= there
-    assert there - in_code == {"info_version", "info_help"}
+    assert there - in_code == {"info_version", "info_sha256", "info_help"}
 
 
 def test_every_value_set_is_that_of_a_knob_declared_before(gizmo):

@@ -1,5 +1,6 @@
 """What the node calls, in a session with a window and in one without; buttons relight with the real worker."""
 
+import hashlib
 import json
 import os
 import subprocess
@@ -49,8 +50,11 @@ def test_choosing_a_look_shows_what_it_says_or_what_is_wrong_with_it(gui_comp, t
 
     control.change(gui_comp.node["look"], str(gui_comp.look))
     assert text(gui_comp.node, "look_info").splitlines()[0] == "darken: day to dusk"
+    sha256 = hashlib.sha256(gui_comp.look.read_bytes()).hexdigest()
+    assert text(gui_comp.node, "info_sha256") == f"sha256 {sha256}"
     control.change(gui_comp.node["look"], str(tmp_path / "gone.onnx"))
     assert "gone.onnx can't be read" in text(gui_comp.node, "look_info")
+    assert text(gui_comp.node, "info_sha256") == "It can't be read."
     assert "gone.onnx" in text(gui_comp.node, "status")
     control.change(gui_comp.node["look"], "")
     assert text(gui_comp.node, "look_info") == "No look chosen."
