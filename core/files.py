@@ -1,10 +1,16 @@
-"""Files that are whole or not there: written under a temporary name, brought to the disk, then renamed."""
+"""Files that are whole or not there: written under a temporary name, brought to the disk, then renamed.
+
+And files that are really files: what lies under the name of an input may be a pipe or a device, which has no end.
+"""
 
 import contextlib
+import errno
 import os
+import stat
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from relightgan.core.errors import RelightError
 
@@ -41,3 +47,45 @@ def bring_to_disk(path: Path) -> None:
     """
     with path.open("rb+") as file:  # Windows wants it open for writing
         os.fsync(file.fileno())
+
+
+def open_regular(path: str | Path) -> BinaryIO:
+    """A regular file, opened for reading. Pipes, devices, sockets and folders are refused at once, never waited for.
+
+    Raises:
+        OSError: it can't be opened or is no regular file; `strerror` says so.
+    """
+    # Not to wait for the other end of a pipe; on a regular file this changes nothing. Windows has no such flags.
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+    try:
+        number = os.open(path, flags)
+    except ValueError as error:  # a zero byte, or a letter that no name of a file can have
+        raise OSError(errno.EINVAL, "no file can have this name", str(path)) from error
+    except OSError as error:
+        if error.errno == errno.ENXIO:  # what Linux says of a socket
+            raise OSError(errno.EINVAL, "it is no regular file", str(path)) from error
+        raise
+    try:
+        if not stat.S_ISREG(os.fstat(number).st_mode):
+            raise OSError(errno.EINVAL, "it is no regular file", str(path))
+        return os.fdopen(number, "rb")
+    except BaseException:
+        os.close(number)
+        raise
+
+
+def read_regular(path: str | Path, limit_bytes: int) -> bytes:
+    """The bytes of a regular file that is not larger than a limit.
+
+    Args:
+        path: the file.
+        limit_bytes: the most bytes it may have.
+
+    Raises:
+        OSError: it can't be read, is no regular file (see `open_regular`) or is larger; `strerror` says which.
+    """
+    with open_regular(path) as file:
+        content = file.read(limit_bytes + 1)
+    if len(content) > limit_bytes:
+        raise OSError(errno.EFBIG, f"it is larger than {limit_bytes:,} bytes", str(path))
+    return content
