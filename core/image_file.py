@@ -9,6 +9,7 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 import OpenImageIO
@@ -90,6 +91,15 @@ class ImageFile:
             raise self.damaged("it holds less than its header says")
         return found.reshape(bottom - top, spec.width, last - first)
 
+    def note(self, part: int, name: str) -> Any:
+        """What the metadata of a part say under a name; None where they say nothing.
+
+        Raises:
+            PlateError: it is a text that can't be read.
+        """
+        with self._border():
+            return self.specs[part].getattribute(name)
+
     def damaged(self, reason: str) -> PlateError:
         """The error that says so."""
         return PlateError(f"{self.path} is damaged or cut short: {first_line(reason)}.", self._fix)
@@ -132,7 +142,9 @@ class ImageFile:
         specs: list[OpenImageIO.ImageSpec] = []
         with self._border():
             packed = self._image.format_name() in PACKED
-            while len(specs) <= MAX_PARTS and self._image.seek_subimage(len(specs), 0):
+            # A reader of a kind with one picture a file may lose its place when it is asked for a second one.
+            most = MAX_PARTS + 1 if self._image.supports("multiimage") else 1
+            while len(specs) < most and self._image.seek_subimage(len(specs), 0):
                 spec = OpenImageIO.ImageSpec(self._image.spec())
                 list(spec.channelnames)  # names that are no UTF-8 are found here
                 specs.append(spec)

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from relightgan.core.errors import PhotoError, PlateError
-from relightgan.core.files import replacing
+from relightgan.core.files import open_regular, replacing
 from relightgan.core.movies import MovieReader
 from relightgan.training.photos.checks import MEASURE_SIDE, Measures, measure_photo
 from relightgan.training.photos.files import decode_photo, is_movie_file
@@ -127,7 +127,7 @@ def sample_frames(count: int, wanted: int, seed: int, name: str) -> list[int]:
     """
     if wanted >= count:
         return list(range(count))
-    rng = np.random.default_rng([seed, int.from_bytes(hashlib.blake2b(name.encode(), digest_size=4).digest())])
+    rng = np.random.default_rng([seed, int.from_bytes(hashlib.blake2b(os.fsencode(name), digest_size=4).digest())])
     bounds = [round(part * count / wanted) for part in range(wanted + 1)]
     return [int(rng.integers(start, end)) for start, end in pairwise(bounds)]
 
@@ -145,7 +145,7 @@ def read_frames(path: Path, frames: Sequence[int]) -> Iterator[np.ndarray]:
 
 def digest_of(path: Path) -> str:
     """BLAKE2b of a file's content, 16 hex digits; for a movie, of its size, first MiB and last MiB."""
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         if not is_movie_file(path):
             return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=8)).hexdigest()
         size = os.fstat(file.fileno()).st_size
