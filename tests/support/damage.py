@@ -104,7 +104,10 @@ def inside_zip(content: bytes, rng: random.Random) -> tuple[bytes, str]:
         return content, "nothing"  # an earlier mutation broke it
     if not members:
         return content, "nothing"
-    chosen, how = rng.randrange(len(members)), rng.choice((zipfile.ZIP_STORED, zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED))
+    chosen, how = (
+        rng.randrange(len(members)),
+        rng.choice((zipfile.ZIP_STORED, zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)),
+    )
     name, old = members[chosen]
     kind = rng.choice((flip_in_head, flip_in_head, set_field, set_field, cut, repeat, drop, flip_anywhere, leave_out))
     new, words = kind(old, rng) if old else (b"", "empty")

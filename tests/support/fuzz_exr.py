@@ -56,6 +56,8 @@ def spec_of(make: dict, name: str) -> OpenImageIO.ImageSpec:
         spec.tile_width = spec.tile_height = make["tile"]
     if name:
         spec.attribute("oiio:subimagename", name)
+    if "primaries" in make:
+        spec.attribute("chromaticities", "float[8]", (0.64, 0.33, 0.3, 0.6, 0.15, 0.06, 0.3127, 0.329))
     for key, value in make.get("attributes", {}).items():
         spec.attribute(key, value)
     return spec

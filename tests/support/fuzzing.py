@@ -51,7 +51,16 @@ def fuzz(kind: str, tries: int, seed: int, folder: Path) -> Tally:
     tally, first = Tally(), 0
     while first < tries:
         log = folder / f"{kind}-{seed}-{first}.log"
-        batch = ["--seed", str(seed), "--first", str(first), "--last", str(min(first + BATCH, tries)), "--log", str(log)]
+        batch = [
+            "--seed",
+            str(seed),
+            "--first",
+            str(first),
+            "--last",
+            str(min(first + BATCH, tries)),
+            "--log",
+            str(log),
+        ]
         path = os.pathsep.join([str(ROOT), str(ROOT / "tests" / "support")])
         done = subprocess.run(
             [sys.executable, __file__, kind, *batch], env=os.environ | {"PYTHONPATH": path}, capture_output=True,

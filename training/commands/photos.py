@@ -9,6 +9,7 @@ from pathlib import Path
 
 from relightgan.core.errors import PhotoError
 from relightgan.core.progress import STYLES, cancellation
+from relightgan.core.text import printable, shown
 from relightgan.training.photos.index import KEPT, PhotoIndex, PhotoSettings, index_photos
 from relightgan.training.photos.measuring import usual_workers, write_text
 from relightgan.training.photos.overview import reason_word, summary, write_sheet
@@ -58,7 +59,8 @@ def main(argv: Sequence[str]) -> int:
             out = options.out / name
             index = index_photos([folder], settings, out, options.progress, cancelled.check, options.workers)
             cancelled.check()
-            write_text(out / "left_out.txt", "".join(f"{photo.path}: {photo.reason}\n" for photo in index.left_out()))
+            lines = [f"{printable(str(photo.path))}: {photo.reason}\n" for photo in index.left_out()]
+            write_text(out / "left_out.txt", "".join(lines))
             sheet = write_sheet(index, name, out / "contact_sheet.jpg", options.workers or usual_workers())
             results.append((name, index, sheet))
     print(table([summary(name, index) for name, index, _ in results]))
@@ -97,7 +99,7 @@ def folder_names(folders: Sequence[Path]) -> list[str]:
     """A different short name for each folder: its own, with a number where two are the same."""
     names: list[str] = []
     for folder in folders:
-        base = folder.resolve().name or "photos"
+        base = shown(folder.resolve().name) or "photos"
         name, number = base, 2
         while name in names:
             name, number = f"{base}-{number}", number + 1
