@@ -1,6 +1,5 @@
 """Files that torch wrote, read as data alone: a file can't run code, and a damaged one is told from a whole one."""
 
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +7,8 @@ import torch
 
 from relightgan.core.files import open_regular
 from relightgan.training.stored_arrays import DamagedFile, check_zip
+
+ZIP_START = b"PK\x03\x04"
 
 
 def read_tensors(path: str | Path, device: torch.device | str = "cpu") -> Any:
@@ -22,9 +23,10 @@ def read_tensors(path: str | Path, device: torch.device | str = "cpu") -> Any:
         DamagedFile: it is damaged, cut short or packed, or holds more than data.
     """
     with open_regular(path) as file:
-        if zipfile.is_zipfile(file):  # weights of old are plain pickles, without checksums
-            check_zip(file)
+        is_zip = file.read(len(ZIP_START)) == ZIP_START  # weights of old are plain pickles, without checksums
         file.seek(0)
+        if is_zip:
+            check_zip(file)
         try:
             return torch.load(file, map_location=device, weights_only=True)
         except Exception as error:  # torch raises many kinds here, some with advice to load the file unsafely

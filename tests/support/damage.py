@@ -4,6 +4,7 @@ import io
 import random
 import re
 import zipfile
+import zlib
 
 EXTREMES = (0, 1, -1, 2, 16, 255, 256, 65_535, 10**9, 2**31 - 1, -(2**31), 2**31 - 2, 2**30, 2**63 - 1, -(2**63), 2**40)
 # What people, editors and broken programs leave in text.
@@ -100,7 +101,7 @@ def inside_zip(content: bytes, rng: random.Random) -> tuple[bytes, str]:
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             members = [(info.filename, archive.read(info)) for info in archive.infolist()]
-    except (zipfile.BadZipFile, ValueError, NotImplementedError, OSError, EOFError, RuntimeError):
+    except (zipfile.BadZipFile, ValueError, NotImplementedError, OSError, EOFError, RuntimeError, zlib.error):
         return content, "nothing"  # an earlier mutation broke it
     if not members:
         return content, "nothing"

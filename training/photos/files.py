@@ -66,9 +66,9 @@ warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 MAX_FOCAL_MM = 100_000  # a focal length beyond any telescope's is damage
 JPEG_START = b"\xff\xd8\xff"
 # What OpenImageIO is asked beside the pixels.
+TIME_NOTES = ("Exif:DateTimeOriginal", "Exif:DateTimeDigitized", "DateTime")
 NOTES = (
-    "ICCProfile", "chromaticities", "Orientation", "Exif:DateTimeOriginal", "Exif:DateTimeDigitized", "DateTime",
-    "Exif:SubsecTimeOriginal", "Exif:FocalLengthIn35mmFilm",
+    "ICCProfile", "chromaticities", "Orientation", *TIME_NOTES, "Exif:SubsecTimeOriginal", "Exif:FocalLengthIn35mmFilm",
 )  # fmt: skip
 MAX_FILE_BYTES = 1 << 30  # of a JPEG, which is read whole
 MAX_PIXELS_PER_BYTE = 1024  # of a JPEG: its blocks take a few bits each, even where nothing is in them
@@ -326,7 +326,7 @@ def _without_nonfinite(pixels: np.ndarray) -> np.ndarray:
 def _exif_of_notes(notes: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "orientation": notes["Orientation"],
-        "taken": notes["Exif:DateTimeOriginal"] or notes["Exif:DateTimeDigitized"] or notes["DateTime"],
+        "taken": next(filter(_text, (notes[name] for name in TIME_NOTES)), None),
         "subsecond": notes["Exif:SubsecTimeOriginal"],
         "focal": notes["Exif:FocalLengthIn35mmFilm"],
     }
@@ -343,13 +343,18 @@ def _finish(rgb: np.ndarray, is_hdr: bool, width: int, height: int, profile: str
 
 def _iso_time(exif: dict[str, Any]) -> str | None:
     """EXIF 2.3's `YYYY:MM:DD HH:MM:SS` and fraction as ISO 8601; None for the blanks and zeros of some cameras."""
-    date, _, time = str(exif.get("taken") or "").strip("\0 ").partition(" ")
+    date, _, time = _text(exif.get("taken")).partition(" ")
     try:
         moment = datetime.fromisoformat(f"{date.replace(':', '-')}T{time[:8]}")
     except ValueError:
         return None
-    fraction = str(exif.get("subsecond") or "").strip("\0 ")
+    fraction = _text(exif.get("subsecond"))
     return moment.isoformat() + (f".{fraction}" if fraction.isascii() and fraction.isdigit() else "")
+
+
+def _text(value: Any) -> str:
+    """A text without the blanks and zeros that fill it up; empty where it is none, as in a damaged file."""
+    return value.strip("\0 ") if isinstance(value, str) else ""
 
 
 def _number(value: Any) -> float | None:

@@ -224,11 +224,6 @@ def measured_of(path: Path, entry: dict[str, Any]) -> list[Measured]:
     return [_from_json(path, picture) for picture in entry["pictures"]]
 
 
-def measured_of(path: Path, entry: dict[str, Any]) -> list[Measured]:
-    """The measures of a file, out of its stored entry."""
-    return [_from_json(path, picture) for picture in entry["pictures"]]
-
-
 def write_store(store: Path, files: dict[str, dict[str, Any]]) -> None:
     """Stores the entries of files; see `write_text`."""
     write_text(store, json.dumps({"format": MEASURES_FORMAT, "files": files}, separators=(",", ":")))

@@ -70,7 +70,7 @@ def to_rec709(linear: np.ndarray, chromaticities: tuple[float, ...] | None) -> t
     with np.errstate(all="ignore"):
         try:
             matrix = primaries_matrix(tuple(chromaticities))
-        except np.linalg.LinAlgError as error:
+        except (np.linalg.LinAlgError, ZeroDivisionError) as error:
             raise ValueError("its primaries are no colours") from error
     if not np.isfinite(matrix).all() or np.abs(matrix).max() > MAX_WEIGHT:
         raise ValueError("its primaries are no colours")
