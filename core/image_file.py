@@ -6,6 +6,7 @@ Only calls into OpenImageIO stand within the border, so that mistakes of our own
 """
 
 import contextlib
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
@@ -25,6 +26,12 @@ from relightgan.core.plate import windows_of
 LIBRARY_ERRORS = (RuntimeError, ValueError, IndexError, OverflowError, MemoryError)
 MAX_PIXELS_PER_BYTE = 16_384  # of kinds that no machine could pack tighter; a bit a pixel, packed by 1032, is half that
 PACKED = frozenset({"png", "tiff", "jpeg", "bmp", "dpx", "hdr", "targa", "sgi", "psd", "cineon", "pnm", "dds"})
+
+
+JPEG_START = b"\xff\xd8\xff"
+JPEG_SCAN, JPEG_END = 0xDA, 0xD9
+_JPEG_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # within a scan, 00 and restarts belong to it
+MAX_JPEG_BYTES = 1 << 30  # a JPEG that large is taken for cut short
 
 
 class ImageFile:
@@ -47,7 +54,7 @@ class ImageFile:
     def __init__(self, path: Path, config: OpenImageIO.ImageSpec | None = None, fix: str = DAMAGED_FIX) -> None:
         self.path, self._fix = path, fix
         check_name(path)
-        file_bytes = self._check_kind()
+        file_bytes = self._check_file()
         self.headers: list[Header] = checked_headers(path) if exr_header.is_exr(path) else []
         with self._border():
             opened = OpenImageIO.ImageInput.open(str(path), config or OpenImageIO.ImageSpec())
@@ -126,17 +133,21 @@ class ImageFile:
         except LIBRARY_ERRORS as error:
             raise self.damaged(str(error)) from error
 
-    def _check_kind(self) -> int:
+    def _check_file(self) -> int:
         """The size of the file in bytes."""
         try:
             with open_regular(self.path) as file:
+                is_jpeg = file.read(len(JPEG_START)) == JPEG_START
+                file.seek(0)
+                # Of a progressive JPEG that ends early, OpenImageIO makes a picture of what there is and says nothing.
+                if is_jpeg and not ends_jpeg(file.read(MAX_JPEG_BYTES)):
+                    raise self.damaged("its last marker is missing")
                 return file.seek(0, 2)
         except FileNotFoundError as error:
             raise PlateError(f"{self.path} doesn't exist.") from error
         except OSError as error:
-            raise PlateError(
-                f"{self.path} can't be read: {error.strerror}.", "Check the file and its rights."
-            ) from error
+            problem = f"{self.path} can't be read: {error.strerror}."
+            raise PlateError(problem, "Check the file and its rights.") from error
 
     def _read_specs(self, file_bytes: int) -> list[OpenImageIO.ImageSpec]:
         specs: list[OpenImageIO.ImageSpec] = []
@@ -160,6 +171,23 @@ class ImageFile:
             if self.headers and windows_of(spec) != tuple(map(_open_ended, windows_in(self.headers[number]))):
                 raise self.damaged("its windows can be read in two ways")
         return specs
+
+
+def ends_jpeg(content: bytes) -> bool:
+    """Whether the first picture of a JPEG goes on to its end marker (ITU-T T.81, annex B)."""
+    place = 2
+    while len(found := content[place : place + 4]) >= 2 and found[0] == 0xFF:
+        kind = found[1]
+        if kind == JPEG_END:
+            return True
+        if kind == 0xFF:  # a filler
+            place += 1
+            continue
+        place += 2 + int.from_bytes(found[2:4])
+        if kind == JPEG_SCAN:
+            after = _JPEG_MARKER.search(content, place)
+            place = after.start() if after else len(content)
+    return False
 
 
 def check_name(path: Path) -> None:

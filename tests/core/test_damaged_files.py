@@ -1,6 +1,7 @@
 """Damage that a random search seldom comes upon; `tests/fuzz` has the rest."""
 
 import contextlib
+import io
 import os
 import signal
 import socket
@@ -14,6 +15,7 @@ import fuzz_exr
 import numpy as np
 import pytest
 from av.video.frame import VideoFrame
+from PIL import Image
 
 from relightgan.core.errors import PlateError, SequenceError
 from relightgan.core.exr_header import read_headers
@@ -206,6 +208,20 @@ def test_metadata_that_is_no_utf8_don_t_lose_the_plate(tmp_path):
     path = fuzz_exr.write(tmp_path / "a.exr", [fuzz_exr.MAKES["zip"]])
     path.write_bytes(path.read_bytes().replace("näher".encode(), b"n\xe4he\xff\0"))
     assert read_plate(path).parts[0].header["note"].value == b"n\xe4he\xff\0"
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+def test_a_jpeg_that_ends_early_is_no_plate(progressive, tmp_path):
+    whole = io.BytesIO()
+    noise = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
+    Image.fromarray(noise).save(whole, "JPEG", progressive=progressive, restart_marker_rows=1)
+    path = tmp_path / "a.jpg"
+    path.write_bytes(whole.getvalue() + b"what a phone appends")
+    assert read_plate(path).rgb.shape == (48, 64, 3)
+    for end in (len(whole.getvalue()) // 2, len(whole.getvalue()) - 2):
+        path.write_bytes(whole.getvalue()[:end])
+        with pytest.raises(PlateError, match=r"a\.jpg is damaged or cut short"):
+            read_plate(path)
 
 
 # Movies

@@ -24,7 +24,7 @@ from PIL import Image
 from relightgan.core.colour import linear_to_model
 from relightgan.core.errors import PhotoError, PlateError
 from relightgan.core.files import open_regular, read_regular
-from relightgan.core.image_file import ImageFile, first_line
+from relightgan.core.image_file import JPEG_START, ImageFile, first_line
 from relightgan.core.text import printable, shown
 from relightgan.training.photos.profiles import ADOBE_RGB, to_rec709, to_srgb
 
@@ -64,7 +64,6 @@ Image.MAX_IMAGE_PIXELS = None  # replaced by our own limit: Pillow's is lower, a
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
 MAX_FOCAL_MM = 100_000  # a focal length beyond any telescope's is damage
-JPEG_START = b"\xff\xd8\xff"
 # What OpenImageIO is asked beside the pixels.
 TIME_NOTES = ("Exif:DateTimeOriginal", "Exif:DateTimeDigitized", "DateTime")
 NOTES = (
