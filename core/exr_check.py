@@ -88,10 +88,10 @@ def _check(headers: Sequence[Header], file_bytes: int) -> None:
 
 
 def _check_part(header: Header) -> tuple[int, int, list[ExrChannel]]:
-    for name, (kind, size) in REQUIRED.items():
+    for name, (kind, length) in REQUIRED.items():
         if name not in header:
             raise ValueError(f"its header has no '{name}'")
-        if header[name].kind != kind or (size is not None and len(header[name].value) != size):
+        if header[name].kind != kind or (length is not None and len(header[name].value) != length):
             raise ValueError(f"its header's '{name}' can't be read")
     (aspect,) = struct.unpack("<f", header["pixelAspectRatio"].value)
     if not ASPECTS[0] <= aspect <= ASPECTS[1]:

@@ -9,8 +9,8 @@ import os
 import stat
 import uuid
 from collections.abc import Callable, Iterator
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
 from relightgan.core.errors import RelightError
 
@@ -49,7 +49,7 @@ def bring_to_disk(path: Path) -> None:
         os.fsync(file.fileno())
 
 
-def open_regular(path: str | Path) -> BinaryIO:
+def open_regular(path: str | Path) -> BufferedReader:
     """A regular file, opened for reading. Pipes, devices, sockets and folders are refused at once, never waited for.
 
     Raises:

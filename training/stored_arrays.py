@@ -12,7 +12,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, BinaryIO, Literal
 
 import numpy as np
 
@@ -99,7 +99,7 @@ def _border() -> Iterator[None]:
         raise DamagedFile(str(error) or type(error).__name__) from error
 
 
-def _read_header(file: BinaryIO) -> tuple[tuple[int, ...], np.dtype, str]:
+def _read_header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype, Literal["C", "F"]]:
     """Shape, type and order of an array in numpy's format, with the file left at its first value."""
     version = np.lib.format.read_magic(file)
     read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}.get(version)
