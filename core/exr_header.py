@@ -12,9 +12,10 @@ import struct
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from relightgan.core.errors import PlateError
+from relightgan.core.regular import open_regular
 
 MAGIC = b"\x76\x2f\x31\x01"
 _MULTI_PART = 0x1000
@@ -22,6 +23,9 @@ _LONG_NAMES = 0x400
 _SHORT_NAME_BYTES = 31
 PIXEL_TYPES = ("uint", "half", "float")
 COMPRESSIONS = ("none", "rle", "zips", "zip", "piz", "pxr24", "b44", "b44a", "dwaa", "dwab")
+MAX_HEADER_BYTES = 1 << 28  # of all parts; manifests of ids may take megabytes
+MAX_ATTRIBUTES = 1 << 16  # of all parts
+DAMAGED_FIX = "Render or copy it again."
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,7 @@ class ExrChannel:
 def is_exr(path: Path) -> bool:
     """True where a readable file begins with OpenEXR's magic number."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             return file.read(4) == MAGIC
     except OSError:
         return False
@@ -61,12 +65,12 @@ def read_headers(path: Path) -> list[Header]:
         PlateError: the file can't be opened, is no OpenEXR file, or ends within its header.
     """
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             return _parse(file)[1]
     except OSError as error:
-        raise PlateError(f"{path} can't be read: {error.strerror}.") from error
-    except (ValueError, struct.error) as error:
-        raise PlateError(f"{path} is damaged: its OpenEXR header can't be read.", "Render or copy it again.") from error
+        raise PlateError(f"{path} can't be read: {error.strerror}.", "Check the file and its rights.") from error
+    except ValueError as error:
+        raise PlateError(f"{path} is damaged: its OpenEXR header can't be read.", DAMAGED_FIX) from error
 
 
 def read_channels(header: Header) -> list[ExrChannel]:
@@ -78,7 +82,7 @@ def read_channels(header: Header) -> list[ExrChannel]:
     file = io.BytesIO(header["channels"].value)
     channels = []
     while name := _read_name(file):
-        pixel_type, linear, across, down = struct.unpack("<i4sii", file.read(16))
+        pixel_type, linear, across, down = _unpack("<i4sii", file)
         if pixel_type not in range(len(PIXEL_TYPES)):
             raise ValueError(f"pixel type {pixel_type}")
         channels.append(ExrChannel(name, PIXEL_TYPES[pixel_type], linear, (across, down)))
@@ -86,8 +90,12 @@ def read_channels(header: Header) -> list[ExrChannel]:
 
 
 def read_compression(header: Header) -> str:
-    """The name of a part's compression; "unknown" for one that is newer than this list."""
-    number = header["compression"].value[0]
+    """The name of a part's compression; "unknown" for one that is newer than this list.
+
+    Raises:
+        ValueError: it is no single byte.
+    """
+    (number,) = header["compression"].value
     return COMPRESSIONS[number] if number < len(COMPRESSIONS) else "unknown"
 
 
@@ -101,8 +109,9 @@ def read_views(header: Header) -> list[str]:
         return []
     file = io.BytesIO(header["multiView"].value)
     views = []
-    while size := file.read(4):
-        views.append(file.read(struct.unpack("<i", size)[0]).decode("utf-8", "replace"))
+    while file.tell() < len(header["multiView"].value):
+        (size,) = _unpack("<i", file)
+        views.append(_read_exactly(file, size).decode("utf-8", "replace"))
     layers = {channel.name.rpartition(".")[0] for channel in read_channels(header)}
     return views if any(view in layers for view in views) else []
 
@@ -158,25 +167,40 @@ def replace_headers(path: Path, headers: Sequence[Header]) -> None:
 def _parse(file: BinaryIO) -> tuple[int, list[Header]]:
     if file.read(4) != MAGIC:
         raise ValueError("no magic number")
-    (version,) = struct.unpack("<i", file.read(4))
-    headers: list[Header] = []
+    (version,) = _unpack("<i", file)
     if not version & _MULTI_PART:
-        return version, [_parse_header(file)]
-    while header := _parse_header(file):
+        return version, [_parse_header(file, MAX_ATTRIBUTES)]
+    headers: list[Header] = []
+    left = MAX_ATTRIBUTES
+    while header := _parse_header(file, left):
         headers.append(header)
+        left -= len(header)
     return version, headers
 
 
-def _parse_header(file: BinaryIO) -> dict[str, Attribute]:
-    header = {}
+def _parse_header(file: BinaryIO, most: int) -> dict[str, Attribute]:
+    header: dict[str, Attribute] = {}
     while name := _read_name(file):
+        # Of two attributes of one name, another reader may take the other one.
+        if name in header or len(header) == most:
+            raise ValueError("an attribute twice, or too many of them")
         kind = _read_name(file)
-        (size,) = struct.unpack("<i", file.read(4))
-        value = file.read(size) if size >= 0 else b""
-        if len(value) != size:
-            raise ValueError("ends within its header")
-        header[name] = Attribute(kind, value)
+        (size,) = _unpack("<i", file)
+        header[name] = Attribute(kind, _read_exactly(file, size))
     return header
+
+
+def _unpack(layout: str, file: BinaryIO) -> tuple[Any, ...]:
+    return struct.unpack(layout, _read_exactly(file, struct.calcsize(layout)))
+
+
+def _read_exactly(file: BinaryIO, size: int) -> bytes:
+    if not 0 <= size <= MAX_HEADER_BYTES - file.tell():
+        raise ValueError(f"a length of {size} bytes")
+    content = file.read(size)
+    if len(content) != size:
+        raise ValueError("ends within its header")
+    return content
 
 
 def _read_name(file: BinaryIO) -> str:

@@ -17,10 +17,12 @@ import OpenImageIO
 
 from relightgan.core import exr_header
 from relightgan.core.errors import PlateError
-from relightgan.core.exr_header import ExrChannel, Header
+from relightgan.core.exr_check import ASPECTS
+from relightgan.core.exr_header import DAMAGED_FIX, ExrChannel, Header
 from relightgan.core.exr_write import STRIP_ROWS, clamp, create_output, write_exr_file
 from relightgan.core.files import replacing
 from relightgan.core.frame_seal import room_for_seal, seal
+from relightgan.core.image_file import ImageFile, check_name, first_line
 from relightgan.core.plate import (
     ALPHA,
     RGB,
@@ -42,7 +44,6 @@ SAMPLE_TYPES = {
     ".tif": ("uint8", "uint16", "float"), ".tiff": ("uint8", "uint16", "float"), ".png": ("uint8", "uint16"),
     ".jpg": ("uint8",), ".jpeg": ("uint8",), ".dpx": ("uint8", "uint16"),
 }  # fmt: skip
-_AGAIN = "Render or copy it again."
 
 
 def read_plate(path: str | Path) -> Plate:
@@ -60,11 +61,11 @@ def read_plate(path: str | Path) -> Plate:
             has), or has them as unsigned integers; is deep; has subsampled channels; or holds several stereo views.
     """
     path = Path(path)
-    with _opened(path) as image:
-        read = _read_exr if exr_header.is_exr(path) else _read_other
-        parts, rgb, rgb_part = read(path, image)
-        image.seek_subimage(rgb_part, 0)
-        pixel_aspect = image.spec().get_float_attribute("PixelAspectRatio", 1.0)
+    with ImageFile(path) as image:
+        parts, rgb, rgb_part = (_read_exr if image.headers else _read_other)(image)
+        pixel_aspect = image.specs[rgb_part].get_float_attribute("PixelAspectRatio", 1.0)
+    if not ASPECTS[0] <= pixel_aspect <= ASPECTS[1]:
+        raise PlateError(f"{path} says its pixel aspect is {pixel_aspect:g}.", DAMAGED_FIX)
     part = parts[rgb_part]
     alpha = np.ascontiguousarray(part.rest[..., part.rest_names.index(ALPHA)]) if ALPHA in part.rest_names else None
     return Plate(path, rgb, alpha, part.data_window, part.display_window, pixel_aspect, tuple(parts), rgb_part)
@@ -85,8 +86,8 @@ def read_mask(path: str | Path, plate: Plate, channel: str | None = None) -> np.
         PlateError: the file can't be read, has no such channel, or is of another size (the message gives both).
     """
     path = Path(path)
-    with _opened(path) as image:
-        found = [(index, name) for index, names in enumerate(_channel_names(image)) for name in names]
+    with ImageFile(path) as image:
+        found = [(index, name) for index, spec in enumerate(image.specs) for name in spec.channelnames]
         names = [name for _, name in found]
         wanted = [channel] if channel else [ALPHA, "Y", *(names if len(names) == 1 else ()), "R"]
         chosen = next((entry for name in wanted for entry in found if entry[1] == name), None)
@@ -95,8 +96,7 @@ def read_mask(path: str | Path, plate: Plate, channel: str | None = None) -> np.
                 f"The mask {path} has no channel {channel or 'A, Y or R'}; it has {', '.join(names)}.",
                 "Name one of these as the mask's channel.",
             )
-        image.seek_subimage(chosen[0], 0)
-        spec = image.spec()
+        spec = image.specs[chosen[0]]
         _refuse_deep(path, spec)
         display = windows_of(spec)[1]
         size, plate_size = window_size(display), window_size(plate.display_window)
@@ -106,12 +106,10 @@ def read_mask(path: str | Path, plate: Plate, channel: str | None = None) -> np.
                 "Give a mask of the plate's size.",
             )
         column = list(spec.channelnames).index(chosen[1])
-        pixels = image.read_image(chosen[0], 0, column, column + 1, "float")
-        if pixels is None or image.has_error:
-            raise _damaged(path, image)
+        pixels = image.pixels(chosen[0], "float", (column, column + 1))[..., 0]
     left = spec.x - display[0] + plate.display_window[0]
     top = spec.y - display[1] + plate.display_window[1]
-    return _placed(pixels.reshape(spec.height, spec.width), left, top, plate.data_window)
+    return _placed(pixels, left, top, plate.data_window)
 
 
 def write_plate(
@@ -158,7 +156,7 @@ def write_plate(
         raise PlateError(f"{path} can't be written: {', '.join(shadowed)} are rgb, not channels beside it.")
     parts = list(plate.parts) or [plain_part(plate)]
     parts[plate.rgb_part] = with_extra_channels(parts[plate.rgb_part], extra)
-    _check_name(path)
+    check_name(path)
     with replacing(path, functools.partial(not_written, path)) as temporary:
         if path.suffix.lower() == ".exr":
             notes = {SOFTWARE_NOTE: f"RelightGAN {VERSION}"} | dict(notes or {}) | (room_for_seal(key) if key else {})
@@ -177,32 +175,16 @@ def not_written(path: Path, error: OSError) -> PlateError:
 # Private implementation
 
 
-@contextlib.contextmanager
-def _opened(path: Path) -> Iterator[OpenImageIO.ImageInput]:
-    _check_name(path)
-    if not path.is_file():
-        raise PlateError(f"{path} is not a file." if path.exists() else f"{path} doesn't exist.")
-    image = OpenImageIO.ImageInput.open(str(path))
-    if image is None:
-        raise PlateError(f"{path} can't be read: {_first_line(OpenImageIO.geterror())}.", _AGAIN)
-    try:
-        yield image
-    finally:
-        image.close()
-
-
-def _read_exr(path: Path, image: OpenImageIO.ImageInput) -> tuple[list[Part], np.ndarray, int]:
-    headers = exr_header.read_headers(path)
-    names = _channel_names(image)
+def _read_exr(image: ImageFile) -> tuple[list[Part], np.ndarray, int]:
+    path = image.path
+    names = [list(spec.channelnames) for spec in image.specs]
     with_rgb = [index for index, found in enumerate(names) if set(RGB) <= set(found)]
     if not with_rgb:
         raise _no_rgb(path, names)
-    _refuse_stereo(path, [headers[index] for index in with_rgb])
+    _refuse_stereo(path, [image.headers[index] for index in with_rgb])
     parts = []
     rgb = np.empty(0, dtype=np.float32)
-    for index, header in enumerate(headers):
-        image.seek_subimage(index, 0)
-        spec = image.spec()
+    for index, (header, spec) in enumerate(zip(image.headers, image.specs, strict=True)):
         _refuse_deep(path, spec)
         channels = tuple(exr_header.read_channels(header))
         if coarse := [c.name for c in channels if c.sampling != (1, 1)]:
@@ -213,7 +195,7 @@ def _read_exr(path: Path, image: OpenImageIO.ImageInput) -> tuple[list[Part], np
         types = {c.name: c.pixel_type for c in channels}
         if counted := [name for name in take if types[name] == "uint"]:
             raise PlateError(f"{path} has whole numbers in {', '.join(counted)}.", "Render them as half or float.")
-        taken, rest_names, rest = _read_part(path, image, index, types, take)
+        taken, rest_names, rest = _read_part(image, index, types, take)
         if take:
             rgb = taken
         compression = exr_header.read_compression(header)
@@ -222,29 +204,31 @@ def _read_exr(path: Path, image: OpenImageIO.ImageInput) -> tuple[list[Part], np
 
 
 def _read_part(
-    path: Path, image: OpenImageIO.ImageInput, index: int, types: Mapping[str, str], take: tuple[str, ...]
+    image: ImageFile, index: int, types: Mapping[str, str], take: tuple[str, ...]
 ) -> tuple[np.ndarray, tuple[str, ...], np.ndarray]:
-    spec = image.spec()
+    spec = image.specs[index]
     names = list(spec.channelnames)
     rest_names = tuple(name for name in names if name not in take)
-    taken = np.empty((spec.height, spec.width, len(take)), dtype=np.float32)
-    rest = np.empty((spec.height, spec.width, len(rest_names)), dtype=np.float32)
+    taken = _room_for(image.path, spec, len(take))
+    rest = _room_for(image.path, spec, len(rest_names))
     # OpenImageIO reads tiled parts only whole. Others go in strips: copying them apart then happens within the cache.
     rows = spec.height if spec.tile_width else STRIP_ROWS
     for top in range(0, spec.height, rows):
         bottom = min(top + rows, spec.height)
         for first, last, kind in _runs([types[name] for name in names]):
-            if spec.tile_width:
-                pixels = image.read_image(index, 0, first, last, kind)
-            else:
-                pixels = image.read_scanlines(index, 0, spec.y + top, spec.y + bottom, 0, first, last, kind)
-            if pixels is None or image.has_error:
-                raise _damaged(path, image)
-            pixels = pixels.view(np.float32)
+            strip = None if spec.tile_width else (top, bottom)
+            pixels = image.pixels(index, kind, (first, last), strip).view(np.float32)
             for target, target_names in ((taken, take), (rest, rest_names)):
                 columns = [names.index(name) - first for name in target_names]
                 _copy_channels(pixels, columns, target[top:bottom])
     return taken, rest_names, rest
+
+
+def _room_for(path: Path, spec: OpenImageIO.ImageSpec, channels: int) -> np.ndarray:
+    try:
+        return np.empty((spec.height, spec.width, channels), dtype=np.float32)
+    except MemoryError as error:
+        raise PlateError(f"{path} needs more memory than there is.", "Close other programs.") from error
 
 
 def _runs(types: list[str]) -> list[tuple[int, int, str]]:
@@ -264,35 +248,17 @@ def _copy_channels(source: np.ndarray, columns: list[int], target: np.ndarray) -
             target[..., channel] = source[..., column]
 
 
-def _read_other(path: Path, image: OpenImageIO.ImageInput) -> tuple[list[Part], np.ndarray, int]:
-    spec = OpenImageIO.ImageSpec(image.spec())
+def _read_other(image: ImageFile) -> tuple[list[Part], np.ndarray, int]:
+    spec = image.specs[0]
     names = list(spec.channelnames)
     if not set(RGB) <= set(names):
-        raise _no_rgb(path, [names])
-    pixels = image.read_image(0, 0, 0, spec.nchannels, "float")
-    if pixels is None or image.has_error:
-        raise _damaged(path, image)
+        raise _no_rgb(image.path, [names])
+    pixels = image.pixels(0, "float")
     rest_names = tuple(name for name in names if name not in RGB)
     rgb = np.ascontiguousarray(pixels[..., [names.index(name) for name in RGB]])
     rest = np.ascontiguousarray(pixels[..., [names.index(name) for name in rest_names]])
     channels = tuple(ExrChannel(name, "float") for name in names)  # 16-bit integers don't fit 16-bit floats
     return [Part(channels, rest_names, rest, *windows_of(spec), spec=spec)], rgb, 0
-
-
-def _channel_names(image: OpenImageIO.ImageInput) -> list[list[str]]:
-    names: list[list[str]] = []
-    while image.seek_subimage(len(names), 0):
-        names.append(list(image.spec().channelnames))
-    image.geterror()  # the step past the last one is no error
-    return names
-
-
-def _check_name(path: Path) -> None:
-    try:
-        str(path).encode()
-    except UnicodeEncodeError as error:  # bytes of the name that Python couldn't read, and OpenImageIO won't take
-        fix = "Rename it, or set LC_ALL=C.UTF-8 where the name is right."
-        raise PlateError(f"{str(path)!a} isn't a name in UTF-8.", fix) from error
 
 
 def _placed(pixels: np.ndarray, left: int, top: int, window: Window) -> np.ndarray:
@@ -321,14 +287,6 @@ def _refuse_stereo(path: Path, headers: list[Header]) -> None:
 def _refuse_deep(path: Path, spec: OpenImageIO.ImageSpec) -> None:
     if spec.deep:
         raise PlateError(f"{path} is a deep image.", "Flatten it first (in Nuke: DeepToImage).")
-
-
-def _damaged(path: Path, image: OpenImageIO.ImageInput) -> PlateError:
-    return PlateError(f"{path} is damaged or cut short: {_first_line(image.geterror())}.", _AGAIN)
-
-
-def _first_line(text: str) -> str:
-    return (text.strip().splitlines() or ["no reason given"])[0].rstrip(". ")
 
 
 def _room_left(path: Path) -> str:
@@ -372,7 +330,7 @@ def _write_other(path: Path, temporary: Path, parts: list[Part], rgb: np.ndarray
         clamped += int(np.count_nonzero(lost))
     with _place_to_write(temporary) as place:
         if not (output.open(place, spec) and output.write_image(pixels) and output.close()):
-            raise OSError(_first_line(output.geterror()))
+            raise OSError(first_line(output.geterror()))
     return clamped
 
 

@@ -8,7 +8,6 @@ The raster lies over the plate's data window. Metadata say among which photos th
 direction, so that a look of others can refuse it.
 """
 
-import contextlib
 import functools
 import hashlib
 import json
@@ -20,9 +19,11 @@ import numpy as np
 import OpenImageIO
 
 from relightgan.core.errors import PlateError
+from relightgan.core.exr_header import Header
 from relightgan.core.exr_write import write_plain_exr
 from relightgan.core.files import replacing
 from relightgan.core.guidance import FrameGuidance
+from relightgan.core.image_file import ImageFile
 from relightgan.core.look import Look
 from relightgan.core.sequence import Sequence
 
@@ -111,21 +112,14 @@ def read_guidance(path: Path) -> tuple[FrameGuidance, dict[str, str]]:
     Raises:
         PlateError: the file can't be read or isn't guidance of this version.
     """
-    image = OpenImageIO.ImageInput.open(str(path))
-    if image is None:
-        reason = " ".join(OpenImageIO.geterror().split())
-        raise PlateError(f"{path} can't be read: {reason}.", "Locate it again.")
-    with contextlib.closing(image):
-        spec = image.spec()
-        notes = {a.name: str(a.value) for a in spec.extra_attribs if a.name.startswith("relightgan/")}
+    with ImageFile(path, fix="Locate it again.") as image:
+        spec = image.specs[0]
+        notes = _notes_in(image.headers[0]) if image.headers else {}
         if notes.get(FORMAT_NOTE) != GUIDANCE_FORMAT or not set(LAYERS) <= set(spec.channelnames):
             raise PlateError(f"{path} isn't guidance that this version reads.", "Make it with `relightgan locate`.")
-        pixels = image.read_image("float")
-        if pixels is None or image.has_error:
-            reason = " ".join(image.geterror().split())
-            raise PlateError(f"{path} is damaged: {reason}.", "Locate it again.")
+        pixels = image.pixels(0, "float")
     names = list(spec.channelnames)
-    pixels = pixels.reshape(spec.height, spec.width, len(names))[..., [names.index(name) for name in LAYERS]]
+    pixels = pixels[..., [names.index(name) for name in LAYERS]]
     if not np.isfinite(pixels).all():
         raise PlateError(f"{path} holds NaN or infinity.", "Locate it again.")
     confidence = np.ascontiguousarray(np.clip(pixels[..., 3], 0, 1))
@@ -135,3 +129,14 @@ def read_guidance(path: Path) -> tuple[FrameGuidance, dict[str, str]]:
 def not_written(path: Path, error: OSError) -> PlateError:
     """The error for guidance that can't be written, see `core.files.replacing`."""
     return PlateError(f"{path} can't be written: {error.strerror or error}.", "Check the folder, its rights and space.")
+
+
+# Private implementation
+
+
+def _notes_in(header: Header) -> dict[str, str]:
+    return {
+        name: attribute.value.decode("utf-8", "replace")
+        for name, attribute in header.items()
+        if name.startswith("relightgan/") and attribute.kind == "string"
+    }

@@ -11,8 +11,8 @@ import contextlib
 import errno
 import os
 import stat
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
 __all__ = ["open_regular", "read_regular", "size_text"]
 
@@ -22,15 +22,12 @@ BLOCK = 1 << 16  # bytes read at once of what is longer than it says
 OPEN_FLAGS = os.O_RDONLY | sum(getattr(os, name, 0) for name in ("O_NONBLOCK", "O_CLOEXEC", "O_NOCTTY", "O_BINARY"))
 
 
-def open_regular(path: str | os.PathLike[str], limit: int) -> tuple[BinaryIO, os.stat_result]:
+def open_regular(path: str | os.PathLike[str], limit: int | None = None) -> BufferedReader:
     """Opens a regular file to read it; whoever calls closes it.
 
     Args:
         path: the file, or a link to one.
-        limit: the maximum size in bytes.
-
-    Returns:
-        The file, and what it was when it was opened.
+        limit: the maximum size in bytes; None for any.
 
     Raises:
         OSError: there is no such file, it is no regular file or larger than the limit; `strerror` says so.
@@ -41,9 +38,8 @@ def open_regular(path: str | os.PathLike[str], limit: int) -> tuple[BinaryIO, os
         raise OSError(errno.EINVAL, str(error), os.fspath(path)) from error
     number = os.open(path, OPEN_FLAGS)
     try:
-        found = os.fstat(number)
-        refuse_odd(found, limit, path)  # again, as another file may have got the name meanwhile
-        return os.fdopen(number, "rb"), found
+        refuse_odd(os.fstat(number), limit, path)  # again, as another file may have got the name meanwhile
+        return os.fdopen(number, "rb")
     except BaseException:
         with contextlib.suppress(OSError):
             os.close(number)
@@ -60,9 +56,8 @@ def read_regular(path: str | os.PathLike[str], limit: int) -> bytes:
     Raises:
         OSError: as `open_regular`, or it can't be read.
     """
-    file, found = open_regular(path, limit)
-    with file:
-        content = file.read(found.st_size + 1)  # not the limit: as much room is taken as is asked for
+    with open_regular(path, limit) as file:
+        content = file.read(os.fstat(file.fileno()).st_size + 1)  # not the limit: as much room is taken as is asked for
         while len(content) <= limit and (more := file.read(BLOCK)):  # it grew, or says that it is empty, as in /proc
             content += more
     if len(content) > limit:
@@ -81,7 +76,7 @@ def size_text(size: int) -> str:
 # Private implementation
 
 
-def refuse_odd(found: os.stat_result, limit: int, path: str | os.PathLike[str]) -> None:
+def refuse_odd(found: os.stat_result, limit: int | None, path: str | os.PathLike[str]) -> None:
     """Refuses what isn't a regular file up to a size.
 
     Raises:
@@ -89,7 +84,7 @@ def refuse_odd(found: os.stat_result, limit: int, path: str | os.PathLike[str]) 
     """
     if not stat.S_ISREG(found.st_mode):
         raise OSError(errno.EINVAL, "it isn't a file", os.fspath(path))
-    if found.st_size > limit:
+    if limit is not None and found.st_size > limit:
         raise too_large(limit, path)
 
 

@@ -8,13 +8,16 @@ from pathlib import Path
 import fileseq
 
 from relightgan.core.errors import SequenceError
+from relightgan.core.text import shown
 
 MOVIE_SUFFIXES = (".mov", ".mp4", ".mkv", ".m4v", ".webm", ".avi")
+MAX_DIGITS = 20  # of a frame number in a file's name
 STILL_FRAME = 1  # the one frame of a path without a place for a number
 
 # printf (%d, %4d, %04d) and hashes, one for each digit, as Nuke has them.
 _PLACE = re.compile(r"%(?P<printf>\d*)d|(?P<hashes>#+)")
-_RANGE = re.compile(r"-?\d+(-(-?\d+)([x:y]-?\d+)?)?")
+# Frame numbers of no more digits than any host has.
+_RANGE = re.compile(r"-?\d{1,18}(-(-?\d{1,18})([x:y]-?\d{1,18})?)?", re.ASCII)
 _RANGE_EXAMPLE = "Write ranges like 1001-1100,1150 or 1-20x2."
 
 
@@ -32,11 +35,13 @@ def parse_frames(text: str) -> list[int]:
     # fileseq passes over what it doesn't know in some places, and a slip there would render other frames than meant.
     for piece in pieces:
         if not _RANGE.fullmatch(piece):
-            raise SequenceError(f"The frames {text!r} can't be read: {piece!r} is no number or range.", _RANGE_EXAMPLE)
+            problem = f"The frames {shown(text)!r} can't be read: {shown(piece)!r} is no number or range."
+            raise SequenceError(problem, _RANGE_EXAMPLE)
     try:
         return sorted({int(frame) for frame in fileseq.FrameSet(",".join(pieces))})
     except (fileseq.FileSeqException, fileseq.MaxSizeException) as error:
-        raise SequenceError(f"The frames {text!r} can't be read: {_one_line(error)}.", _RANGE_EXAMPLE) from error
+        problem = f"The frames {shown(text)!r} can't be read: {_one_line(error)}."
+        raise SequenceError(problem, _RANGE_EXAMPLE) from error
 
 
 def format_frames(frames: Iterable[int]) -> str:
@@ -68,6 +73,10 @@ class Sequence:
         # Given as a Path in most calls; kept as text, so that two sequences of one pattern are equal.
         object.__setattr__(self, "pattern", str(self.pattern))
         path = Path(self.pattern)
+        place = _PLACE.search(path.name)
+        digits = (len(place["hashes"] or "") or int(place["printf"][:9] or 0)) if place else 0
+        if "\0" in self.pattern or digits > MAX_DIGITS:
+            raise SequenceError(f"{self.pattern} can be no file's name.", f"Use %04d; {MAX_DIGITS} digits at most.")
         if _PLACE.search(str(path.parent)) or len(_PLACE.findall(path.name)) > 1:
             raise SequenceError(
                 f"{self.pattern} has a place for the frame number in a folder's name, or more than one.",

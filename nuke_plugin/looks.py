@@ -257,10 +257,10 @@ def opened(path: str) -> tuple[BinaryIO, int]:
         LookError: it isn't a regular file of a look's size.
     """
     try:
-        file, found = open_regular(path, MAX_LOOK_BYTES)
+        file = open_regular(path, MAX_LOOK_BYTES)
+        return file, os.fstat(file.fileno()).st_size
     except OSError as error:
         raise unreadable(path, error) from error
-    return file, found.st_size
 
 
 @functools.lru_cache(maxsize=64)

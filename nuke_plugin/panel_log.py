@@ -74,8 +74,7 @@ class LogView(QtWidgets.QWidget):
 
     def _read(self) -> str:
         try:
-            file, _ = open_regular(self._path, MAX_LOG_BYTES)
-            with file:
+            with open_regular(self._path, MAX_LOG_BYTES) as file:
                 file.seek(self._offset)
                 content = file.read(MAX_BYTES)
         except OSError:

@@ -22,8 +22,10 @@ from typing import Any, Literal, TypeVar
 import yaml
 
 from relightgan.core.errors import ConfigError
+from relightgan.core.text import shown
 
 Settings = TypeVar("Settings")
+MAX_WHOLE = 2**63  # torch and numpy take whole numbers below it
 NONE_WORDS = ("none", "null", "")
 
 
@@ -74,12 +76,13 @@ def from_dict(cls: type[Settings], values: Mapping[str, Any], where: str, prefix
     """
     if not isinstance(values, Mapping):
         raise ConfigError(
-            f"{where}: '{prefix.rstrip('.')}' must hold settings, not {values!r}.", "Write `key: value` lines."
+            f"{where}: '{prefix.rstrip('.')}' must hold settings, not {shown(repr(values))}.",
+            "Write `key: value` lines.",
         )
     hints = typing.get_type_hints(cls)
     given: dict[str, Any] = {}
     for name, value in values.items():
-        key = f"{prefix}{name}"
+        key = shown(f"{prefix}{name}")
         if name not in hints:
             raise unknown_key(key, [prefix + known for known in hints], where)
         if dataclasses.is_dataclass(hints[name]):
@@ -89,7 +92,7 @@ def from_dict(cls: type[Settings], values: Mapping[str, Any], where: str, prefix
                 given[name] = convert(value, hints[name])
             except ValueError as error:
                 raise ConfigError(
-                    f"{where}: {key} is {value!r}, but it must be {error}.", "Change the value."
+                    f"{where}: {key} is {shown(repr(value))}, but it must be {error}.", "Change the value."
                 ) from error
     try:
         return cls(**given)
@@ -284,11 +287,18 @@ def _convert_number(value: Any, kind: type) -> int | float:
         raise ValueError(describe(kind))
     try:
         number = float(value)
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise ValueError(describe(kind)) from error
-    if not math.isfinite(number) or (kind is int and number != int(number)):
+    if not math.isfinite(number):
         raise ValueError(describe(kind))
-    return int(number) if kind is int else number
+    if kind is float:
+        return number
+    if number != int(number) or abs(number) >= MAX_WHOLE:
+        raise ValueError(describe(kind))
+    try:
+        return int(value)  # not by way of a float, which would make another seed of one with twenty digits
+    except ValueError:
+        return int(number)  # 1e5, a string to YAML 1.1
 
 
 def _flow(value: Any) -> str:

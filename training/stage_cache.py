@@ -7,7 +7,7 @@ import contextlib
 import functools
 import hashlib
 import json
-import zipfile
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,9 @@ import numpy as np
 
 from relightgan.core.errors import TrainingError
 from relightgan.core.files import open_folder, replacing, write_whole
+from relightgan.core.regular import open_regular, read_regular
+from relightgan.training.stored_arrays import DamagedFile, read_npz
+from relightgan.training.stored_json import MAX_NOTES_BYTES, parse_json
 
 
 def digest(values: Any) -> str:
@@ -25,7 +28,7 @@ def digest(values: Any) -> str:
 def file_digest(path: Path) -> str:
     """SHA-256 of a file's bytes, as hexadecimal digits; empty where the file can't be read."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError:
         return ""
@@ -34,7 +37,7 @@ def file_digest(path: Path) -> str:
 def read_notes(path: Path) -> dict[str, Any]:
     """The notes of a stage; {} where they are missing or damaged."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(read_regular(path, MAX_NOTES_BYTES))
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}
@@ -49,13 +52,19 @@ def write_notes(path: Path, content: dict[str, Any]) -> None:
     write_page(path, json.dumps(content, indent=1) + "\n")
 
 
-def read_arrays(path: Path, key: str) -> dict[str, np.ndarray] | None:
-    """The arrays stored under this key; None where they are missing, damaged or stored under another key."""
+def read_arrays(path: Path, key: str, names: Collection[str] = ()) -> dict[str, np.ndarray] | None:
+    """The arrays stored under this key; None where they are missing, damaged or stored under another key.
+
+    Args:
+        path: the file.
+        key: what the arrays depend on, hashed.
+        names: of the arrays; others beside them are handed on, too.
+    """
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files} if str(file["key"]) == key else None
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        arrays = read_npz(path)
+    except (OSError, DamagedFile):
         return None
+    return arrays if {*names, "key"} <= arrays.keys() and str(arrays["key"]) == key else None
 
 
 def write_arrays(path: Path, key: str, arrays: dict[str, np.ndarray]) -> None:

@@ -454,7 +454,7 @@ def test_what_is_no_picture_is_refused_by_name(tmp_path):
     for name, told in [
         ("fake.exr", "can't be read"),
         ("empty.jpg", "can't be read"),
-        ("folder.exr", "is not a file"),
+        ("folder.exr", "can't be read: it isn't a file"),
         ("none.exr", "doesn't exist"),
     ]:
         with pytest.raises(PlateError, match=f"{name} {told}"):
@@ -542,7 +542,7 @@ def test_a_name_that_is_no_utf8_is_named(tmp_path):
     plate = read_plate(make_exr(tmp_path / "a.exr", {"channels": rgba()}))
     latin = tmp_path / os.fsdecode(b"\xe9.exr")
     latin.write_bytes((tmp_path / "a.exr").read_bytes())
-    fix = r"udce9\.(exr|png)' isn't a name in UTF-8\. Rename it"
+    fix = r"\\xe9\.(exr|png) isn't a name in UTF-8\. Rename it"
     with pytest.raises(PlateError, match=fix):
         read_plate(latin)
     for target in (latin, latin.with_suffix(".png")):

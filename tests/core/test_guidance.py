@@ -395,7 +395,7 @@ def test_what_is_no_guidance_is_refused_by_name(
     plate = tiny_plates.write_exr(tmp_path / "p.exr", tiny_plates.rgb_channels(tiny_plates.texture(20, 30)), "half")
     with pytest.raises(PlateError, match=r"p\.exr isn't guidance.*relightgan locate"):
         read_guidance(plate)
-    with pytest.raises(PlateError, match=r"missing\.exr can't be read"):
+    with pytest.raises(PlateError, match=r"missing\.exr doesn't exist"):
         read_guidance(tmp_path / "missing.exr")
     written(tmp_path / "g.exr", rng)
     whole = (tmp_path / "g.exr").read_bytes()

@@ -573,11 +573,11 @@ def test_what_a_library_prints_does_not_reach_the_pipe(place):
         "import os, subprocess, sys\n"
         "from relightgan.core import worker, worker_tasks\n"
         "load = worker_tasks.load_look\n"
-        "def loud(path):\n"
+        "def loud(path, **more):\n"
         "    print('stray'); sys.stdout.flush(); os.write(1, b'stray from C\\n')\n"
         "    subprocess.run(['echo', 'stray from a child'])\n"
         "    assert sys.stdin.read() == ''\n"
-        "    return load(path)\n"
+        "    return load(path, **more)\n"
         "worker_tasks.load_look = loud\n"
         "sys.exit(worker.main())\n"
     )

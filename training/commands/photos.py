@@ -104,7 +104,7 @@ def folder_names(folders: Sequence[Path]) -> list[str]:
     """A different short name for each folder: its own, with a number where two are the same."""
     names: list[str] = []
     for folder in folders:
-        base = folder.resolve().name or "photos"
+        base = shown(folder.resolve().name) or "photos"
         name, number = base, 2
         while name in names:
             name, number = f"{base}-{number}", number + 1

@@ -7,7 +7,7 @@ are a function of (seed, images so far), so no state of a generator is stored.
 
 import dataclasses
 import errno
-import pickle
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,14 @@ from relightgan.core.version import VERSION
 from relightgan.training.fit.recipe import Recipe
 from relightgan.training.settings import differences, flatten
 from relightgan.training.stage_cache import placing
+from relightgan.training.stored_arrays import DamagedFile
+from relightgan.training.stored_tensors import read_tensors
 
 CHECKPOINT_FORMAT = 1
+CONTENT = {
+    "config": dict, "data_key": str, "progress": dict, "networks": dict, "ema": dict, "optimisers": dict,
+    "memory": dict,
+}  # fmt: skip
 NAME = "checkpoint-{images:09d}.pt"
 # Settings that may differ when a fit is resumed. They decide its length, its logs and the export, but no step.
 FREE_KEYS = (
@@ -108,17 +114,25 @@ def read_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str,
         TrainingError: the file can't be read, or has another format number.
     """
     try:
-        content: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
-        found = content["format"]
-    except (OSError, RuntimeError, EOFError, KeyError, TypeError, ValueError, pickle.UnpicklingError) as error:
-        raise TrainingError(
-            f"The checkpoint {path} can't be read.", "Delete it to go on from the one before."
-        ) from error
+        content = read_tensors(path, device)
+    except OSError as error:
+        problem = f"The checkpoint {path} can't be read: {error.strerror}."
+        raise TrainingError(problem, "Delete it to go on from the one before.") from error
+    except DamagedFile as error:
+        problem = f"The checkpoint {path} can't be read: {error}."
+        raise TrainingError(problem, "Delete it to go on from the one before.") from error
+    if not isinstance(content, dict) or "format" not in content:
+        raise TrainingError(f"The file {path} is no checkpoint.", "Delete it to go on from the one before.")
+    found = content["format"]
     if found != CHECKPOINT_FORMAT:
         raise TrainingError(
             f"The checkpoint {path} is of format {found}; this version reads {CHECKPOINT_FORMAT}.",
             "Finish the run with the version that began it, or choose another --run-dir.",
         )
+    wrong = [name for name, kind in CONTENT.items() if not isinstance(content.get(name), kind)]
+    if wrong:
+        problem = f"The checkpoint {path} can't be read: {', '.join(wrong)} is missing or of another kind."
+        raise TrainingError(problem, "Delete it to go on from the one before.")
     return content
 
 
@@ -141,11 +155,11 @@ def restore(content: Mapping[str, Any], path: Path, recipe: Recipe) -> FitProgre
         for name, optimiser in recipe.optimisers.items():
             optimiser.load_state_dict(content["optimisers"][name])
         recipe.recall(content["memory"])
-        return FitProgress(**content["progress"])
-    except (RuntimeError, KeyError, ValueError, TypeError) as error:
+        return _progress_of(content["progress"])
+    except (RuntimeError, LookupError, ValueError, TypeError, AttributeError, AssertionError) as error:
         raise TrainingError(
             f"The checkpoint {path} (version {content.get('version')}) doesn't fit this version's networks: "
-            f"{str(error).splitlines()[0]}",
+            f"{_first_line(error)}.",
             "Finish the run with the version that began it, or choose another --run-dir.",
         ) from error
 
@@ -186,6 +200,25 @@ def check_same_run(
 
 
 # Private implementation
+
+
+def _progress_of(values: Mapping[str, Any]) -> FitProgress:
+    """Raises TypeError or ValueError where a value is missing, of another kind or can't be."""
+    progress = FitProgress(**values)
+    for field in dataclasses.fields(FitProgress):
+        value = getattr(progress, field.name)
+        numbers = [value] if field.type in (int, float) else list(value.values())
+        whole = field.type is int
+        if not all(isinstance(number, int if whole else (int, float)) for number in numbers):
+            raise TypeError(f"{field.name} is {value!r:.50}")
+        if field.type in (int, float) and not 0 <= value < math.inf:
+            raise TypeError(f"{field.name} is {value!r:.50}")
+    return progress
+
+
+def _first_line(error: Exception) -> str:
+    """What torch says, in one line without its full stop."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__).rstrip(". ")
 
 
 def _checkpoints(folder: Path) -> list[Path]:

@@ -21,6 +21,7 @@ import torch
 from relightgan.core.errors import Cancelled, ConfigError, TrainingError
 from relightgan.core.files import in_plain_words
 from relightgan.core.progress import Cancellation, cancellation
+from relightgan.core.regular import read_regular
 from relightgan.training.fit.checkpoint import (
     FitProgress,
     check_same_run,
@@ -33,6 +34,7 @@ from relightgan.training.fit.preview import PreviewPhotos, write_preview
 from relightgan.training.fit.recipe import Recipe
 from relightgan.training.run_log import RunLog, duration
 from relightgan.training.stage_cache import not_written, open_stage, write_page
+from relightgan.training.stored_json import MAX_NOTES_BYTES, parse_json, typed, typed_value
 
 STATUS_KEEP = 0.96  # smoothing of the losses in the status line: about the mean of the last 25 steps
 DIVERGED = 1e6  # a loss of this size means that the fit has diverged; sound ones stay far below
@@ -288,10 +290,35 @@ def forget_after(run_dir: Path, images: int) -> None:
     """Removes metrics and previews later than the checkpoint, as the resumed fit makes them again."""
     metrics = run_dir / "metrics.jsonl"
     if metrics.exists():
-        lines = metrics.read_text(encoding="utf-8").splitlines(keepends=True)
-        kept = [line for line in lines if line.endswith("\n") and json.loads(line)["images"] <= images]
-        if kept != lines:
-            write_page(metrics, "".join(kept))
+        kept = "".join(json.dumps(line) + "\n" for line in read_metrics(metrics) if line["images"] <= images)
+        write_page(metrics, kept)
     for preview in (run_dir / "previews").glob("preview-*.jpg"):
-        if int(preview.stem.rpartition("-")[2]) > images:
+        number = preview.stem.rpartition("-")[2]
+        if number.isdecimal() and int(number) > images:
             preview.unlink()
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The lines of a metrics.jsonl; [] where there is none. A last line that was cut off by a stop doesn't count.
+
+    Raises:
+        TrainingError: it can't be read, or a line isn't what `write_metrics` writes.
+    """
+    if not path.exists():
+        return []
+    fix = "Delete it; only the report's curves are made of it."
+    try:
+        *lines, _ = read_regular(path, MAX_NOTES_BYTES).split(b"\n")
+    except OSError as error:
+        raise TrainingError(f"{path} can't be read: {error.strerror}.", fix) from error
+    found = []
+    for number, line in enumerate(lines, 1):
+        try:
+            values = parse_json(line)
+            typed(values, "images", int)
+            for name, loss in typed(values, "losses", dict).items():
+                typed_value(loss, name, float)
+        except (TypeError, ValueError) as error:
+            raise TrainingError(f"Line {number} of {path} is damaged.", fix) from error
+        found.append(values)
+    return found

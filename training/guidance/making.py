@@ -25,6 +25,7 @@ from relightgan.training.world.views import RegisteredViews, load_views
 
 MIN_JOINED_SHARE = 0.5  # share of each day's photos that must be registered for guidance to represent the set
 MIN_COVERAGE = 0.25  # share of a direction's pixels that must have guidance for a fit to use it
+STORED = (*(field.name for field in dataclasses.fields(GuidanceMaps)), "errors", "dropped")  # arrays of a file
 FORMAT = 1  # version of the stored maps; raise it when the same photos would give other maps
 
 
@@ -106,7 +107,7 @@ def make_guidance(
     key = _key(registration, ids, settings)
     paths = {direction: stage.folder / f"guidance-{direction}.npz" for direction in directions}
     sheets = {direction: stage.folder / f"guidance-{direction}.jpg" for direction in directions}
-    kept = {direction: read_arrays(paths[direction], key) for direction in directions}
+    kept = {direction: read_arrays(paths[direction], key, STORED) for direction in directions}
     missing = [d for d in directions if kept[d] is None or not sheets[d].exists()]
     if missing:
         total = 2 * len(registration.solve.photos) + sum(registration.joined[from_day(d)] for d in missing)
@@ -121,7 +122,7 @@ def make_guidance(
                 arrays = {field.name: getattr(maps, field.name) for field in dataclasses.fields(GuidanceMaps)}
                 dropped = np.bincount(views.day[bad], minlength=2)
                 write_arrays(paths[direction], key, {**arrays, "errors": errors, "dropped": dropped})
-                kept[direction] = read_arrays(paths[direction], key)
+                kept[direction] = read_arrays(paths[direction], key, STORED)
     found = {direction: arrays for direction, arrays in kept.items() if arrays is not None}
     first = found[directions[0]]
     return Guidance(
@@ -144,7 +145,7 @@ def load_observers(
     Results that the fit left in the stage's folder are not made again. See `make_guidance` for arguments and errors.
     """
     key = _key(registration, ids, settings)
-    kept = [read_arrays(stage.folder / f"guidance-{direction}.npz", key) for direction in DIRECTIONS]
+    kept = [read_arrays(stage.folder / f"guidance-{direction}.npz", key, STORED) for direction in DIRECTIONS]
     known = [arrays["errors"] for arrays in kept if arrays is not None]
     number = len(registration.solve.photos)
     with stage.counting(number if known else 2 * number, "photos made ready") as done:

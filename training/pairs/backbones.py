@@ -13,6 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from relightgan.core.errors import TrainingError
+from relightgan.training.stored_arrays import DamagedFile
+from relightgan.training.stored_tensors import read_tensors
 
 BACKBONES = ("efficientnet-lite0", "resnet34")
 RESNET34_URL = "https://download.pytorch.org/models/resnet34-b627a593.pth"
@@ -126,18 +128,18 @@ def load_weights(net: nn.Module, path: str) -> None:
         TrainingError: the file isn't there, isn't a file of tensors or doesn't fit the network.
     """
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = read_tensors(path)
     except FileNotFoundError as error:
         raise TrainingError(f"The weights {path} are not there.", "Check --pairing.weights.") from error
     except OSError as error:
         raise TrainingError(f"The weights {path} can't be read: {error.strerror}.", "Check the path.") from error
-    except Exception as error:  # torch raises many kinds here, some with advice to load the file unsafely
+    except DamagedFile as error:
         raise TrainingError(
             f"The weights {path} are damaged, or no file of tensors.", "Fetch them again, or check --pairing.weights."
         ) from error
     try:
         net.load_state_dict(state)
-    except (RuntimeError, TypeError) as error:
+    except (RuntimeError, TypeError, AttributeError, KeyError) as error:
         raise TrainingError(
             f"The weights {path} don't fit {type(net).__name__}.", "Give --pairing.weights the file of this backbone."
         ) from error

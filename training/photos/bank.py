@@ -13,7 +13,9 @@ from relightgan.core.progress import progress as show_progress
 from relightgan.training.photos.files import to_float
 from relightgan.training.photos.index import Photo, by_file, load_pixels
 from relightgan.training.photos.measuring import MEASURES_FORMAT, in_parallel, usual_workers
+from relightgan.training.stored_arrays import DamagedFile, map_npy
 
+STORED_TYPES = (np.dtype(np.uint8), np.dtype(np.float16))
 Images = Sequence[np.ndarray]
 """Photos, each (H, W, 3) float32, srgb_log in Rec.709 primaries: 0..1, or above 1 from scene-linear files."""
 
@@ -43,12 +45,15 @@ class PhotoBank(Images):
         Raises:
             PhotoError: the prepared file is missing or damaged.
         """
+        path, fix = self.paths[index], "Delete its folder and start again."
         try:
-            mapped: np.ndarray = np.load(self.paths[index], mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            raise PhotoError(
-                f"{self.paths[index]} can't be read: {error}.", "Delete its folder and start again."
-            ) from error
+            mapped = map_npy(path)
+        except OSError as error:
+            raise PhotoError(f"{path} can't be read: {error.strerror}.", fix) from error
+        except DamagedFile as error:
+            raise PhotoError(f"{path} can't be read: {error}.", fix) from error
+        if mapped.ndim != 3 or mapped.shape[2] != 3 or mapped.size == 0 or mapped.dtype not in STORED_TYPES:
+            raise PhotoError(f"{path} can't be read: it holds no picture.", fix)
         return mapped
 
     def __getitem__(self, index: int) -> np.ndarray:  # type: ignore[override]  # no slices

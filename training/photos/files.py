@@ -10,8 +10,9 @@ import io
 import os
 import struct
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,10 @@ import OpenImageIO
 from PIL import Image
 
 from relightgan.core.colour import linear_to_model
-from relightgan.core.errors import PhotoError
+from relightgan.core.errors import PhotoError, PlateError
+from relightgan.core.image_file import JPEG_START, ImageFile, first_line
+from relightgan.core.regular import open_regular, read_regular
+from relightgan.core.text import printable, shown
 from relightgan.training.photos.profiles import ADOBE_RGB, to_rec709, to_srgb
 
 JPEG_SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"})
@@ -59,11 +63,21 @@ Image.MAX_IMAGE_PIXELS = None  # replaced by our own limit: Pillow's is lower, a
 # Pillow warns of every odd tag in thousands of files. What matters is reported as the reason why a photo is left out.
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
-# The exceptions that decoders raise on damaged files; each is turned into a PhotoError that names the file.
-BROKEN_FILE = (
-    OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, AttributeError, EOFError, OverflowError,
-    ZeroDivisionError, MemoryError, RuntimeError, NotImplementedError, struct.error, cv2.error,
+MAX_FOCAL_MM = 100_000  # a focal length beyond any telescope's is damage
+# What OpenImageIO is asked beside the pixels.
+TIME_NOTES = ("Exif:DateTimeOriginal", "Exif:DateTimeDigitized", "DateTime")
+NOTES = (
+    "ICCProfile", "chromaticities", "Orientation", *TIME_NOTES, "Exif:SubsecTimeOriginal", "Exif:FocalLengthIn35mmFilm",
 )  # fmt: skip
+MAX_FILE_BYTES = 1 << 30  # of a JPEG, which is read whole
+MAX_PIXELS_PER_BYTE = 1024  # of a JPEG: its blocks take a few bits each, even where nothing is in them
+
+# What Pillow raises on damaged files: it parses in Python, and wherever that fails, something of this comes up.
+PILLOW_ERRORS = (
+    OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, AttributeError, EOFError, OverflowError,
+    ZeroDivisionError, MemoryError, RuntimeError, NotImplementedError, struct.error,
+)  # fmt: skip
+AGAIN = "Copy it again, or take it away."
 
 
 @dataclass(frozen=True)
@@ -118,7 +132,8 @@ def find_photo_files(folder: Path) -> FoundFiles:
             if path.suffix.lower() in PHOTO_SUFFIXES:
                 photos.append(path)
             else:
-                others[path.suffix.lower()] = others.get(path.suffix.lower(), 0) + 1
+                suffix = shown(path.suffix.lower())
+                others[suffix] = others.get(suffix, 0) + 1
     return FoundFiles(tuple(sorted(photos)), dict(sorted(others.items())))
 
 
@@ -140,17 +155,20 @@ def decode_photo(path: Path, max_side: int) -> Decoded:
         PhotoError: no picture, damaged, truncated, or in a format that can't be read.
     """
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             head = file.read(12)
-        if not head:
-            raise PhotoError(f"{path.name} is empty.", "Copy it again.")
-        if head.startswith(b"\xff\xd8\xff"):
-            return _decode_jpeg(path.read_bytes(), max_side)
+        content = read_regular(path, MAX_FILE_BYTES) if head.startswith(JPEG_START) else b""
+    except OSError as error:
+        raise PhotoError(f"{path.name} can't be read: {error.strerror}.", AGAIN) from error
+    if not head:
+        raise PhotoError(f"{path.name} is empty.", "Copy it again.")
+    if content:
+        return _decode_jpeg(path, content, max_side)
+    try:
         return _decode_oiio(path, max_side)
-    except BROKEN_FILE as error:
-        raise PhotoError(
-            f"{path.name} can't be decoded: {_first_line(error)}.", "Copy it again, or take it away."
-        ) from error
+    except PlateError as error:
+        problem = error.problem.replace(printable(str(path)), path.name, 1)
+        raise PhotoError(problem, AGAIN) from error
 
 
 def to_float(rgb: np.ndarray) -> np.ndarray:
@@ -184,15 +202,20 @@ def make_upright(rgb: np.ndarray, orientation: int) -> np.ndarray:
 # Private implementation
 
 
-def _decode_jpeg(content: bytes, max_side: int) -> Decoded:
-    with Image.open(io.BytesIO(content), formats=("JPEG",)) as image:
-        width, height = image.size
-        _check_size(width, height)
-        exif = _exif_of_jpeg(image)
-        image.draft(None, _draft_size(width, height, max_side))
-        image.load()
-        pixels = np.asarray(image if image.mode in ("RGB", "L", "CMYK") else image.convert("RGB"))
-        icc = image.info.get("icc_profile")
+def _decode_jpeg(path: Path, content: bytes, max_side: int) -> Decoded:
+    try:
+        with Image.open(io.BytesIO(content), formats=("JPEG",)) as image:
+            width, height = image.size
+            if width < 1 or height < 1 or width * height > min(MAX_PIXELS, len(content) * MAX_PIXELS_PER_BYTE):
+                raise ValueError(f"its header says {width}x{height} pixels")
+            exif = _exif_of_jpeg(image)
+            image.draft(None, _draft_size(width, height, max_side))
+            image.load()
+            pixels = np.asarray(image if image.mode in ("RGB", "L", "CMYK") else image.convert("RGB"))
+            icc = image.info.get("icc_profile")
+    except PILLOW_ERRORS as error:
+        problem = f"{path.name} can't be decoded: {first_line(str(error) or type(error).__name__)}."
+        raise PhotoError(problem, AGAIN) from error
     rgb, profile = to_srgb(
         fit_inside(np.atleast_3d(pixels), max_side), icc, ADOBE_RGB if exif.get("interop") == "R03" else None
     )
@@ -216,7 +239,7 @@ def _exif_of_jpeg(image: Image.Image) -> dict[str, Any]:
             "focal": camera.get(0xA405),
             "interop": str(interop.get(1, "")).strip("\0 "),
         }
-    except BROKEN_FILE:
+    except PILLOW_ERRORS:
         return {}
 
 
@@ -224,29 +247,22 @@ def _decode_oiio(path: Path, max_side: int) -> Decoded:
     _refuse_unreadable_kind(path)
     config = OpenImageIO.ImageSpec()
     config.attribute("oiio:UnassociatedAlpha", 1)  # colours as stored, without multiplying by alpha
-    source = OpenImageIO.ImageInput.open(str(path), config)
-    if source is None:
-        raise PhotoError(
-            f"{path.name} is no picture: {_one_line(OpenImageIO.geterror())}.", "Copy it again, or take it away."
-        )
-    try:
-        spec = source.spec()
-        _check_size(spec.width, spec.height)
+    with ImageFile(path, config) as source:
+        spec = source.specs[0]
+        if spec.width * spec.height > MAX_PIXELS:
+            raise source.damaged(f"its header says {spec.width}x{spec.height} pixels")
         first, picks = _colour_channels(path, spec)
         kind = spec.format.basetype
         as_type = {OpenImageIO.UINT8: "uint8", OpenImageIO.UINT16: "uint16"}.get(kind, "float")
-        pixels = source.read_image(0, 0, first, first + max(picks) + 1, as_type)
-        problem = source.geterror()
-        if pixels is None or problem:
-            raise PhotoError(
-                f"{path.name} is damaged or cut short: {_one_line(problem)}.", "Copy it again, or take it away."
-            )
-        pixels = np.asarray(pixels)[..., picks]
-        is_linear = kind in (OpenImageIO.HALF, OpenImageIO.FLOAT, OpenImageIO.DOUBLE)
-        rgb, profile = (_linear_to_display if is_linear else _integers_to_display)(pixels, spec, max_side)
-        return _finish(rgb, is_linear, spec.width, spec.height, profile, _exif_of_spec(spec))
-    finally:
-        source.close()
+        is_grey = len(set(picks)) == 1
+        pixels = source.pixels(0, as_type, (first, first + max(picks) + 1))[..., picks]
+        notes = {name: source.note(0, name) for name in NOTES}
+    is_linear = kind in (OpenImageIO.HALF, OpenImageIO.FLOAT, OpenImageIO.DOUBLE)
+    if is_linear:
+        rgb, profile = _linear_to_display(path, pixels, notes["chromaticities"], max_side)
+    else:
+        rgb, profile = _integers_to_display(pixels[..., :1] if is_grey else pixels, notes["ICCProfile"], max_side)
+    return _finish(rgb, is_linear, spec.width, spec.height, profile, _exif_of_notes(notes))
 
 
 def _refuse_unreadable_kind(path: Path) -> None:
@@ -287,16 +303,17 @@ def _colour_channels(path: Path, spec: Any) -> tuple[int, list[int]]:
     return first, [index - first for index in wanted]
 
 
-def _integers_to_display(pixels: np.ndarray, spec: Any, max_side: int) -> tuple[np.ndarray, str]:
-    icc = spec.getattribute("ICCProfile")
+def _integers_to_display(pixels: np.ndarray, icc: Any, max_side: int) -> tuple[np.ndarray, str]:
     small = fit_inside(np.ascontiguousarray(pixels), max_side)
-    content = None if icc is None else np.asarray(icc).tobytes()
-    grey = bool(spec.nchannels < 3)
-    return to_srgb(small[..., :1] if grey else small, content, None)
+    content = np.asarray(icc).tobytes() if isinstance(icc, np.ndarray | tuple | bytes) else None
+    return to_srgb(small, content, None)
 
 
-def _linear_to_display(pixels: np.ndarray, spec: Any, max_side: int) -> tuple[np.ndarray, str]:
-    linear, profile = to_rec709(_without_nonfinite(pixels), spec.getattribute("chromaticities"))
+def _linear_to_display(path: Path, pixels: np.ndarray, primaries: Any, max_side: int) -> tuple[np.ndarray, str]:
+    try:
+        linear, profile = to_rec709(_without_nonfinite(pixels), primaries)
+    except ValueError as error:
+        raise PhotoError(f"{path.name} is damaged: {error}.", AGAIN) from error
     return fit_inside(np.ascontiguousarray(linear_to_model(linear, "srgb_log"), dtype=np.float32), max_side), profile
 
 
@@ -305,13 +322,12 @@ def _without_nonfinite(pixels: np.ndarray) -> np.ndarray:
     return np.nan_to_num(pixels.astype(np.float32, copy=False), nan=0.0, posinf=65504.0, neginf=0.0)
 
 
-def _exif_of_spec(spec: Any) -> dict[str, Any]:
-    get = spec.getattribute
+def _exif_of_notes(notes: Mapping[str, Any]) -> dict[str, Any]:
     return {
-        "orientation": get("Orientation"),
-        "taken": get("Exif:DateTimeOriginal") or get("Exif:DateTimeDigitized") or get("DateTime"),
-        "subsecond": get("Exif:SubsecTimeOriginal"),
-        "focal": get("Exif:FocalLengthIn35mmFilm"),
+        "orientation": notes["Orientation"],
+        "taken": next(filter(_text, (notes[name] for name in TIME_NOTES)), None),
+        "subsecond": notes["Exif:SubsecTimeOriginal"],
+        "focal": notes["Exif:FocalLengthIn35mmFilm"],
     }
 
 
@@ -321,37 +337,29 @@ def _finish(rgb: np.ndarray, is_hdr: bool, width: int, height: int, profile: str
     if orientation in (5, 6, 7, 8):
         width, height = height, width
     focal = _number(exif.get("focal"))
-    return Decoded(
-        make_upright(rgb, orientation), is_hdr, width, height, profile, _iso_time(exif), focal if focal else None
-    )
+    return Decoded(make_upright(rgb, orientation), is_hdr, width, height, profile, _iso_time(exif), focal)
 
 
 def _iso_time(exif: dict[str, Any]) -> str | None:
     """EXIF 2.3's `YYYY:MM:DD HH:MM:SS` and fraction as ISO 8601; None for the blanks and zeros of some cameras."""
-    text = str(exif.get("taken") or "").strip("\0 ")
-    date, _, time = text.partition(" ")
-    if len(date) != 10 or len(time) < 8 or not (date[:4] + time[:2]).isdigit() or date.startswith("0000"):
+    date, _, time = _text(exif.get("taken")).partition(" ")
+    try:
+        moment = datetime.fromisoformat(f"{date.replace(':', '-')}T{time[:8]}")
+    except ValueError:
         return None
-    fraction = str(exif.get("subsecond") or "").strip("\0 ")
-    return f"{date.replace(':', '-')}T{time[:8]}" + (f".{fraction}" if fraction.isdigit() else "")
+    fraction = _text(exif.get("subsecond"))
+    return moment.isoformat() + (f".{fraction}" if fraction.isascii() and fraction.isdigit() else "")
+
+
+def _text(value: Any) -> str:
+    """A text without the blanks and zeros that fill it up; empty where it is none, as in a damaged file."""
+    return value.strip("\0 ") if isinstance(value, str) else ""
 
 
 def _number(value: Any) -> float | None:
+    """A length above 0; None for anything else."""
     try:
-        return float(value)
-    except (TypeError, ValueError, ZeroDivisionError):
+        number = float(value)
+    except (TypeError, ValueError, ArithmeticError):
         return None
-
-
-def _check_size(width: int, height: int) -> None:
-    if width < 1 or height < 1 or width * height > MAX_PIXELS:
-        raise ValueError(f"its header says {width}x{height} pixels")
-
-
-def _first_line(error: BaseException) -> str:
-    return _one_line(str(error)) or type(error).__name__
-
-
-def _one_line(text: str) -> str:
-    lines: Iterable[str] = (line.strip() for line in text.splitlines())
-    return next((line for line in lines if line), "no reason given").rstrip(".")
+    return number if 0 < number < MAX_FOCAL_MM else None

@@ -9,6 +9,7 @@ import dataclasses
 import functools
 import json
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,9 @@ import numpy as np
 from relightgan.core.errors import ConfigError, PhotoError
 from relightgan.core.files import open_folder
 from relightgan.core.progress import progress as show_progress
-from relightgan.training.photos.bursts import find_bursts, split_bursts
+from relightgan.core.regular import read_regular
+from relightgan.core.text import json_text, shown
+from relightgan.training.photos.bursts import SPLITS, find_bursts, split_bursts
 from relightgan.training.photos.checks import SIGNATURE_BYTES, blur_limit, faults, find_copies
 from relightgan.training.photos.files import decode_photo, find_photo_files, fit_inside, is_movie_file, to_float
 from relightgan.training.photos.measuring import (
@@ -30,9 +33,17 @@ from relightgan.training.photos.measuring import (
     usual_workers,
     write_text,
 )
+from relightgan.training.stored_json import MAX_NOTES_BYTES, Kinds, parse_json, typed, typed_value
 
 KEPT, LEFT_OUT = "kept", "left out"
 INDEX_FORMAT = 1
+PHOTO_ID = re.compile(r"([0-9a-f]{1,64}(f[0-9]{6,9})?)?")  # as of `_identity`; empty for an unreadable file
+# What the values of a photo are in a stored index.
+PHOTO_TYPES: dict[str, Kinds] = {
+    "id": str, "path": str, "frame": (int, None), "width": int, "height": int, "taken": (str, None),
+    "focal_35mm": (float, None), "sharpness": (float, None), "brightness": float, "status": str, "reason": str,
+    "burst": int, "split": str, "profile": str,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -91,8 +102,9 @@ class Photo:
 
     @property
     def name(self) -> str:
-        """File name, and the frame of a movie."""
-        return self.path.name if self.frame is None else f"{self.path.name} frame {self.frame}"
+        """File name, fit to be printed, and the frame of a movie."""
+        name = shown(self.path.name)
+        return name if self.frame is None else f"{name} frame {self.frame}"
 
 
 @dataclass(frozen=True)
@@ -228,18 +240,16 @@ def by_file(photos: Sequence[Photo]) -> list[list[Photo]]:
 
 
 def write_index(index: PhotoIndex, settings: PhotoSettings, path: Path) -> None:
-    """Writes an index as JSON, one photo per line."""
+    """Writes an index as JSON, one photo per line; a name that is no UTF-8 is spelt so that it reads back the same."""
     head = {
         "format": INDEX_FORMAT,
         "settings": dataclasses.asdict(settings),
         "folders": [str(folder) for folder in index.folders],
         "others": index.others,
     }
-    lines = [
-        json.dumps({**dataclasses.asdict(photo), "path": str(photo.path)}, ensure_ascii=False) for photo in index.photos
-    ]
+    lines = [_json_line({**dataclasses.asdict(photo), "path": str(photo.path)}) for photo in index.photos]
     body = ",\n  ".join(lines)
-    write_text(path, f'{json.dumps(head, ensure_ascii=False)[:-1]},\n "photos": [\n  {body}\n]}}\n')
+    write_text(path, f'{_json_line(head)[:-1]},\n "photos": [\n  {body}\n]}}\n')
 
 
 def read_index(path: Path) -> PhotoIndex:
@@ -249,18 +259,49 @@ def read_index(path: Path) -> PhotoIndex:
         PhotoError: missing, damaged, or of another format.
     """
     try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        if content["format"] != INDEX_FORMAT:
-            raise PhotoError(
-                f"{path} is index format {content['format']}; this version reads {INDEX_FORMAT}.", "Index again."
-            )
-        photos = tuple(Photo(**{**photo, "path": Path(photo["path"])}) for photo in content["photos"])
-        return PhotoIndex(tuple(Path(folder) for folder in content["folders"]), photos, content["others"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        content = parse_json(read_regular(path, MAX_NOTES_BYTES))
+    except OSError as error:
+        raise PhotoError(f"{path} can't be read: {error.strerror}.", "Index the folder again.") from error
+    except ValueError as error:
         raise PhotoError(f"{path} is no photo index: {error}.", "Index the folder again.") from error
+    if isinstance(content, dict) and content.get("format", INDEX_FORMAT) != INDEX_FORMAT:
+        problem = f"{path} is index format {shown(content['format'])}; this version reads {INDEX_FORMAT}."
+        raise PhotoError(problem, "Index again.")
+    try:
+        return _index_of(content)
+    except (ValueError, TypeError) as error:
+        problem = f"{path} is no photo index: '{shown(error)}' is missing or of another kind."
+        raise PhotoError(problem, "Index the folder again.") from error
 
 
 # Private implementation
+
+
+def _json_line(values: dict[str, Any]) -> str:
+    text = json.dumps(values, ensure_ascii=False)
+    # Looking at each letter takes long for thousands of photos; hardly a name has a letter that can't be stored.
+    return text if text.isprintable() else json_text(values)
+
+
+def _index_of(content: Any) -> PhotoIndex:
+    """Raises TypeError or ValueError with the name of what is missing or of another kind."""
+    photos = tuple(_photo_of(values) for values in typed(content, "photos", list))
+    folders = tuple(Path(typed_value(folder, "folders", str)) for folder in typed(content, "folders", list))
+    others = typed(content, "others", dict)
+    for suffix, count in others.items():
+        typed_value(count, suffix, int)
+    return PhotoIndex(folders, photos, others)
+
+
+def _photo_of(values: Any) -> Photo:
+    found = {name: typed(values, name, kinds) for name, kinds in PHOTO_TYPES.items()}
+    if not PHOTO_ID.fullmatch(found["id"]):  # it becomes the name of a file
+        raise ValueError("id")
+    if found["status"] not in (KEPT, LEFT_OUT) or found["split"] not in ("", *SPLITS):
+        raise ValueError("status")
+    if min(found["width"], found["height"], found["frame"] or 0) < 0:
+        raise ValueError("width")
+    return Photo(**{**found, "path": Path(found["path"])})
 
 
 def _find(roots: tuple[Path, ...]) -> tuple[list[Path], dict[str, int]]:
@@ -326,7 +367,8 @@ def _identity(one: Measured) -> str:
 
 
 def _label(one: Measured) -> str:
-    return one.path.name if one.frame is None else f"{one.path.name} frame {one.frame}"
+    name = shown(one.path.name)
+    return name if one.frame is None else f"{name} frame {one.frame}"
 
 
 def _blur(one: Measured) -> float:

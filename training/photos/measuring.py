@@ -19,11 +19,22 @@ import numpy as np
 from relightgan.core.errors import PhotoError, PlateError
 from relightgan.core.files import write_whole
 from relightgan.core.movies import MovieReader
-from relightgan.training.photos.checks import MEASURE_SIDE, Measures, measure_photo
+from relightgan.core.regular import open_regular, read_regular
+from relightgan.core.text import printable
+from relightgan.training.photos.checks import MEASURE_SIDE, SIGNATURE_BYTES, Measures, measure_photo
 from relightgan.training.photos.files import decode_photo, is_movie_file
+from relightgan.training.stored_json import MAX_NOTES_BYTES, Kinds, parse_json, typed
 
 MEASURES_FORMAT = 1
 """Version of the stored measures. Raise it when decoding or measuring changes; stored measures are then discarded."""
+# What is stored of each picture, and what of its measures.
+STORED: dict[str, Kinds] = {
+    "frame": (int, None), "digest": str, "width": int, "height": int, "profile": str, "taken": (str, None),
+    "focal_35mm": (float, None), "measures": (dict, None), "problem": str,
+}  # fmt: skip
+STORED_MEASURES: dict[str, Kinds] = {
+    "blur_px": (float, None), "brightness": float, "clipped": float, "dark": float, "spread": float, "signature": str,
+}  # fmt: skip
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -90,7 +101,7 @@ def measure_files(
             # After a stop, files that were not reached keep their stored measures.
             reached = done if len(done) == len(paths) else before | done
             write_store(store, reached)
-    return [_from_json(path, picture) for path in paths for picture in done[str(path)]["pictures"]]
+    return [one for path in paths for one in measured_of(path, done[str(path)])]
 
 
 def measure_file(path: Path, movie_frames: int, seed: int) -> list[Measured]:
@@ -128,7 +139,7 @@ def sample_frames(count: int, wanted: int, seed: int, name: str) -> list[int]:
     """
     if wanted >= count:
         return list(range(count))
-    rng = np.random.default_rng([seed, int.from_bytes(hashlib.blake2b(name.encode(), digest_size=4).digest())])
+    rng = np.random.default_rng([seed, int.from_bytes(hashlib.blake2b(os.fsencode(name), digest_size=4).digest())])
     bounds = [round(part * count / wanted) for part in range(wanted + 1)]
     return [int(rng.integers(start, end)) for start, end in pairwise(bounds)]
 
@@ -146,7 +157,7 @@ def read_frames(path: Path, frames: Sequence[int]) -> Iterator[np.ndarray]:
 
 def digest_of(path: Path) -> str:
     """BLAKE2b of a file's content, 16 hex digits; for a movie, of its size, first MiB and last MiB."""
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         if not is_movie_file(path):
             return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=8)).hexdigest()
         size = os.fstat(file.fileno()).st_size
@@ -198,15 +209,20 @@ def not_written(path: Path, error: OSError) -> PhotoError:
 
 
 def read_store(store: Path) -> dict[str, dict[str, Any]]:
-    """The stored entry of each file, by absolute path; {} where the store is missing, damaged or of another format."""
+    """The stored entry of each file, by absolute path; none that is missing, damaged or of another format."""
     try:
-        content = json.loads(store.read_text(encoding="utf-8"))
+        content = parse_json(read_regular(store, MAX_NOTES_BYTES))
     except (OSError, ValueError):
         return {}
     if not isinstance(content, dict) or content.get("format") != MEASURES_FORMAT:
         return {}
-    files: dict[str, dict[str, Any]] = content["files"]
-    return files
+    files = content.get("files")
+    return {path: entry for path, entry in files.items() if _is_whole(entry)} if isinstance(files, dict) else {}
+
+
+def measured_of(path: Path, entry: dict[str, Any]) -> list[Measured]:
+    """The measures of a file, out of its stored entry."""
+    return [_from_json(path, picture) for picture in entry["pictures"]]
 
 
 def write_store(store: Path, files: dict[str, dict[str, Any]]) -> None:
@@ -246,7 +262,7 @@ def _read_frame(movie: MovieReader, frame: int) -> np.ndarray:
 
 
 def _without_name(problem: str, path: Path) -> str:
-    return problem.removeprefix(path.name).removeprefix(str(path)).strip(" .")
+    return problem.removeprefix(printable(path.name)).removeprefix(printable(str(path))).strip(" .")
 
 
 def _to_json(measured: Measured) -> dict[str, Any]:
@@ -257,6 +273,28 @@ def _to_json(measured: Measured) -> dict[str, Any]:
         signature = base64.b85encode(measured.measures.signature).decode()
         values["measures"] = dataclasses.asdict(measured.measures) | {"signature": signature}
     return values
+
+
+def _is_whole(entry: Any) -> bool:
+    """Whether a stored entry has all that was stored, each of its kind; a file with another one is measured again."""
+    try:
+        typed(entry, "state", (list, None))
+        for picture in typed(entry, "pictures", list):
+            _check_names(picture, STORED)
+            if picture["measures"] is not None:
+                _check_names(picture["measures"], STORED_MEASURES)
+                if len(base64.b85decode(picture["measures"]["signature"])) != SIGNATURE_BYTES:
+                    return False
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def _check_names(values: Any, kinds: dict[str, Kinds]) -> None:
+    for name in kinds:
+        typed(values, name, kinds[name])
+    if values.keys() != kinds.keys():
+        raise ValueError("other names")
 
 
 def _from_json(path: Path, values: dict[str, Any]) -> Measured:

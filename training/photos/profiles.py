@@ -7,10 +7,12 @@ import numpy as np
 from PIL import Image, ImageCms
 
 from relightgan.core.colour import linear_to_srgb
+from relightgan.core.text import shown
 
 ADOBE_RGB = "Adobe RGB"
 REC709_XY = (0.64, 0.33, 0.30, 0.60, 0.15, 0.06, 0.3127, 0.3290)  # ITU-R BT.709: x, y of red, green, blue, white
 ADOBE_RGB_XY = (0.64, 0.33, 0.21, 0.71, 0.15, 0.06, 0.3127, 0.3290)  # Adobe RGB (1998) Color Image Encoding, 4.3.1
+MAX_WEIGHT = 100.0  # in a matrix between primaries; those of real colours stay below 10
 ADOBE_RGB_GAMMA = 563 / 256
 SPACE_OF_CHANNELS = {1: ("L", "GRAY"), 3: ("RGB", "RGB "), 4: ("CMYK", "CMYK")}
 # ICC.1:2022 annex E
@@ -57,12 +59,22 @@ def to_rec709(linear: np.ndarray, chromaticities: tuple[float, ...] | None) -> t
     Args:
         linear: (H, W, 3) float32.
         chromaticities: x, y of red, green, blue and white, as OpenEXR's attribute of that name; None assumes Rec.709.
+
+    Raises:
+        ValueError: no light has such primaries.
     """
     if chromaticities is None or len(chromaticities) != 8:
         return linear, "linear Rec.709 (assumed)"
     if np.allclose(chromaticities, REC709_XY, atol=2e-3):
         return linear, "linear Rec.709 (embedded)"
-    return (linear @ primaries_matrix(tuple(chromaticities)).T).astype(np.float32), "linear, other primaries (embedded)"
+    with np.errstate(all="ignore"):
+        try:
+            matrix = primaries_matrix(tuple(chromaticities))
+        except (np.linalg.LinAlgError, ZeroDivisionError) as error:
+            raise ValueError("its primaries are no colours") from error
+    if not np.isfinite(matrix).all() or np.abs(matrix).max() > MAX_WEIGHT:
+        raise ValueError("its primaries are no colours")
+    return (linear @ matrix.T).astype(np.float32), "linear, other primaries (embedded)"
 
 
 @functools.cache
@@ -87,9 +99,9 @@ def _transform(icc: bytes, mode: str, signature: str) -> tuple[str, ImageCms.Ima
     """(name, transform to sRGB, or None for sRGB itself); or the reason why the profile can't be used."""
     try:
         profile = ImageCms.ImageCmsProfile(io.BytesIO(icc))
-        name = " ".join(ImageCms.getProfileDescription(profile).split()) or "unnamed profile"
+        name = shown(" ".join(ImageCms.getProfileDescription(profile).split())) or "unnamed profile"
         if profile.profile.xcolor_space != signature:
-            return f"the profile '{name}' is for {profile.profile.xcolor_space.strip()}"
+            return f"the profile '{name}' is for {shown(profile.profile.xcolor_space.strip())}"
         if mode == "RGB" and name.startswith("sRGB") and "linear" not in name.lower():
             return name, None
         transform = ImageCms.buildTransform(

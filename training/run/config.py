@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import yaml
 
 from relightgan.core.errors import ConfigError
+from relightgan.core.regular import read_regular
+from relightgan.core.text import shown
 from relightgan.training.fit.loop import TrainSettings
 from relightgan.training.guidance.maps import GuidanceSettings
 from relightgan.training.pairs.pairing import PairingSettings
@@ -22,6 +24,9 @@ from relightgan.training.run.recipes import DEFAULT_PRESET, PRESETS, RECIPES, Re
 from relightgan.training.settings import from_dict, merge, to_dict, to_yaml
 from relightgan.training.world.matching import MatchingSettings
 from relightgan.training.world.settings import RegisterSettings
+from relightgan.training.yaml_file import parse_yaml
+
+MAX_YAML_BYTES = 1 << 20  # a file with every setting has some thousands
 
 if TYPE_CHECKING:
     Translator = str
@@ -89,10 +94,11 @@ def resolve(options: Mapping[str, Any], config_path: Path | None = None) -> RunC
     """
     from_file = read_yaml(config_path) if config_path else {}
     name = str(options.get("preset", from_file.get("preset", DEFAULT_PRESET)))
-    if name not in PRESETS:
-        raise ConfigError(f"There is no preset '{name}'.", f"Choose one of: {', '.join(PRESETS)}.")
-    preset = PRESETS[name]
     where = str(config_path) if config_path else "the command line"
+    if name not in PRESETS:
+        place = "" if "preset" in options else f"{where}: "
+        raise ConfigError(f"{place}There is no preset '{shown(name)}'.", f"Choose one of: {', '.join(PRESETS)}.")
+    preset = PRESETS[name]
     # Layer by layer, so that a message names the layer at fault.
     from_dict(RunConfig, merge(preset, from_file), where)
     config = from_dict(RunConfig, merge(preset, from_file, options, {"preset": name}), "the command line")
@@ -113,14 +119,14 @@ def read_yaml(path: Path) -> dict[str, Any]:
         ConfigError: it can't be read, isn't YAML, or holds no settings.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = parse_yaml(read_regular(path, MAX_YAML_BYTES))
     except OSError as error:
         raise ConfigError(f"The configuration {path} can't be read: {error.strerror}.", "Check --config.") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f", line {mark.line + 1}" if mark else ""
         raise ConfigError(
-            f"{path}{place} is not YAML.", "Write `key: value` lines; --dry-run prints an example."
+            f"{path}{place} is not YAML that holds settings.", "Write `key: value` lines; --dry-run prints an example."
         ) from error
     if not isinstance(content, dict):
         raise ConfigError(f"{path} holds no settings.", "Write `key: value` lines; --dry-run prints an example.")

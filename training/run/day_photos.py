@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from relightgan.core.errors import TrainingError
+from relightgan.core.text import shown
 from relightgan.training.photos.bank import PhotoBank, prepare_photos
 from relightgan.training.photos.index import Photo, PhotoIndex, index_photos, read_index
 from relightgan.training.photos.measuring import usual_workers
@@ -72,7 +73,7 @@ def make_day(name: str, folders: Sequence[Path], run: Run) -> DayPhotos:
     sheet = stage.folder / "contact_sheet.jpg"
     key = digest([photo.id + photo.status + photo.split for photo in index.photos])
     if not (sheet.exists() and read_notes(stage.folder / "sheet.json").get("key") == key):
-        title = ", ".join(folder.resolve().name for folder in folders)
+        title = ", ".join(shown(folder.resolve().name) for folder in folders)
         write_sheet(index, title, sheet, usual_workers())
         write_notes(stage.folder / "sheet.json", {"key": key})
     run.stop.check()

@@ -1,16 +1,16 @@
 """Makes guidance for plates: finds where each was taken, and what the photos of the other day saw there."""
 
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
-import OpenImageIO
 import torch
 
 from relightgan.core.colour import linear_to_srgb, working_space
+from relightgan.core.errors import PlateError
 from relightgan.core.guidance import FrameGuidance
+from relightgan.core.image_file import ImageFile
 from relightgan.core.pipeline import Settings, model_light
 from relightgan.core.plate import Plate, window_size
 from relightgan.training.days import Direction, from_day
@@ -23,6 +23,7 @@ from relightgan.training.world.locating import Locator
 PLATE_PX = 1280  # long side that plates are looked at with, at most; points are found at half of it
 COLOUR_SPACE = "lin_rec709"  # the space of photos, and so of guidance
 EXPOSURE_STEPS = 16  # to a stop, in which plates are brought to the brightness of photos
+MAX_FOCAL_MM = 100_000  # beyond any telescope's
 FOCAL_NOTE = "Exif:FocalLengthIn35mmFilm"
 
 
@@ -128,10 +129,9 @@ def lens_axis(plate: Plate) -> tuple[tuple[float, float], float]:
 
 def focal_in_file(path: Path) -> float | None:
     """The 35 mm equivalent focal length in a file's metadata; None where it has none."""
-    image = OpenImageIO.ImageInput.open(str(path))
-    if image is None:
-        OpenImageIO.geterror()  # taken note of: it would be printed in the end
+    try:
+        with ImageFile(path) as image:
+            focal = float(image.specs[0].get_float_attribute(FOCAL_NOTE, 0.0))
+    except PlateError:  # a movie; as a plate it was read before
         return None
-    with closing(image):
-        focal = float(image.spec().get_float_attribute(FOCAL_NOTE, 0.0))
-    return focal if focal > 0 else None
+    return focal if 0 < focal < MAX_FOCAL_MM else None

@@ -3,7 +3,6 @@
 Everything is read from the run folder, so a report can be made again later, with more sections around these.
 """
 
-import json
 import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -11,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from relightgan.core.errors import TrainingError
+from relightgan.core.text import shown
 from relightgan.training.fit.export import versions
+from relightgan.training.fit.loop import read_metrics
 from relightgan.training.guidance.sheet import GUIDANCE_CAPTION
 from relightgan.training.photos.overview import reason_word, summary
 from relightgan.training.report.curves import Curve
@@ -38,6 +39,8 @@ from relightgan.training.stage_cache import file_digest, read_notes, write_notes
 NOTES = "run.json"
 REPORT = "report.html"
 LISTED_LEFT_OUT = 15
+# What the notes of a finished run hold at least.
+NOTED = {"looks": list, "fits": list, "sides": list, "pairs": dict, "config": dict, "device": str, "versions": dict}
 
 
 def note_run(
@@ -121,7 +124,7 @@ def read_run(run_dir: Path) -> dict[str, Any]:
         TrainingError: there are none.
     """
     notes = read_notes(run_dir / NOTES)
-    if not notes:
+    if any(not isinstance(notes.get(name), kind) for name, kind in NOTED.items()):
         raise TrainingError(f"{run_dir} holds no finished run.", "Run `relightgan train` to its end first.")
     return notes
 
@@ -238,13 +241,6 @@ def curve_blocks(run_dir: Path, notes: Mapping[str, Any]) -> list[Block]:
     return blocks
 
 
-def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The lines of a metrics.jsonl; [] where there is none."""
-    if not path.exists():
-        return []
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-
-
 def setting_blocks(run_dir: Path, notes: Mapping[str, Any]) -> list[Block]:
     """What it would take to make this look again."""
     seconds = sum(fit["seconds"] for fit in notes["fits"])
@@ -266,7 +262,8 @@ def setting_blocks(run_dir: Path, notes: Mapping[str, Any]) -> list[Block]:
         blocks.append(Code(notes["command"], "Made by this command; given again, it goes on or says that all is done"))
     config = run_dir / "config.yaml"
     if config.exists():
-        blocks.append(Folded("All settings", [Code(config.read_text(encoding="utf-8"), "For --config")]))
+        text = config.read_text(encoding="utf-8", errors="replace")
+        blocks.append(Folded("All settings", [Code(text, "For --config")]))
     return blocks
 
 
@@ -277,9 +274,9 @@ def _day_notes(day: DayPhotos, run_dir: Path) -> dict[str, Any]:
     left_out = day.index.left_out()
     return {
         "name": day.name,
-        "folders": [folder.name for folder in day.index.folders],
+        "folders": [shown(folder.name) for folder in day.index.folders],
         "train": day.train,
-        "summary": summary(" + ".join(folder.name for folder in day.index.folders), day.index),
+        "summary": summary(" + ".join(shown(folder.name) for folder in day.index.folders), day.index),
         "reasons": dict(Counter(reason_word(photo) for photo in left_out)),
         "left_out": [{"photo": photo.name, "reason": photo.reason} for photo in left_out[:LISTED_LEFT_OUT]],
         "left_out_count": len(left_out),
@@ -313,4 +310,5 @@ def _folders(side: Mapping[str, Any]) -> str:
 
 
 def _images_of(path: Path) -> int:
-    return int(path.stem.rpartition("-")[2])
+    number = path.stem.rpartition("-")[2]
+    return int(number) if number.isdecimal() else 0

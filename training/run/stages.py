@@ -32,7 +32,7 @@ def embed_day(day: DayPhotos, run: Run, stage: Stage) -> np.ndarray:
     config = run.config
     key = digest([config.pairing.backbone, config.pairing.weights, config.photo_px, [photo.id for photo in day.photos]])
     path = stage.folder / f"features-{day.name}.npz"
-    if (known := read_arrays(path, key)) is not None:
+    if (known := read_arrays(path, key, ["features"])) is not None:
         return known["features"]
     with stage.counting(len(day.photos), f"{day.name} photos embedded") as advance:
         embeddings = embed_photos(run.backbone, day.bank, str(stage.device), advance=advance)
@@ -120,7 +120,7 @@ def gains_of(data: TrainingData, data_key: str, direction: Direction, run: Run, 
     key = digest([GAINS_FORMAT, data_key, to_dict(run.config.pairing), run.config.photo_px])
     path = stage.folder / f"gains-{direction}.npz"
     names = [field.name for field in dataclasses.fields(GainSamples)]
-    if (known := read_arrays(path, key)) is not None:
+    if (known := read_arrays(path, key, names)) is not None:
         return GainSamples(*(known[name] for name in names))
     with stage.counting(len(data.a) + len(data.b), "photos measured") as advance:
         gains = measure_gains(data.a, data.b, data.pairs, run.backbone, str(stage.device), advance)

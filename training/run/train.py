@@ -31,7 +31,15 @@ from relightgan.training.run.dataset import Dataset, make_dataset, manifest
 from relightgan.training.run.report import note_run, write_run_report
 from relightgan.training.run.run import Run
 from relightgan.training.run_log import RunLog, duration
-from relightgan.training.stage_cache import digest, file_digest, open_stage, read_notes, write_notes, write_page
+from relightgan.training.stage_cache import (
+    digest,
+    file_digest,
+    open_stage,
+    read_notes,
+    write_notes,
+    write_page,
+)
+from relightgan.training.stored_json import typed
 
 # The share of a time limit that export and report of each fit get, with bounds in seconds; measured: 55 s for a
 # `relight` look on two cores, with 256 photos of 320 px.
@@ -150,7 +158,7 @@ def preparing(run_dir: Path, is_new: bool) -> Iterator[Spent]:
         is_new: no fit has begun; else the time counts no more, as the photos are there already.
     """
     began, notes = time.monotonic(), run_dir / "timing.json"
-    spent = Spent(float(read_notes(notes).get("before_fit_s", 0.0)))
+    spent = Spent(_seconds_in(read_notes(notes)))
     try:
         yield spent
     finally:
@@ -298,8 +306,8 @@ def write_look(job: Job, run: Run, dataset: Dataset, recipe: Recipe, part: FitPa
     notes = read_notes(notes_path)
     checkpoint = newest_checkpoint(part.folder / "checkpoints")
     key = digest([facts, file_digest(checkpoint) if checkpoint else ""])
-    known = notes.get(str(path.resolve()), {})
-    if known.get("key") == key and known.get("sha256") == file_digest(path):
+    known = notes.get(str(path.resolve()))
+    if isinstance(known, dict) and known.get("key") == key and known.get("sha256") == file_digest(path):
         run.log.say(f"The look {path} is up to date.")
         return path
     spec = recipe.export(direction)
@@ -317,3 +325,14 @@ def write_look(job: Job, run: Run, dataset: Dataset, recipe: Recipe, part: FitPa
 def look_path(out: Path, direction: Direction) -> Path:
     """Where the look of a direction is written: `out`, or beside it for the way back."""
     return out if direction == "ab" else out.with_name(f"{out.stem}_back.onnx")
+
+
+# Private implementation
+
+
+def _seconds_in(notes: dict[str, Any]) -> float:
+    """The time an earlier start spent on preparing; 0 where it isn't known."""
+    try:
+        return max(float(typed(notes, "before_fit_s", float)), 0.0)
+    except TypeError:
+        return 0.0

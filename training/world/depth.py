@@ -90,7 +90,7 @@ def depth_maps(
     for number, start in enumerate(range(0, len(views), PART_PHOTOS)):
         rows = np.arange(start, min(start + PART_PHOTOS, len(views)))
         path = folder / f"depth-{number:03}.npz"
-        if (kept := read_arrays(path, key)) is not None:
+        if (kept := read_arrays(path, key, ["inverse"])) is not None:
             inverse[rows[0] : rows[-1] + 1] = torch.from_numpy(kept["inverse"]).to(views.device)
             advance(len(rows))
             continue

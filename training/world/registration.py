@@ -217,8 +217,8 @@ def _matches(
     parts = [pairs[n : n + PART_PAIRS] for n in range(0, len(pairs), PART_PAIRS)]
     paths = [stage.folder / f"matches-{n:03}.npz" for n in range(len(parts))]
     count = sum(len(day.ids) for day in days)
-    known = [read_arrays(path, key) for path in paths]
-    places = read_arrays(stage.folder / "points.npz", key)
+    known = [read_arrays(path, key, ["rows", "lengths"]) for path in paths]
+    places = read_arrays(stage.folder / "points.npz", key, ["xy", "lengths", "sizes"])
     if places is None or None in known:
         work = len(used) + sum(len(part) for part, had in zip(parts, known, strict=True) if had is None)
         with (
@@ -301,7 +301,7 @@ def _solve(
 ) -> tuple[Solve | None, bool]:
     """The solve that holds both days and whether the days were put together; (None, ...) where there is none."""
     names, path = [field.name for field in dataclasses.fields(Solve)], stage.folder / "solve.npz"
-    if (known := read_arrays(path, key)) is not None:
+    if (known := read_arrays(path, key, [*names, "apart"])) is not None:
         solve = Solve(*(known[name] for name in names)) if len(known["photos"]) else None
         return solve, bool(known["apart"])
 

@@ -36,7 +36,7 @@ def test_two_folders_give_a_table_sheets_and_the_photos_left_out(folders, capsys
     assert lines[0].split()[:5] == ["folder", "photos", "kept", "left", "out"]
     assert lines[1].split()[:6] == ["cloudy", "13", "12", "1", "12", "10/1/1"]
     assert lines[2].split()[:4] == ["sunny", "12", "12", "0"]
-    assert "    broken.jpg: is no picture" in shown.out
+    assert "    broken.jpg: can't be read" in shown.out
     assert shown.err == ""
     for name in ("cloudy", "sunny"):
         with Image.open(folders / "out" / name / "contact_sheet.jpg") as sheet:

@@ -17,9 +17,10 @@ from PIL import Image
 from relightgan.core.cli import main
 from relightgan.core.look import load_look, preview_jpeg
 from relightgan.training.commands.train import make_parser
+from relightgan.training.fit.loop import read_metrics
 from relightgan.training.fit.preview import LOOK_PREVIEW_BYTES
 from relightgan.training.run.dataset import make_dataset
-from relightgan.training.run.report import read_metrics, run_sections
+from relightgan.training.run.report import run_sections
 from relightgan.training.run.train import only_run_in, seconds_for_fit
 from relightgan.training.run_log import RunLog
 from relightgan.training.stage_cache import read_notes

@@ -294,7 +294,9 @@ def test_files_that_are_no_pictures_are_refused_by_name(tmp_path, name, content,
 @pytest.mark.parametrize("name", ["p.jpg", "p.png"])
 def test_a_size_beyond_any_photo_is_refused_from_the_header(tmp_path, monkeypatch, name):
     monkeypatch.setattr(photo_files, "MAX_PIXELS", 96 * 128 - 1)
-    with pytest.raises(PhotoError, match=rf"{name} can't be decoded: its header says 128x96 pixels"):
+    with pytest.raises(
+        PhotoError, match=rf"{name} (can't be decoded|is damaged or cut short): its header says 128x96 pixels"
+    ):
         decode_photo(saved(tmp_path / name, picture()), 64)
 
 

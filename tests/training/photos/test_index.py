@@ -94,7 +94,7 @@ def test_each_photo_left_out_has_its_reason_and_none_stops_the_run(dump):
         "black.png": "black",
         "white.png": "blown out",
         "tiny.png": "too small",
-        "words.jpg": "is no picture",
+        "words.jpg": "can't be read",
         "empty.jpg": "is empty",
         "cut.jpg": "can't be decoded",
     }
