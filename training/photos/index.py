@@ -127,7 +127,7 @@ def index_photos(
     Args:
         folders: searched with their subfolders.
         settings: of the choice and the split.
-        cache: folder for index.json and measures.json, created if absent in one that is there. Each index needs its own.
+        cache: folder for index.json and measures.json, made in one that is there. Each index needs its own.
         progress: style, see `core.progress`.
         check: called between files; may raise to stop. Measures taken until then are stored.
         workers: number of threads that decode; None for `usual_workers()`.
