@@ -93,6 +93,8 @@ def main(argv: Sequence[str]) -> int:
     config = RunConfig()
     if words.out is not None:
         open_out(words.out.parent)
+    if words.cache is not None:
+        open_out(words.cache)
     with tempfile.TemporaryDirectory(prefix="relightgan-registration-") as scratch:
         days = [
             read_day(folder, (words.cache or Path(scratch)) / name, config)

@@ -72,15 +72,17 @@ def open_folder(folder: Path, explain: Explain, within: Path | None = None) -> P
     Args:
         folder: it may be there.
         explain: makes the error for a failure.
-        within: a folder above it that was opened before, so that it must be there; None makes all folders above, too.
+        within: a folder above it that must be there; None makes all folders above, too.
 
     Raises:
         RelightError: what `explain` made.
     """
     try:
-        if within is not None:
-            within.stat()
-        folder.mkdir(parents=True, exist_ok=True)
+        if within is None:
+            folder.mkdir(parents=True, exist_ok=True)
+        else:  # one after the other, so that `within` isn't made where it goes at this very moment
+            for above in reversed([path for path in (folder, *folder.parents) if within in path.parents]):
+                above.mkdir(exist_ok=True)
     except FileExistsError as error:
         raise explain(OSError(errno.ENOTDIR, f"{folder} is no folder")) from error
     except OSError as error:

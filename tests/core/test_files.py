@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from small_disk import file_limit, small_disk
 
+from relightgan.core.clips import open_sink
 from relightgan.core.errors import PlateError, RelightError
 from relightgan.core.files import (
     OLD_S,
@@ -22,6 +23,7 @@ from relightgan.core.files import (
     temporary_for,
     write_whole,
 )
+from relightgan.core.worker_tasks import StoreSink
 
 ROOT = Path(__file__).resolve().parents[2]
 WRITE_AND_WAIT = """
@@ -196,6 +198,28 @@ def test_a_process_that_nobody_collected_counts_as_gone(tmp_path):
         process.kill()
         os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # dead, and not collected
         assert len(sweep_parts(tmp_path)) == 1
+
+
+@pytest.mark.process
+@pytest.mark.parametrize(
+    "opened",
+    [
+        lambda folder: open_sink(str(folder / "r.%04d.exr"), "ACEScg", 24),
+        lambda folder: open_sink(str(folder / "r.mov"), "ACEScg", 24),
+        lambda folder: StoreSink({1: folder / "key.exr"}, "half", {}, print),
+    ],
+    ids=["frames", "movie", "store"],
+)
+def test_every_sink_makes_its_folder_and_removes_what_killed_runs_left(tmp_path, opened):
+    folder = tmp_path / "new" / "shot"
+    with opened(folder):
+        assert names(folder) == []
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        pass
+    (folder / f".key.exr.{host_mark()}-{process.pid}.0a1b2c3d.part").write_bytes(b"half")
+    (folder / f".key.exr.{host_mark()}-{os.getpid()}.0a1b2c3d.part").write_bytes(b"ours")
+    with opened(folder):
+        assert names(folder) == [f".key.exr.{host_mark()}-{os.getpid()}.0a1b2c3d.part"]
 
 
 def test_what_another_machine_or_an_earlier_version_wrote_stays_for_a_day(tmp_path):

@@ -294,10 +294,13 @@ def in_a_shell(words, streams):
 @pytest.mark.process
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_streams_that_are_closed_or_full(clip, identity_look, tmp_path):
-    full = in_a_shell(f"look {identity_look}", ">/dev/full")
-    assert full.returncode == 1
-    assert full.stderr.startswith("Error: The output: the disk is full (No space left on device).")
-    assert full.stderr.count("\n") == 1
+    for words in (f"look {identity_look}", f"look {identity_look} --json", "--help", "--version", "doctor"):
+        full = in_a_shell(words, ">/dev/full")
+        assert full.returncode == 1
+        assert full.stderr.startswith("Error: The output: the disk is full (No space left on device).")
+        assert full.stderr.count("\n") == 1
+    nowhere = in_a_shell(f"look {tmp_path / 'no.onnx'}", ">/dev/full 2>/dev/full")
+    assert nowhere.returncode == 1  # not 120, with which Python ends where it can't write its own complaint
     closed = in_a_shell(f"infer {identity_look} {clip % 1} {tmp_path / 'a.exr'} --device cpu", "<&- 2>&-")
     assert (closed.returncode, closed.stdout, files(tmp_path)) == (0, "", ["a.exr"])
 

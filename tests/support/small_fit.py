@@ -69,6 +69,7 @@ def small_fit(
     run_dir: Path, images: int, recipe=None, config=None, data_key="photos", previews=(), seconds=None, **settings
 ):
     """Fits a fresh SmallRecipe in `run_dir`, or goes on there. Gives (recipe, progress)."""
+    run_dir.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
     torch.manual_seed(CONFIG["seed"])
     recipe = recipe or SmallRecipe()

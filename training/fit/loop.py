@@ -94,7 +94,7 @@ def fit(
 ) -> FitProgress:
     """Fits a recipe to the end of its schedule, from the newest checkpoint in the run folder if there is one.
 
-    Leaves `metrics.jsonl`, `previews/` and `checkpoints/` in `run_dir`.
+    Leaves `metrics.jsonl`, `previews/` and `checkpoints/` in `run_dir`, which is there.
 
     Raises:
         TrainingError: a checkpoint can't be resumed, or the fit has diverged.
@@ -111,9 +111,8 @@ def fit(
         log.say(
             f"Going on from {path.name}: {progress.images:,} images, {duration(progress.seconds)} of fitting so far."
         )
-    open_stage(run_dir)
-    open_stage(checkpoints)
-    open_stage(run_dir / "previews")
+    open_stage(checkpoints, within=run_dir)
+    open_stage(run_dir / "previews", within=run_dir)
 
     forget_after(run_dir, progress.images)
 

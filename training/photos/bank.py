@@ -74,7 +74,7 @@ def prepare_photos(
 
     Args:
         photos: kept photos of an index.
-        cache_dir: created if absent; holds one folder for each size.
+        cache_dir: created if absent, in a folder that is there; holds one folder for each size.
         max_side: longest side, px; smaller photos keep their size.
         progress: style, see `core.progress`.
         check: called between photos, from several threads; may raise to stop.
@@ -89,7 +89,7 @@ def prepare_photos(
     def explain(error: OSError) -> PhotoError:
         return PhotoError(f"{folder} can't be made: {error.strerror}.", "Give another run folder.")
 
-    open_folder(folder, explain)
+    open_folder(folder, explain, within=cache_dir.parent)
     try:
         there = {entry.name for entry in os.scandir(folder)}
     except OSError as error:

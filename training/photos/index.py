@@ -139,7 +139,7 @@ def index_photos(
     Args:
         folders: searched with their subfolders.
         settings: of the choice and the split.
-        cache: folder for index.json and measures.json; created if absent. Each index needs its own.
+        cache: folder for index.json and measures.json, made in one that is there. Each index needs its own.
         progress: style, see `core.progress`.
         check: called between files; may raise to stop. Measures taken until then are stored.
         workers: number of threads that decode; None for `usual_workers()`.
@@ -149,7 +149,7 @@ def index_photos(
     """
     roots = tuple(Path(os.path.abspath(folder)) for folder in folders)  # noqa: PTH100 - links in the path are kept
     paths, others = _find(roots)
-    open_folder(cache, functools.partial(not_written, cache))
+    open_folder(cache, functools.partial(not_written, cache), within=cache.parent)
     with show_progress(len(paths), "photos", progress) as shown:
         measured = measure_files(
             paths,

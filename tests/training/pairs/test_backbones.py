@@ -101,7 +101,7 @@ def test_weights_that_are_not_there_or_no_weights_are_refused_by_name(tmp_path, 
         with pytest.raises(TrainingError, match=f"{name} are damaged, or no file of tensors") as caught:
             load_backbone("efficientnet-lite0", str(path))
         assert "weights_only" not in str(caught.value)  # torch advises to load it unsafely
-    with pytest.raises(TrainingError, match="can't be read: it is no regular file"):
+    with pytest.raises(TrainingError, match="can't be read: it isn't a file"):
         load_backbone("resnet34", str(tmp_path))
 
 

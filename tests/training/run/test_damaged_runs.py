@@ -186,15 +186,15 @@ def test_what_is_no_file_is_refused_at_once(files, tmp_path):
     for path in files.values():
         path.unlink()
         os.mkfifo(path)
-    with pytest.raises(TrainingError, match="can't be read: it is no regular file"):
+    with pytest.raises(TrainingError, match="can't be read: it isn't a file"):
         read_checkpoint(files["fit.pt"])
-    with pytest.raises(ConfigError, match=r"all\.yaml can't be read: it is no regular file"):
+    with pytest.raises(ConfigError, match=r"all\.yaml can't be read: it isn't a file"):
         resolve({}, files["all.yaml"])
-    with pytest.raises(PhotoError, match=r"index\.json can't be read: it is no regular file"):
+    with pytest.raises(PhotoError, match=r"index\.json can't be read: it isn't a file"):
         read_index(files["index.json"])
-    with pytest.raises(PhotoError, match=r"photo\.npy can't be read: it is no regular file"):
+    with pytest.raises(PhotoError, match=r"photo\.npy can't be read: it isn't a file"):
         PhotoBank([fuzz_runs.PHOTO], [files["photo.npy"]]).pixels(0)
-    with pytest.raises(TrainingError, match=r"metrics\.jsonl can't be read: it is no regular file"):
+    with pytest.raises(TrainingError, match=r"metrics\.jsonl can't be read: it isn't a file"):
         read_metrics(files["metrics.jsonl"])
     assert read_arrays(files["guidance.npz"], KEY) is None
     assert read_notes(files["notes.json"]) == read_store(files["measures.json"]) == {}
