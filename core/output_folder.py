@@ -78,12 +78,13 @@ class OutputFolder:
 
 
 def opened(root: Path, parts: Sequence[str]) -> int:
-    """The descriptor of a folder below `root`; what is missing is made.
+    """The descriptor of a folder below `root`; what is missing is made, `root` too.
 
     Raises:
         OSError: a step isn't a folder, or can't be made or opened.
     """
     flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+    root.mkdir(parents=True, exist_ok=True)
     current = os.open(root, flags)
     for part in parts:
         above = current

@@ -36,8 +36,8 @@ def tell(text: str) -> None:
 
     The dialog is Qt's, which takes a text with a tag for HTML, and `&lt;` for a tag's escape (Qt::mightBeRichText).
     """
+    line = printable(text)
     if nuke.GUI:
-        line = printable(text)
         nuke.message(html.escape(line, quote=False) if "<" in line else line)
     else:
         say(text)
