@@ -289,8 +289,9 @@ def forget_after(run_dir: Path, images: int) -> None:
     metrics = run_dir / "metrics.jsonl"
     if metrics.exists():
         kept = "".join(json.dumps(line) + "\n" for line in read_metrics(metrics) if line["images"] <= images)
-        with placing(metrics) as temporary:
-            temporary.write_text(kept, encoding="utf-8")
+        if kept.encode() != metrics.read_bytes():
+            with placing(metrics) as temporary:
+                temporary.write_text(kept, encoding="utf-8")
     for preview in (run_dir / "previews").glob("preview-*.jpg"):
         number = preview.stem.rpartition("-")[2]
         if number.isdecimal() and int(number) > images:
