@@ -33,10 +33,11 @@ _HD_LINES = 720  # pictures lower than this and without a tag are taken as Rec.6
 SCALING = (
     Interpolation.BICUBIC | Interpolation.FULL_CHR_H_INT | Interpolation.FULL_CHR_H_INP | Interpolation.ACCURATE_RND
 )
-# Movies alone, and of this file alone: a playlist under a movie's name would have FFmpeg fetch other files.
+# Containers alone, and of this file alone: a playlist under a movie's name would have FFmpeg fetch other files, and of
+# a container with a damaged head it would make a bare stream with all else in the file as pictures.
 _ONLY_MOVIES = {
     "protocol_whitelist": "file",
-    "format_whitelist": "mov,matroska,avi,mpegts,mpeg,mxf,flv,ogg,asf,h264,hevc,m4v,mpegvideo",
+    "format_whitelist": "mov,matroska,avi,mpegts,mpeg,mxf,flv,ogg,asf",
 }
 # "explode": else a damaged frame is filled in and shown as whole. 16K by 8K: no size that only damage could mean.
 _DECODING = {"err_detect": "explode", "max_pixels": str(16384 * 8192)}
@@ -128,7 +129,8 @@ class MovieReader:
             if not isinstance(stream, VideoStream) or stream.codec_context is None:
                 raise PlateError(f"{self.path} holds no video that can be decoded.")
             self._stream = stream
-            stream.thread_type = "AUTO"
+            # With FFmpeg's threads it is a matter of luck whether damage is noticed. One decodes 1080p fast enough.
+            stream.codec_context.thread_type, stream.codec_context.thread_count = "NONE", 1
             stream.codec_context.options = _DECODING
             times, keys, lacking = _list_times(self._container, stream)
             self.fps = Fraction(stream.average_rate or stream.guessed_rate or 24)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import av
 import fuzz_exr
+import fuzz_movies
 import numpy as np
 import pytest
 from av.video.frame import VideoFrame
@@ -244,6 +245,26 @@ def test_a_frame_of_another_size_is_refused(tmp_path):
         with pytest.raises(PlateError, match=r"Frame 2 of .*a\.avi is 16x16, the first one 32x32"):
             movie.read(2)
         assert movie.read(3).shape == (32, 32, 3)
+
+
+def test_the_verdict_on_a_damaged_frame_is_no_matter_of_luck(tmp_path):
+    path = next(path for path in fuzz_movies.make_samples(tmp_path) if path.name == "h264.mkv")
+    content = path.read_bytes()
+    refused = 0
+    for place in range(1_500, len(content) - 400, 350):
+        path.write_bytes(content[:place] + b"\xff" * 200 + content[place + 200 :])
+        verdicts = [verdict(path) for _ in range(20)]
+        assert len(set(verdicts)) == 1, (place, verdicts)
+        refused += bool(verdicts[0])
+    assert refused > 3
+
+
+def verdict(path) -> str:
+    try:
+        fuzz_movies.read(path, path.name)
+    except PlateError as error:
+        return str(error)
+    return ""
 
 
 def test_a_playlist_under_a_movie_s_name_fetches_nothing(tmp_path):

@@ -290,7 +290,8 @@ def forget_after(run_dir: Path, images: int) -> None:
     metrics = run_dir / "metrics.jsonl"
     if metrics.exists():
         kept = "".join(json.dumps(line) + "\n" for line in read_metrics(metrics) if line["images"] <= images)
-        write_page(metrics, kept)
+        if kept.encode() != metrics.read_bytes():
+            write_page(metrics, kept)
     for preview in (run_dir / "previews").glob("preview-*.jpg"):
         number = preview.stem.rpartition("-")[2]
         if number.isdecimal() and int(number) > images:

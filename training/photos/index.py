@@ -261,7 +261,7 @@ def read_index(path: Path) -> PhotoIndex:
     try:
         content = parse_json(read_regular(path, MAX_NOTES_BYTES))
     except OSError as error:
-        raise PhotoError(f"{path} can't be read: {error.strerror}.", "Index the folder again.") from error
+        raise PhotoError(f"{path} is no photo index: {error.strerror}.", "Index the folder again.") from error
     except ValueError as error:
         raise PhotoError(f"{path} is no photo index: {error}.", "Index the folder again.") from error
     if isinstance(content, dict) and content.get("format", INDEX_FORMAT) != INDEX_FORMAT:

@@ -45,7 +45,7 @@ def test_two_folders_give_a_table_sheets_and_the_photos_left_out(folders, capsys
     assert (
         (folders / "out" / "cloudy" / "left_out.txt")
         .read_text()
-        .startswith(f"{folders / 'cloudy' / 'broken.jpg'}: is no")
+        .startswith(f"{folders / 'cloudy' / 'broken.jpg'}: can't be read: ")
     )
 
 

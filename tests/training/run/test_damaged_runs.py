@@ -190,7 +190,7 @@ def test_what_is_no_file_is_refused_at_once(files, tmp_path):
         read_checkpoint(files["fit.pt"])
     with pytest.raises(ConfigError, match=r"all\.yaml can't be read: it isn't a file"):
         resolve({}, files["all.yaml"])
-    with pytest.raises(PhotoError, match=r"index\.json can't be read: it isn't a file"):
+    with pytest.raises(PhotoError, match=r"index\.json is no photo index: it isn't a file"):
         read_index(files["index.json"])
     with pytest.raises(PhotoError, match=r"photo\.npy can't be read: it isn't a file"):
         PhotoBank([fuzz_runs.PHOTO], [files["photo.npy"]]).pixels(0)
