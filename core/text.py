@@ -21,7 +21,7 @@ CUT = " … "
 
 # Words on which farm managers act: Deadline fails a task on "Error:" anywhere in a line, Open Job Description reads
 # lines that begin with "openjd_fail:" and the like. Only we may write them; elsewhere their colon is spelt out.
-COMMANDS = re.compile(r"(error[ \t]*|openjd_[a-z_]*[ \t]*):", re.IGNORECASE)
+COMMANDS = re.compile(r"((?:ERROR|Error)[ \t]*|(?i:openjd_[a-z_]*)[ \t]*):")
 COLON = r"\x3a"
 # Control and format characters (with those that turn the direction of text), surrogates, private and unassigned ones.
 HIDDEN = frozenset(("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"))
