@@ -22,7 +22,7 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -50,6 +50,11 @@ from relightgan.core.regular import read_regular
 from relightgan.core.text import shown
 
 MAX_FIELDS = 10_000  # at the top of an ONNX file; models of others may have functions there
+
+# Operations that give other values in each run, whatever their seed.
+RANDOM = frozenset((
+    "Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike",
+))  # fmt: skip
 
 PLATE = "plate"
 RELIT = "relit"
@@ -272,7 +277,21 @@ def parse_model(model_bytes: bytes, path: Path) -> onnx.ModelProto:
     model = onnx.load_model_from_string(model_bytes)
     if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in all_tensors(model.graph)):
         raise split
+    kinds = {node.op_type for part in (model.graph, *model.functions) for node in all_nodes(part)}
+    if random := sorted(kinds & RANDOM):
+        raise LookError(
+            f"{path} draws random numbers ({', '.join(random)}): a frame would come out otherwise each time.",
+            "Export it without.",
+        )
     return model
+
+
+def all_nodes(graph: onnx.GraphProto | onnx.FunctionProto) -> Iterator[onnx.NodeProto]:
+    """Every node of a graph or a function, and of the graphs in its branches and loops."""
+    for node in graph.node:
+        yield node
+        for nested in graphs_in(node):
+            yield from all_nodes(nested)
 
 
 def all_tensors(graph: onnx.GraphProto) -> list[onnx.TensorProto]:
@@ -282,9 +301,15 @@ def all_tensors(graph: onnx.GraphProto) -> list[onnx.TensorProto]:
         for attribute in node.attribute:
             tensors += [attribute.t] if attribute.HasField("t") else []
             tensors += attribute.tensors
-            for nested in [attribute.g] if attribute.HasField("g") else attribute.graphs:
-                tensors += all_tensors(nested)
+        for nested in graphs_in(node):
+            tensors += all_tensors(nested)
     return tensors
+
+
+def graphs_in(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
+    """The branches and the loop's body of a node."""
+    for attribute in node.attribute:
+        yield from [attribute.g] if attribute.HasField("g") else attribute.graphs
 
 
 def checked_ports(graph: onnx.GraphProto, facts: LookFacts, path: Path) -> tuple[str, str, bool]:

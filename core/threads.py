@@ -13,12 +13,13 @@ form that is even.
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import onnx
 from onnx import helper, numpy_helper
 
 from relightgan.core.errors import UsageError
+from relightgan.core.look import all_nodes
 
 __all__ = ["EVEN_THREADS", "THREADS_VARIABLE", "thread_count", "threads_text", "with_even_logs", "without_uneven"]
 
@@ -139,15 +140,6 @@ def known_types(model: onnx.ModelProto) -> dict[str, onnx.TypeProto.Tensor]:
         return {}
     ports = (*graph.value_info, *graph.input, *graph.output)
     return {port.name: port.type.tensor_type for port in ports if port.type.HasField("tensor_type")}
-
-
-def all_nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
-    """Every node of a graph, and of those in its branches and loops."""
-    for node in graph.node:
-        yield node
-        for attribute in node.attribute:
-            for nested in [attribute.g] if attribute.HasField("g") else attribute.graphs:
-                yield from all_nodes(nested)
 
 
 def free_name(wish: str, taken: set[str]) -> str:

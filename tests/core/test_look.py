@@ -244,3 +244,20 @@ def test_the_command_ends_with_one_error_line_for_what_is_no_look(tmp_path, caps
     assert shown.out == ""
     assert shown.err.startswith("Error: ")
     assert shown.err.count("\n") == 1
+
+
+def test_a_look_that_draws_random_numbers_is_refused(tmp_path):
+    """Also in a branch; a seed is of no help, as onnxruntime goes on with its numbers from run to run."""
+    node = helper.make_node
+    drawn = [node("RandomNormalLike", ["plate"], ["r"], seed=1.0), node("ReduceMean", ["r", "axes"], ["grid"])]
+    path = tiny_looks.odd_operator_look(tmp_path / "random.onnx", predict=drawn)
+    with pytest.raises(LookError, match=r"random\.onnx draws random numbers \(RandomNormalLike\)"):
+        load_look(path)
+    port = helper.make_empty_tensor_value_info("b")
+    branch = helper.make_graph([node("Bernoulli", ["plate"], ["b"])], "branch", [], [port])
+    chosen = [node("If", ["yes"], ["r"], then_branch=branch, else_branch=branch)]
+    stored = [tiny_looks.const("yes", True, bool)]
+    nodes = [*chosen, node("ReduceMean", ["r", "axes"], ["grid"])]
+    path = tiny_looks.odd_operator_look(tmp_path / "branch.onnx", predict=nodes, stored=stored)
+    with pytest.raises(LookError, match="Bernoulli"):
+        load_look(path)
