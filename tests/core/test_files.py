@@ -206,7 +206,7 @@ def test_a_process_that_nobody_collected_counts_as_gone(tmp_path):
     [
         lambda folder: open_sink(str(folder / "r.%04d.exr"), "ACEScg", 24),
         lambda folder: open_sink(str(folder / "r.mov"), "ACEScg", 24),
-        lambda folder: StoreSink({1: folder / "key.exr"}, "half", {}, print),
+        lambda folder: StoreSink([folder.parents[1]], {1: folder / "key.exr"}, "half", {}, print),
     ],
     ids=["frames", "movie", "store"],
 )
