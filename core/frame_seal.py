@@ -27,7 +27,7 @@ SEAL_BYTES = 25  # 16 hexadecimal digits of the size, a space, 8 of the CRC-32
 MAX_ATTRIBUTES = 2000  # of a header; more than any renderer writes, and read in a few milliseconds
 MAX_NAME = 255
 MAX_KEY = 200  # bytes
-MAX_BYTES = 4 << 30  # of a frame: 26,000 x 13,000 pixels as floats. A hole in a file costs nothing, but takes time to read
+MAX_BYTES = 4 << 30  # of a frame, 26,000 x 13,000 pixels as floats: holes cost nothing to make, but time to read
 CHUNK = 1 << 20
 
 NO_FRAME = "no relit frame"
