@@ -52,9 +52,10 @@ def sums_in(path: Path) -> frozenset[str]:
         problem = f"The list of allowed looks, {path}, can't be read: {error.strerror}."
         raise LookError(problem, f"Check {VARIABLE} and the rights of the file; no look runs without it.") from error
     sums: set[str] = set()
-    for number, line in enumerate(text.splitlines(), 1):
+    # At line feeds alone: `sha256sum` spells out no others, and a look's name could bring a line of its own otherwise.
+    for number, line in enumerate(text.split("\n"), 1):
         if line.strip() and not line.startswith("#"):
-            found = LINE.fullmatch(line)
+            found = LINE.fullmatch(line.rstrip("\r"))
             if found is None:
                 problem = f"Line {number} of {path} has no SHA-256 at its start."
                 raise LookError(problem, "Write lines as `relightgan look --sha256 LOOK` prints them.")

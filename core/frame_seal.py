@@ -27,6 +27,7 @@ SEAL_BYTES = 25  # 16 hexadecimal digits of the size, a space, 8 of the CRC-32
 MAX_ATTRIBUTES = 2000  # of a header; more than any renderer writes, and read in a few milliseconds
 MAX_NAME = 255
 MAX_KEY = 200  # bytes
+MAX_BYTES = 4 << 30  # of a frame, 26,000 x 13,000 pixels as floats: holes cost nothing to make, but time to read
 CHUNK = 1 << 20
 
 NO_FRAME = "no relit frame"
@@ -74,6 +75,8 @@ def seal(path: Path) -> None:
             raise OSError("its header has no room for a seal") from error
         if size != SEAL_BYTES:
             raise OSError("its header has no room for a seal")
+        if os.fstat(file.fileno()).st_size > MAX_BYTES:
+            raise OSError(f"it is larger than {MAX_BYTES >> 30} GB, the most that is kept in a cache")
         checksum = _checksum(file, place)
         file.seek(place)
         file.write(f"{os.fstat(file.fileno()).st_size:016x} {checksum:08x}".encode("ascii"))
@@ -96,7 +99,7 @@ def read_seal(file: BinaryIO) -> Seal:
     if not key or len(sealed) != SEAL_BYTES:
         raise Unsealed(NO_FRAME)
     actual = os.fstat(file.fileno()).st_size
-    if actual != expected:
+    if actual != expected or actual > MAX_BYTES:
         raise Unsealed(CUT if actual < expected else NO_FRAME)
     return found
 
@@ -153,8 +156,11 @@ def _text(file: BinaryIO, place: int, size: int) -> str:
 
 
 def _checksum(file: BinaryIO, place: int) -> int:
+    """The CRC-32 of all but the seal's own bytes; in pieces also before them, as a header may claim gigabytes."""
+    checksum = 0
     file.seek(0)
-    checksum = zlib.crc32(file.read(place))
+    for left in range(place, 0, -CHUNK):
+        checksum = zlib.crc32(file.read(min(left, CHUNK)), checksum)
     file.seek(place + SEAL_BYTES)
     while chunk := file.read(CHUNK):
         checksum = zlib.crc32(chunk, checksum)

@@ -21,6 +21,7 @@ from relightgan.core.runtime import Runtime
 ENOUGH_PX = 1024  # pixels that show enough of a scene to tell its light from its colours
 TINY_STOPS = 2.0  # maximum gain of plates that show less
 MAX_OPERATOR_VALUES = 1 << 28  # of one operator: 1 GB, more than any size of frame calls for
+MAX_OPERATOR_CHANNELS = 1024  # each is blended over time on its own; ours have 24 at most
 
 
 class OperatorLook:
@@ -66,6 +67,11 @@ class OperatorLook:
                 raise LookError(
                     f"The operator {name} of {self.look.path} has the shape {list(array.shape)}; one is [1,C,h,w].",
                     "Export it so.",
+                )
+            if array.shape[1] > MAX_OPERATOR_CHANNELS:
+                raise LookError(
+                    f"The operator {name} of {self.look.path} has {array.shape[1]:,} channels.",
+                    f"Export it with at most {MAX_OPERATOR_CHANNELS:,}.",
                 )
         operator = {name: array[0] for name, array in zip(names, found, strict=True)}
         if GRID in operator and height * width < ENOUGH_PX:

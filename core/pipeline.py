@@ -6,7 +6,7 @@
 A result depends on the look, the settings and the plates of the temporal window, and on nothing else.
 """
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -27,6 +27,7 @@ __all__ = ["Relighting", "RelitFrame", "Settings", "WindowCache", "relight_frame
 # cover, such as glows, and stay as they are.
 MIN_ALPHA = 1e-8
 MAX_VALUE = float(np.finfo(np.float32).max)
+MAX_BLENDED_SIDE = 32766  # of an operator: OpenCV's `remap` takes no more
 
 
 @dataclass(frozen=True)
@@ -285,12 +286,34 @@ def window_operator(
         its_plate = plate if other == frame else plates(other)
         its_light = light if other == frame else model_light(its_plate, settings, space)
         operator = predict(its_light, other, relighting)
+        require_blendable(operator, [seen.operator for seen in cache.frame_operators.values()], relighting.session)
         size = window_size(its_plate.display_window)
         return FrameOperator(operator, flow_picture(its_light), its_plate.data_window, size)
 
     owner = (relighting.session, settings.exposure, space, settings.premultiplied, relighting.guidance)
     cache.move_to(frame, settings.radius, owner)
     return blend_window(frame, frame_operator, frames_available, settings.temporal_blend, settings.radius, cache)
+
+
+def require_blendable(operator: Operator, others: Sequence[Operator], session: LookSession) -> None:
+    """Checks that an operator can be blended with those of other frames; their sizes may differ, as frames do.
+
+    Raises:
+        LookError: it is too large, or has another number of channels.
+    """
+    for name, array in operator.items():
+        if max(array.shape[1:]) > MAX_BLENDED_SIDE:
+            size = f"{array.shape[2]}x{array.shape[1]}"
+            raise LookError(
+                f"The operator {name} of {session.look.path} has {size} values, too many for a temporal blend.",
+                "Set the temporal blend to 0.",
+            )
+        if any(len(array) != len(other[name]) for other in others):
+            raise LookError(
+                f"The operator {name} of {session.look.path} has {len(array)} channels for one frame and others for "
+                "another.",
+                "Set the temporal blend to 0, or export it with a fixed number of channels.",
+            )
 
 
 def predict(light: np.ndarray, frame: int, relighting: Relighting) -> Operator:

@@ -45,8 +45,8 @@ class Runtime:
     Args:
         look: what `load_look` returned.
         device: "auto", "cpu", "cuda" or "cuda:N"; see `choose_providers`.
-        check: called all the time while the look is at work, on the thread that asked for it; may raise `Cancelled`,
-            which ends the runs of onnxruntime that are under way.
+        check: called all the time while the look is loaded or at work, on the thread that asked for it; may raise
+            `Cancelled`, which ends what onnxruntime is at. A single operation isn't cut short: it is waited for.
         report: gets a line when memory runs short; stderr when None.
 
     Raises:
@@ -65,7 +65,7 @@ class Runtime:
         self.on_cpu = self.choice.wanted == CPU
         # On a GPU runs wait for each other anyway. The threads start with the first work.
         self.pool = ThreadPoolExecutor(self.threads if self.on_cpu else 1, "look")
-        self.under_way: set[Any] = set()  # onnxruntime's options of the runs under way
+        self.under_way: set[Callable[[], None]] = set()  # what ends the runs and loadings under way
         self.changing = threading.Lock()  # guards it
 
     @property
@@ -117,7 +117,8 @@ class Runtime:
         """
         height, width = feed[self.look.plate_name].shape[2:]
         try:
-            with self._cancellable() as options:
+            options = onnxruntime.RunOptions()
+            with self._cancellable(functools.partial(setattr, options, "terminate", True)):
                 arrays: list[np.ndarray] = session.run(names, feed, options)
         except ORT_ERRORS as error:
             if is_out_of_memory(error):
@@ -156,10 +157,12 @@ class Runtime:
             else "Close other programs, or take smaller tiles (relightgan infer --tile 512).",
         )
 
-    def _all_watched(self, pieces: Sequence[Callable[[], Answer]]) -> list[Answer]:
-        """The results of pieces of work, done side by side on the pool; an error of one ends the others."""
+    def _all_watched(
+        self, pieces: Sequence[Callable[[], Answer]], pool: ThreadPoolExecutor | None = None
+    ) -> list[Answer]:
+        """The results of pieces of work, done side by side on the pool, or another; an error of one ends the others."""
         self.check()
-        futures = [self.pool.submit(piece) for piece in pieces]
+        futures = [(pool or self.pool).submit(piece) for piece in pieces]
         try:
             while (ended := wait(futures, CHECK_EVERY_S, FIRST_EXCEPTION)).not_done:
                 for future in ended.done:
@@ -173,16 +176,15 @@ class Runtime:
             raise
 
     @contextlib.contextmanager
-    def _cancellable(self) -> Iterator[Any]:
-        """onnxruntime's options of a run, through which `_end_runs` ends it."""
-        options = onnxruntime.RunOptions()
+    def _cancellable(self, end: Callable[[], None]) -> Iterator[None]:
+        """While the block runs, `_end_runs` calls what ends it."""
         with self.changing:
-            self.under_way.add(options)
+            self.under_way.add(end)
         try:
-            yield options
+            yield
         finally:
             with self.changing:
-                self.under_way.discard(options)
+                self.under_way.discard(end)
 
     def _end_runs(self, futures: Sequence[Future[Any]]) -> None:
         """Ends the runs under way and waits, through further Ctrl-C: Python must not close down beside them.
@@ -192,13 +194,20 @@ class Runtime:
         while wait([future for future in futures if not future.cancelled()], timeout=0.0).not_done:
             with contextlib.suppress(KeyboardInterrupt):
                 with self.changing:
-                    for options in self.under_way:
-                        options.terminate = True
+                    for end in self.under_way:
+                        end()
                 wait([future for future in futures if not future.cancelled()], CHECK_EVERY_S)
 
     def _opened(self, model: onnx.ModelProto, options: Any) -> Any:
+        """An onnxruntime session; watched, as loading computes what is constant, and that may take hours."""
+
+        def load() -> Any:
+            with self._cancellable(functools.partial(options.set_load_cancellation_flag, True)):
+                return open_session(model, self.choice, options)
+
         try:
-            return open_session(model, self.choice, options)
+            with ThreadPoolExecutor(1, "load") as pool:
+                return self._all_watched([load], pool)[0]
         except ORT_ERRORS as error:
             if is_out_of_memory(error):
                 raise self.memory_error(f"loading {self.look.path}") from error

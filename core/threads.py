@@ -118,9 +118,10 @@ def may_cut_sums(
     attributes = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
     axes: Sequence[int] = attributes.get("axes", ())
     if len(node.input) > 1:
-        if node.input[1] not in stored:
+        given_axes = stored.get(node.input[1])
+        if given_axes is None or given_axes.data_type != onnx.TensorProto.INT64:  # onnxruntime refuses others
             return True
-        axes = numpy_helper.to_array(stored[node.input[1]]).ravel().tolist()
+        axes = numpy_helper.to_array(given_axes).ravel().tolist()
     if not axes:
         return bool(attributes.get("noop_with_empty_axes"))  # else it reduces all
     given = types.get(node.input[0])
@@ -134,9 +135,13 @@ def may_cut_sums(
 
 def known_types(model: onnx.ModelProto) -> dict[str, onnx.TypeProto.Tensor]:
     """The types of a graph's values, by name, as far as onnx can infer them; none of a graph it can't follow."""
+    # onnx holds Python's lock while it infers, so nothing could end it: neither functions that call each other millions
+    # of times, nor an Einsum whose equation it doesn't come to the end of (several `...`).
+    if model.functions or any(node.op_type == "Einsum" for node in all_nodes(model.graph)):
+        return {}
     try:
         graph = onnx.shape_inference.infer_shapes(model).graph
-    except onnx.shape_inference.InferenceError:
+    except (onnx.shape_inference.InferenceError, ValueError):  # or a text in the model is no UTF-8
         return {}
     ports = (*graph.value_info, *graph.input, *graph.output)
     return {port.name: port.type.tensor_type for port in ports if port.type.HasField("tensor_type")}

@@ -51,6 +51,22 @@ def test_lists_of_sha256sum_are_read(place, form):
             allowed_only()(hashlib.sha256(b"y").hexdigest(), place)
 
 
+@pytest.mark.parametrize("end", ["\x0b", "\x0c", "\x1c", "\x1d", "\x1e", "\x85", "\u2028", "\u2029", "\r"])
+def test_the_name_of_an_allowed_look_brings_no_line_of_its_own(place, end):
+    sha256, other = (hashlib.sha256(content).hexdigest() for content in (b"x", b"y"))
+    line = f"{sha256}  sun{end}{other}  .onnx\n"  # as `sha256sum` prints such a name
+    (place / "looks.sha256").write_bytes(line.encode())
+    allowed_only()(sha256, place)
+    with pytest.raises(LookError, match="isn't among"):
+        allowed_only()(other, place)
+
+
+def test_a_list_with_the_line_ends_of_windows_is_read(place):
+    sha256 = hashlib.sha256(b"x").hexdigest()
+    (place / "looks.sha256").write_bytes(f"# x\r\n\r\n{sha256}\r\n".encode())
+    allowed_only()(sha256, place)
+
+
 def test_the_worker_refuses_what_is_not_on_the_list_before_it_is_parsed(place, monkeypatch):
     sha256 = hashlib.sha256((place / "look.onnx").read_bytes()).hexdigest()
     tasks = Tasks([place], lambda event: None, lambda: None)

@@ -1,6 +1,9 @@
 """The seal in a relit frame's header: which frame it is, and that it is whole."""
 
+import os
+import struct
 import time
+import tracemalloc
 
 import numpy as np
 import OpenImageIO
@@ -108,6 +111,30 @@ def test_what_is_no_relit_frame_is_told_at_once(tmp_path, content):
     started = time.monotonic()
     assert words_for(path) in ("no relit frame", "cut short")
     assert time.monotonic() - started < 0.5
+
+
+def hollow(path, size, hole):
+    """A file of holes with a seal of the right size, before which an attribute claims a number of bytes."""
+    with path.open("wb") as file:
+        file.write(frame_seal.MAGIC + b"\2\0\0\0" + note("relightgan/key", KEY.encode()))
+        file.write(b"x\0string\0" + struct.pack("<i", hole))
+        file.seek(hole, os.SEEK_CUR)
+        file.write(note("relightgan/seal", f"{size:016x} {0:08x}".encode()) + b"\0")
+        file.truncate(size)
+
+
+def note(name, value):
+    return name.encode() + b"\0string\0" + struct.pack("<i", len(value)) + value
+
+
+def test_a_hollow_file_of_any_size_takes_neither_time_nor_memory(tmp_path):
+    hollow(tmp_path / "vast.exr", 1 << 42, 1000)
+    assert words_for(tmp_path / "vast.exr") == frame_seal.NO_FRAME
+    hollow(tmp_path / "header.exr", 200 << 20, 100 << 20)
+    tracemalloc.start()
+    assert opened(tmp_path / "header.exr") == (KEY, False)
+    assert tracemalloc.get_traced_memory()[1] < 8 << 20
+    tracemalloc.stop()
 
 
 def test_a_file_without_room_is_not_sealed(tmp_path):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tiny_looks
 import tiny_plates
+from onnx import helper
 
 from relightgan.core.errors import LookError, PlateError, SequenceError, UsageError
 from relightgan.core.frames import read_plate, write_plate
@@ -321,6 +322,39 @@ def test_frames_of_another_size_in_the_window_are_an_error(tmp_path, session_of)
 
 
 # What can't be done
+
+
+def blended(tmp_path, predict, stored) -> None:
+    """Relights the second of three frames, of growing width, with a look and a temporal blend."""
+    paths = {frame: tmp_path / f"p.{frame}.exr" for frame in (1, 2, 3)}
+    display = (0, 0, 40, 20)
+    for frame, path in paths.items():
+        channels = tiny_plates.rgb_channels(tiny_plates.texture(20, 20 + frame))
+        tiny_plates.write_exr(path, channels, "float", display=display)
+    nodes = [*predict, helper.make_node("Expand", ["one", "size"], ["grid"])]
+    apply = [
+        helper.make_node("ReduceMean", ["grid"], ["mean"], keepdims=0),
+        helper.make_node("Mul", ["plate", "mean"], ["relit"]),
+    ]
+    given = [tiny_looks.const("one", [[[[1.0]]]]), *stored]
+    look = tiny_looks.odd_operator_look(tmp_path / "odd.onnx", predict=nodes, apply=apply, stored=given)
+    relighting = Relighting(LookSession(load_look(look), "cpu"), Settings(temporal_blend=0.7))
+    relight_frame(2, lambda frame: read_plate(paths[frame]), sorted(paths), relighting)
+
+
+def test_operators_whose_channels_change_from_frame_to_frame_cannot_be_blended(tmp_path):
+    one = tiny_looks.const("one_i", [1], np.int64)
+    width = [
+        helper.make_node("Shape", ["plate"], ["width"], start=3),
+        helper.make_node("Concat", ["one_i", "width", "one_i", "one_i"], ["size"], axis=0),
+    ]
+    with pytest.raises(LookError, match=r"operator grid of .*odd\.onnx has 21 channels for one frame"):
+        blended(tmp_path, width, [one])
+
+
+def test_an_operator_larger_than_opencv_takes_cannot_be_blended(tmp_path):
+    with pytest.raises(LookError, match=r"operator grid of .*odd\.onnx has 32767x1 values"):
+        blended(tmp_path, [], [tiny_looks.const("size", [1, 3, 1, 32767], np.int64)])
 
 
 def test_a_mask_of_another_size_is_an_error(tmp_path, session_of):

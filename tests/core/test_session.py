@@ -226,31 +226,38 @@ def test_no_more_threads_than_cpus_are_taken_and_the_log_says_so(identity_look, 
 
 
 def test_cancelling_stops_between_strips_and_tiles(darken_grid_look, conv_look):
+    asked = threading.Event()
+
     def stop():
-        raise Cancelled("Stopped as asked.")
+        if asked.is_set():
+            raise Cancelled("Stopped as asked.")
 
     plate = picture(300, 300)
     for path, tile_px in ((darken_grid_look, None), (conv_look, 128)):
         look = load_look(path)
         operator = LookSession(look, "cpu", tile_px).predict(plate)
         stopped = LookSession(look, "cpu", tile_px, check=stop)
+        asked.set()
         with pytest.raises(Cancelled):
             stopped.predict(plate)
         with pytest.raises(Cancelled):
             stopped.apply(plate, operator)
+        asked.clear()
 
 
 def test_cancelling_ends_a_run_of_an_image_look_that_is_under_way(conv_look, monkeypatch):
     monkeypatch.setattr(runtime, "CHECK_EVERY_S", 0.001)
-    asked = []
+    asked, opened = [], threading.Event()
 
     def stop():
-        asked.append(None)
+        asked.extend([None] * opened.is_set())
         if len(asked) > 1:  # the first question comes before the run
             raise Cancelled("Stopped as asked.")
 
+    session = LookSession(load_look(conv_look), "cpu", check=stop)
+    opened.set()
     with pytest.raises(Cancelled):
-        LookSession(load_look(conv_look), "cpu", check=stop).predict(picture(1200, 1200))
+        session.predict(picture(1200, 1200))
 
 
 @pytest.mark.parametrize("half", ["predict", "apply"])
@@ -271,6 +278,33 @@ def test_cancelling_ends_an_endless_loop_in_either_half_of_an_operator_look(half
         session.apply(plate, session.predict(plate) if half == "predict" else {"grid": np.ones((1, 1, 1), np.float32)})
     asked.clear()
     assert not session.runtime.under_way  # nothing goes on behind
+
+
+def test_cancelling_ends_the_loading_of_a_look(tmp_path):
+    """What a look computes of constants alone is computed while it is loaded."""
+    size, steps = 1000, 200
+    square = [helper.make_node("ConstantOfShape", ["size"], ["s0"])]
+    square += [helper.make_node("MatMul", [f"s{i}", "s0"], [f"s{i + 1}"]) for i in range(steps)]
+    square += [helper.make_node("ReduceMax", [f"s{steps}"], ["zero"], keepdims=0)]
+    nodes = [*square, helper.make_node("Add", ["plate", "zero"], ["grid"])]
+    path = tmp_path / "constants.onnx"
+    tiny_looks.odd_operator_look(path, predict=nodes, stored=[tiny_looks.const("size", [size, size], np.int64)])
+    asked = threading.Event()
+
+    def stop():
+        if asked.is_set():
+            raise Cancelled("Stopped as asked.")
+
+    threading.Timer(0.1, asked.set).start()
+    with pytest.raises(Cancelled):
+        LookSession(load_look(path), "cpu", check=stop)
+
+
+def test_an_operator_of_too_many_channels_is_a_look_error(tmp_path):
+    nodes = [helper.make_node("Expand", ["one", "many"], ["grid"])]
+    stored = [tiny_looks.const("one", [[[[1.0]]]]), tiny_looks.const("many", [1, 1025, 1, 1], np.int64)]
+    with pytest.raises(LookError, match=r"operator grid of .*odd\.onnx has 1,025 channels"):
+        LookSession(odd_grid(tmp_path, *nodes, stored=stored), "cpu").predict(picture(20, 30))
 
 
 def odd_grid(tmp_path, *nodes, **more):

@@ -146,6 +146,26 @@ def test_uneven_operations_are_found_inside_branches():
     assert not threads.without_uneven(model)
 
 
+@pytest.mark.parametrize(
+    "axes",
+    [stored("axes", [0.5]), helper.make_tensor("axes", TensorProto.STRING, [1], [b"\xff"])],
+    ids=["numbers", "a text that is no UTF-8"],
+)
+def test_axes_that_are_no_whole_numbers_are_left_to_onnxruntime(axes):
+    assert not threads.without_uneven(one("ReduceMean", "axes", given=[axes]))
+
+
+def test_types_are_not_inferred_where_nothing_could_end_it():
+    inner = [helper.make_opsetid("", 20)]
+    function = helper.make_function("ours", "Twice", ["a"], ["b"], [helper.make_node("Neg", ["a"], ["b"])], inner)
+    called = model_of(helper.make_node("Twice", ["x"], ["y"], domain="ours"))
+    called.functions.append(function)
+    called.opset_import.append(helper.make_opsetid("ours", 1))
+    for model in (called, one("Einsum", equation="abcd->abcd")):
+        assert threads.known_types(model) == {}
+    assert threads.known_types(one("Neg")) != {}
+
+
 def test_logarithms_are_made_even_and_keep_their_values(plates):
     model = model_of(helper.make_node("Log", ["x"], ["l"]), helper.make_node("Log", ["l"], ["y"]))
     evened = threads.with_even_logs(model)
