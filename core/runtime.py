@@ -164,16 +164,20 @@ class Runtime:
         self.check()
         futures = [(pool or self.pool).submit(piece) for piece in pieces]
         try:
-            while (ended := wait(futures, CHECK_EVERY_S, FIRST_EXCEPTION)).not_done:
-                for future in ended.done:
-                    future.result()
-                self.check()
+            left = True
+            while left:
+                left = bool(wait(futures, CHECK_EVERY_S, FIRST_EXCEPTION).not_done)
+                if errors := errors_of(futures):
+                    raise errors.pop(0)
+                if left:
+                    self.check()
             return [future.result() for future in futures]
         except BaseException:
-            for future in futures:
-                future.cancel()
             self._end_runs(futures)
             raise
+        finally:
+            # A future holds its error, and the error's traceback this call: a circle that would keep a frame's arrays.
+            futures.clear()
 
     @contextlib.contextmanager
     def _cancellable(self, end: Callable[[], None]) -> Iterator[None]:
@@ -191,6 +195,8 @@ class Runtime:
 
         A piece of work may begin another run after its first was ended, so all are told again until none is left.
         """
+        for future in futures:
+            future.cancel()
         while wait([future for future in futures if not future.cancelled()], timeout=0.0).not_done:
             with contextlib.suppress(KeyboardInterrupt):
                 with self.changing:
@@ -215,3 +221,9 @@ class Runtime:
                 f"onnxruntime {onnxruntime.__version__} can't load {self.look.path} ({first_line(error)}).",
                 "Export it again, or update onnxruntime if the look is newer.",
             ) from error
+
+
+def errors_of(futures: Sequence[Future[Any]]) -> list[BaseException]:
+    """What those that are done raised."""
+    done = [future for future in futures if future.done() and not future.cancelled()]
+    return [error for future in done if (error := future.exception()) is not None]
