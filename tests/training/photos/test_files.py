@@ -9,11 +9,12 @@ import OpenImageIO
 import pytest
 from PIL import Image, ImageOps
 
+from relightgan.core.coding import REC709_XY
 from relightgan.core.colour import linear_to_model, srgb_to_linear
 from relightgan.core.errors import PhotoError
 from relightgan.training.photos import files as photo_files
 from relightgan.training.photos.files import decode_photo, find_photo_files, fit_inside, make_upright, to_float
-from relightgan.training.photos.profiles import ADOBE_RGB_XY, REC709_XY, primaries_matrix
+from relightgan.training.photos.profiles import ADOBE_RGB_XY, primaries_matrix
 
 
 def picture(height=96, width=128, seed=0):
