@@ -1,7 +1,7 @@
 """How video and HEIF code colours: the code points of ITU-T H.273 (CICP), by name, and the way to linear light.
 
-SDR is shown as sRGB, whichever camera curve it names: so players show it, and so photos are. HDR is shown as on a display
-of 1,000 cd/m2, with its reference white of 203 cd/m2 as 1 (ITU-R BT.2100 and BT.2408).
+SDR is shown as sRGB, whichever camera curve it names: so players show it, and so photos are. HDR is shown as on a
+display of 1,000 cd/m2, with its reference white of 203 cd/m2 as 1 (ITU-R BT.2100 and BT.2408).
 """
 
 from dataclasses import dataclass

@@ -1,8 +1,8 @@
 """Develops camera raw files with LibRaw (`rawpy`), all of them in one way: scene-linear, as the sensor saw the light.
 
-White balance is the camera's for daylight in every photo, never the one of the shot: then a difference in colour between
-two photos, or two days, is one of light. Nothing is brightened to taste. White, 1, is where the first channel of the
-sensor is full; what the others tell of brighter places stays above 1, and loses its colour where the sensor lost it.
+White balance is the camera's for daylight in every photo, never the one of the shot: then a difference in colour
+between two photos, or two days, is one of light. Nothing is brightened to taste. White, 1, is where the first channel
+of the sensor is full; what the others tell of brighter places stays above 1, without colour where the sensor has none.
 """
 
 import io
@@ -93,8 +93,8 @@ def _impossible(sizes: Any, file_bytes: int) -> str:
 def _colours(name: str, raw: Any) -> tuple[np.ndarray, np.ndarray]:
     """(3, 3) float32 from balanced camera colours to linear Rec.709, and (3,) what balances them for daylight.
 
-    LibRaw has a table of cameras, from XYZ to their colours; of a DNG it makes the matrix that is asked for here. Balanced
-    means that white of Rec.709 (D65) is white.
+    LibRaw has a table of cameras, from XYZ to their colours; of a DNG it makes the matrix that is asked for here.
+    Balanced means that white of Rec.709 (D65) is white.
     """
     if raw.num_colors == 1:
         return np.eye(3, dtype=np.float32), np.ones(3)
@@ -106,7 +106,8 @@ def _colours(name: str, raw: Any) -> tuple[np.ndarray, np.ndarray]:
         matrix, balance = np.array(raw.color_matrix, np.float64)[:, :3], np.array(raw.daylight_whitebalance[:3])
     sane = np.isfinite(matrix).all() and np.isfinite(balance).all() and balance.min() > MIN_COLOUR
     if raw.num_colors != 3 or not sane or abs(np.linalg.det(matrix)) < MIN_COLOUR:
-        raise PhotoError(f"{name} is of a camera whose colours LibRaw doesn't know.", "Develop it to TIFF, EXR or JPEG.")
+        problem = f"{name} is of a camera whose colours LibRaw doesn't know."
+        raise PhotoError(problem, "Develop it to TIFF, EXR or JPEG.")
     return (np.linalg.inv(matrix) if camera.any() else matrix).astype(np.float32), balance
 
 
@@ -114,7 +115,7 @@ def _recipe(rawpy: Any, balance: np.ndarray, half: bool) -> Any:
     return rawpy.Params(
         half_size=half,
         user_wb=[*map(float, balance), float(balance[1])],
-        output_color=rawpy.ColorSpace.raw,  # our own matrix keeps what is beyond Rec.709, LibRaw's would clip it
+        output_color=rawpy.ColorSpace.raw,  # our own matrix keeps colours beyond Rec.709
         output_bps=16,
         gamma=(1, 1),
         no_auto_bright=True,

@@ -118,7 +118,7 @@ def _iso_time(notes: Notes) -> str | None:
 
 
 def _exposure(notes: Notes) -> float | None:
-    """None without a time. Aperture and speed count as 1 and 100 where they aren't noted: a camera never notes them then."""
+    """None without a time. A camera notes aperture and speed always or never: then they count as 1 and 100."""
     seconds = _number(notes.get("exposure_s"))
     if seconds is None:
         return None

@@ -37,9 +37,8 @@ from relightgan.training.photos.heif import MAX_BRAND_BYTES, brand_of, read_heif
 from relightgan.training.photos.profiles import ADOBE_RGB, coded_to_srgb, to_rec709, to_srgb
 
 JPEG_SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"})
-IMAGE_SUFFIXES = frozenset(
-    {".png", ".tif", ".tiff", ".exr", ".hdr", ".webp", ".bmp", ".jp2", ".jxl", ".heic", ".heif", ".hif", ".avif"}
-)
+HEIF_SUFFIXES = frozenset({".heic", ".heif", ".hif", ".avif"})
+IMAGE_SUFFIXES = frozenset({".png", ".tif", ".tiff", ".exr", ".hdr", ".webp", ".bmp", ".jp2", ".jxl"})
 RAW_SUFFIXES = frozenset(
     {
         ".dng", ".cr2", ".cr3", ".crw", ".nef", ".nrw", ".arw", ".srf", ".sr2", ".raf", ".rw2", ".orf", ".pef", ".srw",
@@ -47,7 +46,7 @@ RAW_SUFFIXES = frozenset(
     }
 )  # fmt: skip
 MOVIE_SUFFIXES = frozenset({".mov", ".mp4", ".mkv", ".m4v", ".webm", ".avi"})
-PHOTO_SUFFIXES = JPEG_SUFFIXES | IMAGE_SUFFIXES | RAW_SUFFIXES | MOVIE_SUFFIXES
+PHOTO_SUFFIXES = JPEG_SUFFIXES | HEIF_SUFFIXES | IMAGE_SUFFIXES | RAW_SUFFIXES | MOVIE_SUFFIXES
 
 MAX_PIXELS = 500_000_000
 """Larger pictures are refused by their header, before a damaged or hostile size fills the memory."""
