@@ -142,10 +142,10 @@ def describe(index: PhotoIndex, listing: Path) -> str:
         lines.append(f"  left out: {', '.join(f'{word} {count:,}' for word, count in counts.most_common())}")
         missing = Counter(photo.reason for photo in left_out if PACKAGE_FIX in photo.reason)
         lines += [f"    {count:,} of them: {printable(reason)}" for reason, count in missing.items()]
-        others = [photo for photo in left_out if PACKAGE_FIX not in photo.reason]
-        lines += [f"    {shown(photo.name)}: {printable(photo.reason)}" for photo in others[:LISTED]]
-        if len(others) > LISTED:
-            lines.append(f"    and {len(others) - LISTED:,} more in {listing}")
+        rest = [photo for photo in left_out if PACKAGE_FIX not in photo.reason]
+        lines += [f"    {shown(photo.name)}: {printable(photo.reason)}" for photo in rest[:LISTED]]
+        if len(rest) > LISTED:
+            lines.append(f"    and {len(rest) - LISTED:,} more in {listing}")
     return "\n".join(lines)
 
 

@@ -100,8 +100,11 @@ def _same_view(one: Measured, other: Measured) -> bool:
     shown = (dark > low) & (dark < high) & (bright > low) & (bright < high)
     if shown.sum() < MIN_SHOWN:  # what one of them shows is black or white in the other, as far exposures have it
         return True
-    ranks = [np.argsort(np.argsort(cells[shown], kind="stable"), kind="stable") for cells in (dark, bright)]
-    return bool(np.corrcoef(*ranks)[0, 1] >= SAME_VIEW)
+    return float(np.corrcoef(_ranks(dark[shown]), _ranks(bright[shown]))[0, 1]) >= SAME_VIEW
+
+
+def _ranks(values: np.ndarray) -> np.ndarray:
+    return np.argsort(np.argsort(values, kind="stable"), kind="stable").astype(np.float64)
 
 
 def _cells(one: Measured) -> np.ndarray:

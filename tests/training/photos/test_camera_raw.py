@@ -124,9 +124,10 @@ def test_without_rawpy_the_dump_goes_on_and_says_what_to_install(tmp_path, monke
     for number in range(3):
         write_dng(folder / f"{number}.dng", quarters(patch=number / 4))
     (folder / "other.dng").write_bytes(b"")
-    with monkeypatch.context() as without, pytest.raises(PhotoError, match="No photo of day"):
+    with monkeypatch.context() as without:
         without.setitem(sys.modules, "rawpy", None)
-        photos_command([str(folder), "--out", str(tmp_path / "out"), "--progress", "none"])
+        with pytest.raises(PhotoError, match="No photo of day"):
+            photos_command([str(folder), "--out", str(tmp_path / "out"), "--progress", "none"])
     lines = [line for line in capsys.readouterr().out.splitlines() if "camera raw" in line]
     assert lines == ["    3 of them: is camera raw, which takes rawpy: install relightgan[train]"]
     again = index_photos([folder], PhotoSettings(near_duplicates=0), tmp_path / "out" / "day")
