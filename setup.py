@@ -24,6 +24,8 @@ TRAIN = [
     "scipy>=1.11",
     "filelock>=3.12",
     "pycolmap>=4.0",
+    "rawpy>=0.28",  # camera raw
+    "pillow-heif>=1.0",  # HEIC
 ]
 UI = ["PySide6-Essentials>=6.5"]
 # types-nuke: Nuke's API as signatures. openjd-cli and deadline-cloud-for-nuke: the farm's own tools, to test against.

@@ -19,11 +19,11 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange, Colorspace, Interpolation
 from av.video.stream import VideoStream
 
+from relightgan.core.coding import Coding, transfer_name
 from relightgan.core.errors import PlateError
 from relightgan.core.regular import open_regular
 
-# ITU-T H.273: the transfer functions of HDR video (table 3) and the matrices swscale knows (table 4).
-_HDR_TRANSFERS = {16: "PQ", 18: "HLG"}
+# ITU-T H.273, table 4: the matrices swscale knows.
 _MATRICES = {
     1: Colorspace.ITU709, 4: Colorspace.FCC, 5: Colorspace.ITU601, 6: Colorspace.ITU601, 7: Colorspace.SMPTE240M,
     9: Colorspace.BT2020, 10: Colorspace.BT2020,
@@ -58,18 +58,20 @@ class MovieReader:
 
     Args:
         path: a movie FFmpeg reads; its first video stream is used.
+        hdr: whether HDR video (PQ or HLG), which is no display-encoded SDR, may come: `coding` says what it is.
 
     Raises:
-        PlateError: the file is missing, is no movie, or holds HDR video (PQ or HLG), which is no display-encoded SDR.
+        PlateError: the file is missing, is no movie, or holds HDR video that nobody asked for.
     """
 
     path: Path
     frame_count: int  # frames the movie should have; where it is cut short, reading the last of them fails
     fps: Fraction  # frames a second, on average
     size: tuple[int, int]  # width and height of the upright picture
+    coding: Coding  # primaries and transfer function, as the first frame names them
 
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+    def __init__(self, path: str | Path, hdr: bool = False) -> None:
+        self.path, self._hdr = Path(path), hdr
         self._bytes = _size_of(self.path)
         self._frames: Iterator[VideoFrame] = iter(())
         self._next: int | None = None  # the number of the frame that `_frames` gives next
@@ -144,8 +146,9 @@ class MovieReader:
             problem = f"{self.path} is damaged: it says {self.frame_count:,} frames in {self._bytes:,} bytes."
             raise PlateError(problem, _AGAIN)
         first = self._decode(0)
-        if first.color_trc in _HDR_TRANSFERS:
-            kind = _HDR_TRANSFERS[first.color_trc]
+        self.coding = Coding(int(first.color_primaries), int(first.color_trc))
+        if self.coding.is_hdr and not self._hdr:
+            kind = transfer_name(self.coding.transfer)
             raise PlateError(f"{self.path} is HDR video ({kind}).", "Convert it to Rec.709, or to scene-linear EXR.")
         self._held = (0, first)
         with _border(f"Frame 0 of {self.path} is damaged"):

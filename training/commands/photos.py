@@ -12,6 +12,7 @@ from relightgan.core.files import open_folder
 from relightgan.core.options import Parser
 from relightgan.core.progress import STYLES, cancellation
 from relightgan.core.text import print_line, printable, shown
+from relightgan.training.photos.camera_raw import PACKAGE_FIX
 from relightgan.training.photos.index import KEPT, PhotoIndex, PhotoSettings, index_photos
 from relightgan.training.photos.measuring import not_written, usual_workers, write_text
 from relightgan.training.photos.overview import reason_word, summary, write_sheet
@@ -139,9 +140,12 @@ def describe(index: PhotoIndex, listing: Path) -> str:
     counts = Counter(reason_word(photo) for photo in left_out)
     if left_out:
         lines.append(f"  left out: {', '.join(f'{word} {count:,}' for word, count in counts.most_common())}")
-        lines += [f"    {shown(photo.name)}: {printable(photo.reason)}" for photo in left_out[:LISTED]]
-    if len(left_out) > LISTED:
-        lines.append(f"    and {len(left_out) - LISTED:,} more in {listing}")
+        missing = Counter(photo.reason for photo in left_out if PACKAGE_FIX in photo.reason)
+        lines += [f"    {count:,} of them: {printable(reason)}" for reason, count in missing.items()]
+        rest = [photo for photo in left_out if PACKAGE_FIX not in photo.reason]
+        lines += [f"    {shown(photo.name)}: {printable(photo.reason)}" for photo in rest[:LISTED]]
+        if len(rest) > LISTED:
+            lines.append(f"    and {len(rest) - LISTED:,} more in {listing}")
     return "\n".join(lines)
 
 

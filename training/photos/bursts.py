@@ -52,7 +52,7 @@ def find_bursts(measured: Sequence[Measured], signatures: np.ndarray, gap_s: flo
     timed = sorted(
         (str(one.path.parent), moment, row)
         for row, one in enumerate(measured)
-        if (moment := _seconds(one.taken)) is not None
+        if (moment := seconds_of(one.taken)) is not None
     )
     for (folder, moment, row), (next_folder, next_moment, next_row) in pairwise(timed):
         if folder == next_folder and next_moment - moment <= gap_s:
@@ -101,6 +101,18 @@ def split_bursts(
     return numbers, split
 
 
+def seconds_of(taken: str | None) -> float | None:
+    """Seconds of ISO 8601 in a camera's time; None where it is none."""
+    if taken is None:
+        return None
+    try:
+        return (datetime.fromisoformat(taken.partition(".")[0]) - datetime(1970, 1, 1)).total_seconds() + _fraction(
+            taken
+        )
+    except ValueError:
+        return None
+
+
 # Private implementation
 
 
@@ -127,17 +139,6 @@ def _correlation(one: np.ndarray, other: np.ndarray) -> float:
     b = other[:LUMA_CELLS].astype(np.float32)
     a, b = a - a.mean(), b - b.mean()
     return float((a @ b) / max(float(np.linalg.norm(a) * np.linalg.norm(b)), 1e-6))
-
-
-def _seconds(taken: str | None) -> float | None:
-    if taken is None:
-        return None
-    try:
-        return (datetime.fromisoformat(taken.partition(".")[0]) - datetime(1970, 1, 1)).total_seconds() + _fraction(
-            taken
-        )
-    except ValueError:
-        return None
 
 
 def _fraction(taken: str) -> float:

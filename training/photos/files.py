@@ -1,18 +1,15 @@
 """Photo files: finds those of a folder, and decodes them to upright, sRGB-encoded pictures.
 
 JPEGs are decoded by Pillow, which can decode at a half, quarter or eighth of the size and refuses truncated files
-(OpenImageIO 3.2 fills the missing part with grey). All other formats are decoded by OpenImageIO, which keeps 16 bits
-and floats.
+(OpenImageIO 3.2 fills the missing part with grey). HEIC, HEIF and AVIF have a decoder of their own (`heif`), and so has
+camera raw (`camera_raw`). All other formats are decoded by OpenImageIO, which keeps 16 bits and floats.
 """
 
-import functools
 import io
 import os
-import struct
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -26,35 +23,30 @@ from relightgan.core.errors import PhotoError, PlateError
 from relightgan.core.image_file import JPEG_START, ImageFile, first_line
 from relightgan.core.regular import open_regular, read_regular
 from relightgan.core.text import printable, shown
-from relightgan.training.photos.profiles import ADOBE_RGB, to_rec709, to_srgb
+from relightgan.training.photos.camera_raw import PROFILE as RAW_PROFILE
+from relightgan.training.photos.camera_raw import develop
+from relightgan.training.photos.exif import (
+    OIIO_NOTES,
+    PILLOW_ERRORS,
+    Notes,
+    facts_of,
+    notes_of_exif,
+    orientation_of,
+)
+from relightgan.training.photos.heif import MAX_BRAND_BYTES, brand_of, read_heif
+from relightgan.training.photos.profiles import ADOBE_RGB, coded_to_srgb, to_rec709, to_srgb
 
 JPEG_SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"})
-IMAGE_SUFFIXES = frozenset(
-    {".png", ".tif", ".tiff", ".exr", ".hdr", ".webp", ".bmp", ".jp2", ".jxl", ".heic", ".heif", ".avif"}
-)
+HEIF_SUFFIXES = frozenset({".heic", ".heif", ".hif", ".avif"})
+IMAGE_SUFFIXES = frozenset({".png", ".tif", ".tiff", ".exr", ".hdr", ".webp", ".bmp", ".jp2", ".jxl"})
 RAW_SUFFIXES = frozenset(
     {
-        ".dng",
-        ".cr2",
-        ".cr3",
-        ".crw",
-        ".nef",
-        ".nrw",
-        ".arw",
-        ".srf",
-        ".sr2",
-        ".raf",
-        ".rw2",
-        ".orf",
-        ".pef",
-        ".srw",
-        ".3fr",
-        ".iiq",
-        ".rwl",
+        ".dng", ".cr2", ".cr3", ".crw", ".nef", ".nrw", ".arw", ".srf", ".sr2", ".raf", ".rw2", ".orf", ".pef", ".srw",
+        ".3fr", ".fff", ".iiq", ".rwl", ".erf", ".mef", ".mos", ".mrw", ".x3f", ".kdc", ".dcr", ".gpr",
     }
-)
+)  # fmt: skip
 MOVIE_SUFFIXES = frozenset({".mov", ".mp4", ".mkv", ".m4v", ".webm", ".avi"})
-PHOTO_SUFFIXES = JPEG_SUFFIXES | IMAGE_SUFFIXES | RAW_SUFFIXES | MOVIE_SUFFIXES
+PHOTO_SUFFIXES = JPEG_SUFFIXES | HEIF_SUFFIXES | IMAGE_SUFFIXES | RAW_SUFFIXES | MOVIE_SUFFIXES
 
 MAX_PIXELS = 500_000_000
 """Larger pictures are refused by their header, before a damaged or hostile size fills the memory."""
@@ -63,20 +55,10 @@ Image.MAX_IMAGE_PIXELS = None  # replaced by our own limit: Pillow's is lower, a
 # Pillow warns of every odd tag in thousands of files. What matters is reported as the reason why a photo is left out.
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
-MAX_FOCAL_MM = 100_000  # a focal length beyond any telescope's is damage
 # What OpenImageIO is asked beside the pixels.
-TIME_NOTES = ("Exif:DateTimeOriginal", "Exif:DateTimeDigitized", "DateTime")
-NOTES = (
-    "ICCProfile", "chromaticities", "Orientation", *TIME_NOTES, "Exif:SubsecTimeOriginal", "Exif:FocalLengthIn35mmFilm",
-)  # fmt: skip
-MAX_FILE_BYTES = 1 << 30  # of a JPEG, which is read whole
+NOTES = ("ICCProfile", "chromaticities", *OIIO_NOTES)
+MAX_FILE_BYTES = 1 << 30  # of a file that is read whole
 MAX_PIXELS_PER_BYTE = 1024  # of a JPEG: its blocks take a few bits each, even where nothing is in them
-
-# What Pillow raises on damaged files: it parses in Python, and wherever that fails, something of this comes up.
-PILLOW_ERRORS = (
-    OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, AttributeError, EOFError, OverflowError,
-    ZeroDivisionError, MemoryError, RuntimeError, NotImplementedError, struct.error,
-)  # fmt: skip
 AGAIN = "Copy it again, or take it away."
 
 
@@ -91,6 +73,8 @@ class Decoded:
     profile: str  # colour space of the file, and whether it was embedded or assumed
     taken: str | None = None  # ISO 8601, camera time, from EXIF
     focal_35mm: float | None = None  # mm, 35 mm equivalent, from EXIF
+    exposure: float | None = None  # stops, from EXIF, see `exif.CameraFacts`
+    camera: str = ""  # which one, from EXIF
 
 
 @dataclass(frozen=True)
@@ -148,22 +132,28 @@ def decode_photo(path: Path, max_side: int) -> Decoded:
     Pictures are reduced by area averaging of encoded values, so that a specular pixel doesn't spread.
 
     Args:
-        path: any still format OpenImageIO or Pillow reads.
+        path: any still format OpenImageIO, Pillow, libheif or LibRaw reads; by its content, but raw by its suffix.
         max_side: longest side, px; smaller files keep their size.
 
     Raises:
         PhotoError: no picture, damaged, truncated, or in a format that can't be read.
     """
+    is_raw = path.suffix.lower() in RAW_SUFFIXES
     try:
         with open_regular(path) as file:
-            head = file.read(12)
-        content = read_regular(path, MAX_FILE_BYTES) if head.startswith(JPEG_START) else b""
+            head = file.read(MAX_BRAND_BYTES)
+        is_jpeg, heif_kind = head.startswith(JPEG_START), brand_of(head)
+        content = read_regular(path, MAX_FILE_BYTES) if is_jpeg or heif_kind or is_raw else b""
     except OSError as error:
         raise PhotoError(f"{path.name} can't be read: {error.strerror}.", AGAIN) from error
     if not head:
         raise PhotoError(f"{path.name} is empty.", "Copy it again.")
-    if content:
+    if is_jpeg:
         return _decode_jpeg(path, content, max_side)
+    if heif_kind:
+        return _decode_heif(path, content, heif_kind, max_side)
+    if is_raw:
+        return _decode_raw(path, content, max_side)
     try:
         return _decode_oiio(path, max_side)
     except PlateError as error:
@@ -208,7 +198,7 @@ def _decode_jpeg(path: Path, content: bytes, max_side: int) -> Decoded:
             width, height = image.size
             if width < 1 or height < 1 or width * height > min(MAX_PIXELS, len(content) * MAX_PIXELS_PER_BYTE):
                 raise ValueError(f"its header says {width}x{height} pixels")
-            exif = _exif_of_jpeg(image)
+            notes = _notes_of_jpeg(image)
             image.draft(None, _draft_size(width, height, max_side))
             image.load()
             pixels = np.asarray(image if image.mode in ("RGB", "L", "CMYK") else image.convert("RGB"))
@@ -217,9 +207,17 @@ def _decode_jpeg(path: Path, content: bytes, max_side: int) -> Decoded:
         problem = f"{path.name} can't be decoded: {first_line(str(error) or type(error).__name__)}."
         raise PhotoError(problem, AGAIN) from error
     rgb, profile = to_srgb(
-        fit_inside(np.atleast_3d(pixels), max_side), icc, ADOBE_RGB if exif.get("interop") == "R03" else None
+        fit_inside(np.atleast_3d(pixels), max_side), icc, ADOBE_RGB if notes.get("interop") == "R03" else None
     )
-    return _finish(rgb, False, width, height, profile, exif)
+    return _finish(rgb, False, width, height, profile, notes)
+
+
+def _notes_of_jpeg(image: Image.Image) -> Notes:
+    """{} where the EXIF block is damaged, which doesn't make the photo unusable."""
+    try:
+        return notes_of_exif(image.getexif())
+    except PILLOW_ERRORS:
+        return {}
 
 
 def _draft_size(width: int, height: int, max_side: int) -> tuple[int, int]:
@@ -227,24 +225,28 @@ def _draft_size(width: int, height: int, max_side: int) -> tuple[int, int]:
     return max(1, int(np.ceil(width * scale))), max(1, int(np.ceil(height * scale)))
 
 
-def _exif_of_jpeg(image: Image.Image) -> dict[str, Any]:
-    """The EXIF entries used here; {} where the EXIF block is damaged, which doesn't make the photo unusable."""
+def _decode_heif(path: Path, content: bytes, kind: str, max_side: int) -> Decoded:
+    picture = read_heif(path.name, content, kind, MAX_PIXELS)
+    height, width = picture.pixels.shape[:2]
+    small = fit_inside(np.ascontiguousarray(picture.pixels), max_side)
+    if picture.coding is None or small.shape[2] == 1:
+        rgb, profile = to_srgb(small, picture.icc, None)
+        return _finish(rgb, False, width, height, profile, picture.notes)
     try:
-        exif = image.getexif()
-        camera, interop = exif.get_ifd(0x8769), exif.get_ifd(0xA005)
-        return {
-            "orientation": exif.get(0x0112, 1),
-            "taken": camera.get(0x9003) or camera.get(0x9004) or exif.get(0x0132),
-            "subsecond": camera.get(0x9291),
-            "focal": camera.get(0xA405),
-            "interop": str(interop.get(1, "")).strip("\0 "),
-        }
-    except PILLOW_ERRORS:
-        return {}
+        rgb, is_hdr, name = coded_to_srgb(small, picture.coding)
+    except ValueError as error:
+        raise PhotoError(f"{path.name} can't be read: {error}.", "Convert it to JPEG, TIFF or EXR.") from error
+    return _finish(rgb, is_hdr, width, height, name if "(" in name else f"{name} (embedded)", picture.notes)
+
+
+def _decode_raw(path: Path, content: bytes, max_side: int) -> Decoded:
+    found = develop(path.name, content, max_side)
+    rgb = fit_inside(linear_to_model(found.linear, "srgb_log"), max_side)
+    # LibRaw has turned the picture already.
+    return _finish(rgb, True, found.width, found.height, RAW_PROFILE, {**found.notes, "orientation": 1})
 
 
 def _decode_oiio(path: Path, max_side: int) -> Decoded:
-    _refuse_unreadable_kind(path)
     config = OpenImageIO.ImageSpec()
     config.attribute("oiio:UnassociatedAlpha", 1)  # colours as stored, without multiplying by alpha
     with ImageFile(path, config) as source:
@@ -262,26 +264,8 @@ def _decode_oiio(path: Path, max_side: int) -> Decoded:
         rgb, profile = _linear_to_display(path, pixels, notes["chromaticities"], max_side)
     else:
         rgb, profile = _integers_to_display(pixels[..., :1] if is_grey else pixels, notes["ICCProfile"], max_side)
-    return _finish(rgb, is_linear, spec.width, spec.height, profile, _exif_of_notes(notes))
-
-
-def _refuse_unreadable_kind(path: Path) -> None:
-    readers = _oiio_readers()
-    suffix = path.suffix.lower()
-    # A DNG is also a TIFF: without a raw reader, OpenImageIO would read its thumbnail.
-    if suffix in RAW_SUFFIXES and "raw" not in readers:
-        raise PhotoError(
-            f"{path.name} is camera raw, and this OpenImageIO has no raw reader.", "Develop it to TIFF, EXR or JPEG."
-        )
-    if suffix in (".heic", ".heif", ".avif") and "heif" not in readers:
-        raise PhotoError(
-            f"{path.name} is HEIF, and this OpenImageIO has no reader for it.", "Convert it to JPEG or TIFF."
-        )
-
-
-@functools.cache
-def _oiio_readers() -> frozenset[str]:
-    return frozenset(OpenImageIO.get_string_attribute("input_format_list").split(","))
+    ours = {name: notes[theirs] for theirs, name in OIIO_NOTES.items()}
+    return _finish(rgb, is_linear, spec.width, spec.height, profile, ours)
 
 
 def _colour_channels(path: Path, spec: Any) -> tuple[int, list[int]]:
@@ -322,44 +306,9 @@ def _without_nonfinite(pixels: np.ndarray) -> np.ndarray:
     return np.nan_to_num(pixels.astype(np.float32, copy=False), nan=0.0, posinf=65504.0, neginf=0.0)
 
 
-def _exif_of_notes(notes: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "orientation": notes["Orientation"],
-        "taken": next(filter(_text, (notes[name] for name in TIME_NOTES)), None),
-        "subsecond": notes["Exif:SubsecTimeOriginal"],
-        "focal": notes["Exif:FocalLengthIn35mmFilm"],
-    }
-
-
-def _finish(rgb: np.ndarray, is_hdr: bool, width: int, height: int, profile: str, exif: dict[str, Any]) -> Decoded:
-    orientation = exif.get("orientation")
-    orientation = orientation if isinstance(orientation, int) else 1
+def _finish(rgb: np.ndarray, is_hdr: bool, width: int, height: int, profile: str, notes: Notes) -> Decoded:
+    orientation, facts = orientation_of(notes), facts_of(notes)
     if orientation in (5, 6, 7, 8):
         width, height = height, width
-    focal = _number(exif.get("focal"))
-    return Decoded(make_upright(rgb, orientation), is_hdr, width, height, profile, _iso_time(exif), focal)
-
-
-def _iso_time(exif: dict[str, Any]) -> str | None:
-    """EXIF 2.3's `YYYY:MM:DD HH:MM:SS` and fraction as ISO 8601; None for the blanks and zeros of some cameras."""
-    date, _, time = _text(exif.get("taken")).partition(" ")
-    try:
-        moment = datetime.fromisoformat(f"{date.replace(':', '-')}T{time[:8]}")
-    except ValueError:
-        return None
-    fraction = _text(exif.get("subsecond"))
-    return moment.isoformat() + (f".{fraction}" if fraction.isascii() and fraction.isdigit() else "")
-
-
-def _text(value: Any) -> str:
-    """A text without the blanks and zeros that fill it up; empty where it is none, as in a damaged file."""
-    return value.strip("\0 ") if isinstance(value, str) else ""
-
-
-def _number(value: Any) -> float | None:
-    """A length above 0; None for anything else."""
-    try:
-        number = float(value)
-    except (TypeError, ValueError, ArithmeticError):
-        return None
-    return number if 0 < number < MAX_FOCAL_MM else None
+    upright = make_upright(rgb, orientation)
+    return Decoded(upright, is_hdr, width, height, profile, facts.taken, facts.focal_35mm, facts.exposure, facts.camera)

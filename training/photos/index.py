@@ -33,6 +33,7 @@ from relightgan.training.photos.measuring import (
     usual_workers,
     write_text,
 )
+from relightgan.training.photos.moments import moment_reasons
 from relightgan.training.stored_json import MAX_NOTES_BYTES, Kinds, parse_json, typed, typed_value
 
 KEPT, LEFT_OUT = "kept", "left out"
@@ -169,19 +170,22 @@ def index_photos(
 def judge(measured: Sequence[Measured], settings: PhotoSettings) -> list[str]:
     """The reason why each picture is left out; empty for kept ones.
 
-    Of near-duplicates, the one with the most pixels is kept, then the sharper one, then the first by name.
+    Of photos of one moment, one is kept (`moments`). Of near-duplicates, the one with the most pixels is kept, then the
+    sharper one, then the first by name.
     """
     reasons = [one.problem for one in measured]
     for row, one in enumerate(measured):
         if one.measures is not None:
             reasons[row] = faults(one.measures, one.width, one.height, settings.min_side_px, settings.wasted_share)
+    for row, reason in moment_reasons(measured, reasons).items():
+        reasons[row] = reason
     good = [row for row, reason in enumerate(reasons) if not reason]
     order = sorted(good, key=lambda row: (-measured[row].width * measured[row].height, _blur(measured[row]), row))
     first_of: dict[tuple[str, int | None], int] = {}
     for row in order:
         key = (measured[row].digest, measured[row].frame)
         if first_of.setdefault(key, row) != row:
-            reasons[row] = f"duplicate: the same file as {_label(measured[first_of[key]])}"
+            reasons[row] = f"duplicate: the same file as {measured[first_of[key]].name}"
     if settings.blur_ratio > 0:
         blurs = [known.blur_px for row in good if (known := measured[row].measures) is not None]
         limit = blur_limit(blurs, settings.blur_px, settings.blur_ratio)
@@ -191,7 +195,7 @@ def judge(measured: Sequence[Measured], settings: PhotoSettings) -> list[str]:
                 reasons[row] = f"blurred: by {blur:.1f} px in a copy of 640 px; the limit in this folder is {limit:.1f}"
     order = [row for row in order if not reasons[row]]
     for row, kept in find_copies(_signatures(measured), order, settings.near_duplicates).items():
-        reasons[row] = f"near-duplicate: hardly differs from {_label(measured[kept])}"
+        reasons[row] = f"near-duplicate: hardly differs from {measured[kept].name}"
     return reasons
 
 
@@ -364,11 +368,6 @@ def _photos(measured: Sequence[Measured], reasons: Sequence[str], settings: Phot
 
 def _identity(one: Measured) -> str:
     return one.digest if one.frame is None else f"{one.digest}f{one.frame:06d}"
-
-
-def _label(one: Measured) -> str:
-    name = shown(one.path.name)
-    return name if one.frame is None else f"{name} frame {one.frame}"
 
 
 def _blur(one: Measured) -> float:

@@ -20,21 +20,25 @@ from relightgan.core.errors import PhotoError, PlateError
 from relightgan.core.files import write_whole
 from relightgan.core.movies import MovieReader
 from relightgan.core.regular import open_regular, read_regular
-from relightgan.core.text import printable
+from relightgan.core.text import printable, shown
+from relightgan.training.photos.camera_raw import PACKAGE_FIX
 from relightgan.training.photos.checks import MEASURE_SIDE, SIGNATURE_BYTES, Measures, measure_photo
-from relightgan.training.photos.files import decode_photo, is_movie_file
+from relightgan.training.photos.files import HEIF_SUFFIXES, JPEG_SUFFIXES, decode_photo, is_movie_file
+from relightgan.training.photos.profiles import coded_to_srgb
 from relightgan.training.stored_json import MAX_NOTES_BYTES, Kinds, parse_json, typed
 
-MEASURES_FORMAT = 1
+MEASURES_FORMAT = 2
 """Version of the stored measures. Raise it when decoding or measuring changes; stored measures are then discarded."""
 # What is stored of each picture, and what of its measures.
 STORED: dict[str, Kinds] = {
     "frame": (int, None), "digest": str, "width": int, "height": int, "profile": str, "taken": (str, None),
-    "focal_35mm": (float, None), "measures": (dict, None), "problem": str,
+    "focal_35mm": (float, None), "exposure": (float, None), "camera": str, "measures": (dict, None), "problem": str,
 }  # fmt: skip
 STORED_MEASURES: dict[str, Kinds] = {
     "blur_px": (float, None), "brightness": float, "clipped": float, "dark": float, "spread": float, "signature": str,
 }  # fmt: skip
+MOVING_SUFFIXES = JPEG_SUFFIXES | HEIF_SUFFIXES  # of photos that phones put a movie of the same moment beside
+LIVE_S = 10  # longest length of such a movie, seconds; Apple's have three
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -51,8 +55,16 @@ class Measured:
     profile: str = ""
     taken: str | None = None  # ISO 8601
     focal_35mm: float | None = None  # mm, 35 mm equivalent
+    exposure: float | None = None  # stops, from EXIF, see `exif.CameraFacts`
+    camera: str = ""  # which one, from EXIF
     measures: Measures | None = None
     problem: str = ""  # why there are no measures
+
+    @property
+    def name(self) -> str:
+        """File name, fit to be printed, and the frame of a movie."""
+        name = shown(self.path.name)
+        return name if self.frame is None else f"{name} frame {self.frame}"
 
 
 def measure_files(
@@ -66,8 +78,9 @@ def measure_files(
 ) -> list[Measured]:
     """The measures of all files, in the order of the paths; only new and changed files are opened.
 
-    A file is unchanged if its size and modification time are; for a movie, seed and number of frames must be unchanged,
-    too. Measures taken before a stop are stored.
+    A file is unchanged if its size and modification time are; for a movie, seed, number of frames and the photo it may
+    belong to must be unchanged, too. A file for which a decoder was missing is opened again. Measures taken before a
+    stop are stored.
 
     Args:
         paths: photos and movies.
@@ -78,24 +91,32 @@ def measure_files(
         check: called between files; may raise to stop.
         workers: number of threads that decode.
     """
-    sampling = [movie_frames, seed]
     before = read_store(store)
     done: dict[str, dict[str, Any]] = {}
+    stills: dict[tuple[Path, str], str] = {}  # folder and stem -> name of a readable photo that may have moved
     fresh = 0
 
     def measure(path: Path) -> tuple[dict[str, Any], bool]:
-        state = _state_of(path, sampling)
+        still = stills.get((path.parent, path.stem.lower()), "") if is_movie_file(path) else ""
+        state = _state_of(path, [movie_frames, seed, still])
         known = before.get(str(path))
         if known is not None and state is not None and known["state"] == state:
             return known, False
-        return {"state": state, "pictures": [_to_json(one) for one in measure_file(path, movie_frames, seed)]}, True
+        pictures = measure_file(path, movie_frames, seed, still)
+        if any(PACKAGE_FIX in one.problem for one in pictures):
+            state = None
+        return {"state": state, "pictures": [_to_json(one) for one in pictures]}, True
 
     try:
-        for path, (entry, is_new) in in_parallel(measure, paths, workers):
-            done[str(path)] = entry
-            fresh += is_new
-            advance(1)
-            check()
+        # Movies last: then it is known which of them belong to a photo.
+        for group in ([p for p in paths if not is_movie_file(p)], [p for p in paths if is_movie_file(p)]):
+            for path, (entry, is_new) in in_parallel(measure, group, workers):
+                done[str(path)] = entry
+                fresh += is_new
+                if path.suffix.lower() in MOVING_SUFFIXES and not any(one["problem"] for one in entry["pictures"]):
+                    stills[path.parent, path.stem.lower()] = path.name
+                advance(1)
+                check()
     finally:
         if fresh or set(done) != set(before):
             # After a stop, files that were not reached keep their stored measures.
@@ -104,11 +125,18 @@ def measure_files(
     return [one for path in paths for one in measured_of(path, done[str(path)])]
 
 
-def measure_file(path: Path, movie_frames: int, seed: int) -> list[Measured]:
-    """The measures of the picture in a file, or of some frames of a movie; or the problem of an unusable file."""
+def measure_file(path: Path, movie_frames: int, seed: int, still: str = "") -> list[Measured]:
+    """The measures of the picture in a file, or of some frames of a movie; or the problem of an unusable file.
+
+    Args:
+        path: of the file.
+        movie_frames: number of frames to take from a movie.
+        seed: of the choice of frames.
+        still: name of a photo of the same stem beside a movie: a short movie is taken for the moving part of it.
+    """
     try:
         if is_movie_file(path):
-            return _measure_movie(path, movie_frames, seed)
+            return _measure_movie(path, movie_frames, seed, still)
         decoded = decode_photo(path, MEASURE_SIDE)
         return [
             Measured(
@@ -119,6 +147,8 @@ def measure_file(path: Path, movie_frames: int, seed: int) -> list[Measured]:
                 profile=decoded.profile,
                 taken=decoded.taken,
                 focal_35mm=decoded.focal_35mm,
+                exposure=decoded.exposure,
+                camera=decoded.camera,
                 measures=measure_photo(decoded.rgb, decoded.is_hdr),
             )
         ]
@@ -145,12 +175,12 @@ def sample_frames(count: int, wanted: int, seed: int, name: str) -> list[int]:
 
 
 def read_frames(path: Path, frames: Sequence[int]) -> Iterator[np.ndarray]:
-    """These frames of a movie, each (H, W, 3) uint8 sRGB.
+    """These frames of a movie, each (H, W, 3) uint8 sRGB, or float32 srgb_log of HDR.
 
     Raises:
         PlateError: the movie or a frame can't be read.
     """
-    with MovieReader(path) as movie:
+    with _open_movie(path) as movie:
         for frame in frames:
             yield _read_frame(movie, frame)
 
@@ -233,7 +263,7 @@ def write_store(store: Path, files: dict[str, dict[str, Any]]) -> None:
 # Private implementation
 
 
-def _state_of(path: Path, sampling: list[int]) -> list[int] | None:
+def _state_of(path: Path, sampling: list[int | str]) -> list[int | str] | None:
     try:
         stat = path.stat()
     except OSError:
@@ -241,10 +271,14 @@ def _state_of(path: Path, sampling: list[int]) -> list[int] | None:
     return [stat.st_size, stat.st_mtime_ns, *(sampling if is_movie_file(path) else [])]
 
 
-def _measure_movie(path: Path, wanted: int, seed: int) -> list[Measured]:
+def _measure_movie(path: Path, wanted: int, seed: int, still: str) -> list[Measured]:
     digest = digest_of(path)
     found = []
-    with MovieReader(path) as movie:
+    with _open_movie(path) as movie:
+        across, down = movie.size
+        if still and movie.frame_count <= LIVE_S * movie.fps:
+            return [Measured(path, 0, digest, across, down, problem=f"live photo: {shown(still)} shows its moment")]
+        profile = f"movie, {'sRGB (assumed)' if movie.coding.is_srgb else movie.coding.name}"
         for frame in sample_frames(movie.frame_count, wanted, seed, path.name):
             try:
                 rgb = _read_frame(movie, frame)
@@ -252,13 +286,23 @@ def _measure_movie(path: Path, wanted: int, seed: int) -> list[Measured]:
                 found.append(Measured(path, frame, digest, problem=_without_name(error.problem, path)))
                 continue
             height, width = rgb.shape[:2]
-            measures = measure_photo(rgb, False)
-            found.append(Measured(path, frame, digest, width, height, "movie, sRGB (assumed)", measures=measures))
+            measures = measure_photo(rgb, movie.coding.is_hdr)
+            found.append(Measured(path, frame, digest, width, height, profile, measures=measures))
     return found or [Measured(path, problem="has no frames")]
 
 
+def _open_movie(path: Path) -> MovieReader:
+    movie = MovieReader(path, hdr=True)
+    if problem := movie.coding.problem:
+        movie.close()
+        raise PlateError(f"{path} can't be used: {problem}.", "Convert it to Rec.709.")
+    return movie
+
+
 def _read_frame(movie: MovieReader, frame: int) -> np.ndarray:
-    return np.round(movie.read(frame) * 255).astype(np.uint8)
+    coded = movie.read(frame)
+    rgb = coded if movie.coding.is_srgb else coded_to_srgb(coded, movie.coding)[0]
+    return rgb if movie.coding.is_hdr else np.round(rgb * 255).astype(np.uint8)
 
 
 def _without_name(problem: str, path: Path) -> str:

@@ -6,11 +6,11 @@ import io
 import numpy as np
 from PIL import Image, ImageCms
 
+from relightgan.core.coding import REC709_XY, Coding
 from relightgan.core.colour import linear_to_srgb
 from relightgan.core.text import shown
 
 ADOBE_RGB = "Adobe RGB"
-REC709_XY = (0.64, 0.33, 0.30, 0.60, 0.15, 0.06, 0.3127, 0.3290)  # ITU-R BT.709: x, y of red, green, blue, white
 ADOBE_RGB_XY = (0.64, 0.33, 0.21, 0.71, 0.15, 0.06, 0.3127, 0.3290)  # Adobe RGB (1998) Color Image Encoding, 4.3.1
 MAX_WEIGHT = 100.0  # in a matrix between primaries; those of real colours stay below 10
 ADOBE_RGB_GAMMA = 563 / 256
@@ -87,7 +87,49 @@ def primaries_matrix(xy: tuple[float, ...]) -> np.ndarray:
         xy: CIE x, y of red, green, blue, white.
     """
     adapt = _white_adaptation(_xyz(xy[6:]), _xyz(REC709_XY[6:]))
-    return (np.linalg.inv(_rgb_to_xyz(REC709_XY)) @ adapt @ _rgb_to_xyz(xy)).astype(np.float32)
+    return (np.linalg.inv(rgb_to_xyz(REC709_XY)) @ adapt @ rgb_to_xyz(xy)).astype(np.float32)
+
+
+def rgb_to_xyz(xy: tuple[float, ...]) -> np.ndarray:
+    """(3, 3) matrix from linear RGB of these primaries to CIE XYZ, by SMPTE RP 177; white has Y = 1.
+
+    Args:
+        xy: CIE x, y of red, green, blue, white.
+    """
+    columns = np.stack([_xyz(xy[0:2]), _xyz(xy[2:4]), _xyz(xy[4:6])], axis=1)
+    return np.asarray(columns * np.linalg.solve(columns, _xyz(xy[6:])))
+
+
+def coded_to_srgb(pixels: np.ndarray, coding: Coding) -> tuple[np.ndarray, bool, str]:
+    """Pixels of a video or HEIF coding in sRGB.
+
+    HDR (PQ, HLG) is shown as on a reference display, with its reference white, 203 cd/m2, as 1 (ITU-R BT.2408).
+
+    Args:
+        pixels: (H, W, 3) uint8 or uint16, or float32 0..1, as stored.
+        coding: as the file says.
+
+    Returns:
+        (H, W, 3) uint8 sRGB, or float32 srgb_log where there is more to keep; whether it goes on above 1; and a phrase
+        such as "PQ, BT.2020".
+
+    Raises:
+        ValueError: it is a coding that can't be converted; the text says which.
+    """
+    if problem := coding.problem:
+        raise ValueError(problem)
+    if coding.is_srgb:
+        rgb = pixels if pixels.dtype != np.uint16 else pixels.astype(np.float32) / np.float32(65535)
+        return rgb, False, coding.name
+    scale = {np.dtype(np.uint8): 255, np.dtype(np.uint16): 65535}.get(pixels.dtype, 1)
+    linear = coding.to_linear(pixels.astype(np.float32) / np.float32(scale))
+    linear = linear @ primaries_matrix(coding.xy).T
+    if coding.is_hdr:
+        return linear_to_srgb(linear), True, coding.name
+    encoded = linear_to_srgb(np.clip(linear, 0, 1))
+    if pixels.dtype != np.uint8:
+        return encoded, False, coding.name
+    return np.round(encoded * 255).astype(np.uint8), False, coding.name
 
 
 # Private implementation
@@ -139,11 +181,6 @@ def _to_8_bits(pixels: np.ndarray) -> np.ndarray:
 def _xyz(xy: tuple[float, ...]) -> np.ndarray:
     x, y = xy
     return np.array([x / y, 1.0, (1 - x - y) / y])
-
-
-def _rgb_to_xyz(xy: tuple[float, ...]) -> np.ndarray:
-    columns = np.stack([_xyz(xy[0:2]), _xyz(xy[2:4]), _xyz(xy[4:6])], axis=1)
-    return np.asarray(columns * np.linalg.solve(columns, _xyz(xy[6:])))
 
 
 def _white_adaptation(source: np.ndarray, target: np.ndarray) -> np.ndarray:

@@ -1,19 +1,20 @@
 """Photo files of every kind, whole and broken."""
 
 import io
-import struct
 
 import cv2
 import numpy as np
 import OpenImageIO
 import pytest
 from PIL import Image, ImageOps
+from tiny_profiles import GAMMA_22, SRGB_XYZ, profile
 
+from relightgan.core.coding import REC709_XY
 from relightgan.core.colour import linear_to_model, srgb_to_linear
 from relightgan.core.errors import PhotoError
 from relightgan.training.photos import files as photo_files
 from relightgan.training.photos.files import decode_photo, find_photo_files, fit_inside, make_upright, to_float
-from relightgan.training.photos.profiles import ADOBE_RGB_XY, REC709_XY, primaries_matrix
+from relightgan.training.photos.profiles import ADOBE_RGB_XY, primaries_matrix
 
 
 def picture(height=96, width=128, seed=0):
@@ -175,34 +176,9 @@ def test_a_damaged_exif_block_does_not_lose_the_photo(tmp_path):
 
 
 def profile_with_red_and_green_exchanged():
-    """A small matrix and curve profile (ICC.1:2001-04) whose red is sRGB's green and the other way round."""
-
-    def fixed(*values):
-        return b"".join(struct.pack(">i", round(value * 65536)) for value in values)
-
-    def xyz(*values):
-        return b"XYZ \0\0\0\0" + fixed(*values)
-
-    name = b"Exchanged"
-    curve = b"curv\0\0\0\0" + struct.pack(">IH", 1, round(2.2 * 256)) + b"\0\0"
-    tags = {
-        b"desc": b"desc\0\0\0\0" + struct.pack(">I", len(name) + 1) + name + b"\0" + bytes(78),
-        b"wtpt": xyz(0.9642, 1.0, 0.8249),
-        b"rXYZ": xyz(0.3851, 0.7169, 0.0971),
-        b"gXYZ": xyz(0.4361, 0.2225, 0.0139),
-        b"bXYZ": xyz(0.1431, 0.0606, 0.7141),
-        b"rTRC": curve,
-        b"gTRC": curve,
-        b"bTRC": curve,
-    }
-    table, body, start = struct.pack(">I", len(tags)), b"", 128 + 4 + 12 * len(tags)
-    for tag, data in tags.items():
-        data += bytes(-len(data) % 4)
-        table += tag + struct.pack(">II", start + len(body), len(data))
-        body += data
-    head = struct.pack(">I4sI4s4s4s", start + len(body), b"lcms", 0x02200000, b"mntr", b"RGB ", b"XYZ ")
-    head += bytes(12) + b"acsp" + bytes(28) + fixed(0.9642, 1.0, 0.8249) + bytes(48)
-    return head + table + body
+    """A profile whose red is sRGB's green and the other way round."""
+    red, green, blue = SRGB_XYZ
+    return profile("Exchanged", (green, red, blue), GAMMA_22)
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif"])
@@ -300,13 +276,10 @@ def test_a_size_beyond_any_photo_is_refused_from_the_header(tmp_path, monkeypatc
         decode_photo(saved(tmp_path / name, picture()), 64)
 
 
-@pytest.mark.skipif(
-    "raw" in OpenImageIO.get_string_attribute("input_format_list"), reason="this OpenImageIO reads camera raw"
-)
-def test_of_a_raw_file_nobody_can_read_we_do_not_take_the_thumbnail(tmp_path):
+def test_of_a_raw_file_nobody_can_develop_we_do_not_take_the_thumbnail(tmp_path):
     saved(tmp_path / "p.tif", picture())
     (tmp_path / "p.tif").rename(tmp_path / "p.dng")
-    with pytest.raises(PhotoError, match="no raw reader"):
+    with pytest.raises(PhotoError, match=r"p\.dng can't be developed: .*[Uu]nsupported"):
         decode_photo(tmp_path / "p.dng", 64)
 
 
