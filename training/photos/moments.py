@@ -76,18 +76,19 @@ def _brackets(measured: Sequence[Measured], rows: Sequence[int]) -> Iterator[lis
             seen.add(key)  # a copy of a file is no further exposure
             timed.append((str(one.path.parent), one.camera, moment, row))
     timed.sort()
-    series = timed[:1]
-    for before, one in pairwise(timed):
-        is_near = before[:2] == one[:2] and one[2] - before[2] <= BRACKET_GAP_S
+    series = [row for *_, row in timed[:1]]
+    for before, after in pairwise(timed):
+        row = after[3]
+        is_near = before[:2] == after[:2] and after[2] - before[2] <= BRACKET_GAP_S
         # An exposure that comes again begins the next series.
-        is_new = all(_differ(measured[known[3]], measured[one[3]]) for known in series)
-        if not (is_near and is_new and any(_same_view(measured[known[3]], measured[one[3]]) for known in series)):
+        is_new = all(_differ(measured[known], measured[row]) for known in series)
+        if not (is_near and is_new and any(_same_view(measured[known], measured[row]) for known in series)):
             if len(series) > 1:
-                yield [row for *_, row in series]
+                yield series
             series = []
-        series.append(one)
+        series.append(row)
     if len(series) > 1:
-        yield [row for *_, row in series]
+        yield series
 
 
 def _same_view(one: Measured, other: Measured) -> bool:
