@@ -158,7 +158,7 @@ def register_and_guide(
     directions: Sequence[Direction],
     run: Run,
 ) -> tuple[Registration | None, tuple[Photometry, Photometry] | None, Guidance | None]:
-    """The training photos in one world, their photometry, and what they say of each other; None for what there isn't."""
+    """The training photos in one world, their photometry, and what they say of each other; None for what is missing."""
     registration = register(days, embeddings, run, run.stage("registration"))
     run.log.say(registration.summary() if registration else NOT_REGISTERED)
     if registration is None:

@@ -11,8 +11,8 @@ from relightgan.training.world.photometry import GRID, Photometry, bends, fallof
 UNUSUAL, UNUSUAL_STOPS = 3.0, 0.5
 NAMED = 5  # photos that are named in a summary
 MEAN_STAYS = (
-    "What differs between the photos of a day is taken away wherever they are learned from. The mean exposure and white "
-    "balance of each day stay as they came, and so does the light of one day against the other's."
+    "What differs between the photos of a day is taken away wherever they are learned from. The mean exposure and "
+    "white balance of each day stay as they came, and so does the light of one day against the other's."
 )
 
 
@@ -26,7 +26,7 @@ def summary(photometry: Photometry, whose: str, names: Sequence[str]) -> str:
     """
     known = photometry.solved
     if not known.any():
-        return f"Exposures of {whose} can't be compared: too few points are seen in several photos. They stay as they came."
+        return f"Exposures of {whose} can't be compared: too few points are seen in several photos."
     rows = dict(figures(photometry))
     said = (
         f"Exposures of {whose} spread by {rows['exposure, spread']}, white balance by {rows['white balance, spread']}; "
@@ -38,7 +38,9 @@ def summary(photometry: Photometry, whose: str, names: Sequence[str]) -> str:
     if not known.all():
         unknown = np.nonzero(~known)[0]
         listed = ", ".join(names[photo] for photo in unknown[:NAMED])
-        said += f" Too few points in common with others, and left as they came: {listed}{_and_more(len(unknown))}."
+        said += (
+            f" Too few points in common with others, so that their exposure stays: {listed}{_and_more(len(unknown))}."
+        )
     return said
 
 
