@@ -37,7 +37,7 @@ MIN_LENS_PHOTOS = 8  # fewest photos by which a lens's vignetting, or a camera's
 HUBER = 1.5  # distance from the model, in standard deviations, beyond which a sample pulls no harder
 CONVEX_ROUNDS, ROUNDS = 6, 14  # rounds with Huber's weights, and rounds in all: the later ones let outliers go
 # Standard deviations of what to expect beforehand, in stops; of the curve, in its own numbers. Samples scatter by 0.1.
-GAIN_PRIOR, VIGNETTING_PRIOR, CURVE_PRIOR, SAMPLE_STOPS = 1.0, 0.5, 0.001, 0.1
+GAIN_PRIOR, VIGNETTING_PRIOR, CURVE_PRIOR, SAMPLE_STOPS = 1.0, 0.5, 0.06, 0.1
 CURVES = 2  # numbers of a camera's curve
 MAX_CURVE = 0.8  # largest of them, either way; the curve rises everywhere
 GRID = np.linspace(0, 1, 1025)  # code values at which curves are inverted
