@@ -169,9 +169,7 @@ def posed_set(texture, count=6, seed=0, bend=0.0, upright=()):
     places = np.zeros((len(point), 2), np.float32)
     for row in range(2 * count):
         places[photo == row] = project(poses[row], lenses[row], solve.points[point[photo == row]])[0] / sizes[row]
-    whole = Registration(
-        solve, places, sizes, (count, count), bare.pairs, (1, 1, 1), False
-    )
+    whole = Registration(solve, places, sizes, (count, count), bare.pairs, (1, 1, 1), False)
     return PosedSet(whole, (Bank(photos[:count]), Bank(photos[count:])))
 
 

@@ -54,8 +54,8 @@ class Dataset:
         sheet: contact sheet of pairs.
         key: names photos and pairs; the same photos and settings give the same key.
         registration: the training photos in one world; None where that wasn't wanted or didn't come about.
-        photometry: what the training photos of each day did to the light, which fits take back; None where there is no
-            guidance, or it wasn't wanted.
+        photometry: what the cameras of each day did to the light, by which training photos are corrected; None where
+            there is no guidance.
         guidance: what registered photos say of the other day; None where that wasn't wanted or didn't come about.
         back_translation: guided fits also learn from target photos translated back into the source light.
     """
@@ -141,7 +141,7 @@ def make_dataset(
         pairs,
         {},
         sheet,
-        data_key(source, target, pairs, photometry),
+        data_key(source, target, pairs),
         registration,
         photometry,
         guidance,
@@ -167,10 +167,9 @@ def register_and_guide(
         run.log.say(TOO_FEW_REGISTERED)
         return registration, None, None
     photometry = photometry_of(days, registration, run, run.stage("registration"))
-    if photometry:
-        for day, found in zip(days, photometry, strict=True):
-            run.log.say(summary(found, f"the {day.name} photos", [photo.name for photo in day.training_photos]))
-        run.log.say(MEAN_STAYS)
+    for day, found in zip(days, photometry, strict=True):
+        run.log.say(summary(found, f"the {day.name} photos", [photo.name for photo in day.training_photos]))
+    run.log.say(MEAN_STAYS)
     wanted = DIRECTIONS if run.config.guidance.back_translation else directions
     guidance = guide(days, registration, photometry, wanted, run, run.stage("guidance"))
     run.log.say(guidance.accuracy())
@@ -208,13 +207,10 @@ def swapped(pairs: Pairs) -> Pairs:
     return Pairs(pairs.b, pairs.a, pairs.similarity, pairs.probability)
 
 
-def data_key(
-    source: DayPhotos, target: DayPhotos, pairs: Pairs, photometry: tuple[Photometry, Photometry] | None = None
-) -> str:
-    """A hash of the training photos, of their pairs and of what was corrected."""
+def data_key(source: DayPhotos, target: DayPhotos, pairs: Pairs) -> str:
+    """A hash of the training photos and their pairs."""
     ids = [[photo.id for photo in day.training_photos] for day in (source, target)]
-    corrections = [day.digest for day in photometry or ()]
-    return digest([ids, pairs.a.tolist(), pairs.b.tolist(), *corrections])
+    return digest([ids, pairs.a.tolist(), pairs.b.tolist()])
 
 
 def preview_tensor(image: np.ndarray, device: torch.device) -> torch.Tensor:

@@ -72,17 +72,16 @@ def show_registration(
         rows.append((f"share of {here} that was seen in {there}", share))
         blocks.append(Text(f"Photos of {there} saw {share} of what photos of {here} show."))
         blocks.append(Picture(guidance.sheets[direction], GUIDANCE_CAPTION))
-    said = []
     cameras: list[Block] = []
-    for day, found_of_day in zip((source, target), photometry or (None, None), strict=True):
-        if found_of_day is not None:
-            said.append(summary(found_of_day, day.name, [photo.name for photo in day.training_photos]))
-            cameras += [Text(said[-1]), Facts(photometry_figures(found_of_day)), Curves(charts(found_of_day))]
-    if said:
-        said.append(MEAN_STAYS)
-        cameras.append(Text(MEAN_STAYS))
-    more = [Section("What the cameras did", cameras)] if cameras else []
-    more.append(Section("What the other day's photos saw", blocks))
+    said = []
+    for day, own in zip((source, target), photometry, strict=True):
+        said.append(summary(own, day.name, [photo.name for photo in day.training_photos]))
+        cameras += [Text(said[-1]), Facts(photometry_figures(own)), Curves(charts(own))]
+    said.append(MEAN_STAYS)
+    more = [
+        Section("What the cameras did", [*cameras, Text(MEAN_STAYS)]),
+        Section("What the other day's photos saw", blocks),
+    ]
     banks = corrected_banks((source.training_bank, target.training_bank), photometry)
     page = write_view(registration, banks, names, out / "registration.html", more)
     width = max(len(name) for name, _ in rows)

@@ -96,8 +96,8 @@ def register(
 
 def photometry_of(
     days: tuple[DayPhotos, DayPhotos], registration: Registration, run: Run, stage: Stage
-) -> tuple[Photometry, Photometry] | None:
-    """What the training photos of each day did to the light; None where the settings leave photos as they came.
+) -> tuple[Photometry, Photometry]:
+    """What the cameras of each day did to the light of its training photos.
 
     Args:
         days: source and target.
@@ -110,8 +110,6 @@ def photometry_of(
         TrainingError: the stage's folder can't be written.
         Cancelled: a stop was asked for; what is done is kept.
     """
-    if not run.config.registration.photometry:
-        return None
     names = [field.name for field in dataclasses.fields(Photometry)]
     found = []
     for number, day in enumerate(days):
@@ -142,7 +140,7 @@ def lenses_and_cameras(photos: Sequence[Photo]) -> tuple[np.ndarray, np.ndarray]
 def guide(
     days: tuple[DayPhotos, DayPhotos],
     registration: Registration,
-    photometry: tuple[Photometry, Photometry] | None,
+    photometry: tuple[Photometry, Photometry],
     directions: Sequence[Direction],
     run: Run,
     stage: Stage,
@@ -152,7 +150,7 @@ def guide(
     Args:
         days: source and target.
         registration: of both.
-        photometry: by which photos are corrected; None for photos as they came.
+        photometry: by which the photos are corrected.
         directions: "ab" makes maps of source photos, "ba" of target photos.
         run: gives the settings.
         stage: keeps what was made.

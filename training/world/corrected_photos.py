@@ -54,7 +54,9 @@ def corrected(code: np.ndarray, gain: np.ndarray, vignetting: np.ndarray, curve:
         return code
     height, width = code.shape[:2]
     y, x = ((np.arange(side) + 0.5) / side for side in (height, width))
-    shade = falloff(radii(np.stack(np.meshgrid(x, y), axis=-1), np.array([width, height]))) @ vignetting.astype(np.float32)
+    shade = falloff(radii(np.stack(np.meshgrid(x, y), axis=-1), np.array([width, height]))) @ vignetting.astype(
+        np.float32
+    )
     straight = straightened(code, curve.astype(np.float32)) if curve.any() else code
     linear = srgb_to_linear(straight) * np.exp2(-(shade[..., None] + gain)).astype(np.float32)
     if code.max() <= 1:  # scene-linear files have no white to be clipped at

@@ -20,8 +20,6 @@ class RegisterSettings:
     max_points: int = 1200  # SIFT points a photo, strongest first
     partners: int = 10  # each photo is matched with this many of its own day, most similar first
     partners_across: int = 6  # and with this many of the other day
-    # Find by how much the photos of a day differ in exposure, white balance, vignetting and curve, and take that away.
-    photometry: bool = True
 
     def __post_init__(self) -> None:
         for name, least in (("max_photos", 3), ("max_points", 1), ("partners", 1), ("partners_across", 1)):
