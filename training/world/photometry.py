@@ -38,6 +38,9 @@ HUBER = 1.5  # distance from the model, in standard deviations, beyond which a s
 CONVEX_ROUNDS, ROUNDS = 6, 14  # rounds with Huber's weights, and rounds in all: the later ones let outliers go
 # Standard deviations of what to expect beforehand, in stops; of the curve, in its own numbers. Samples scatter by 0.1.
 GAIN_PRIOR, VIGNETTING_PRIOR, CURVE_PRIOR, SAMPLE_STOPS = 1.0, 0.5, 0.06, 0.1
+# What photos taken alike seem to differ by, in stops: a set isn't matt, and highlights move with the camera. Measured on
+# the rendered statue set: exposures 0.03 to 0.05, white balance 0.006.
+LIKE_EXPOSURES, LIKE_WHITES = 0.05, 0.008
 CURVES = 2  # numbers of a camera's curve
 MAX_CURVE = 0.8  # largest of them, either way; the curve rises everywhere
 GRID = np.linspace(0, 1, 1025)  # code values at which curves are inverted
@@ -182,7 +185,7 @@ def solve_photometry(samples: Samples, photos: int, lens: np.ndarray, camera: np
         system = _System(samples, solved, lens, camera, vignetting, curve)
         for number in range(ROUNDS):
             system.step(convex=number < CONVEX_ROUNDS)
-        gains[solved] = system.gains - system.gains.mean(axis=0)
+        gains[solved] = _believed(system.gains - system.gains.mean(axis=0))
         error = float(np.median(np.abs(system.residuals)))
     return Photometry(gains, solved, lens, vignetting, camera, curve, np.array(error))
 
@@ -290,7 +293,9 @@ class _System:
         """The numbers of lenses (new) and cameras (changes), within their limits; also kept in their places."""
         lenses = 2 * len(self.lenses)
         before = np.concatenate([np.zeros(lenses), self.curve[self.cameras].ravel()])
-        ease = np.where(np.arange(len(before)) < lenses, VIGNETTING_PRIOR, CURVE_PRIOR)
+        # Only exposures that differ tell of a curve.
+        differing = _share_beyond(self.gains.mean(axis=1), LIKE_EXPOSURES)
+        ease = np.where(np.arange(len(before)) < lenses, VIGNETTING_PRIOR, max(CURVE_PRIOR * differing, MIN_STOPS**2))
         prior = (SAMPLE_STOPS / ease) ** 2 * len(self.point) * PRIOR_SHARE
         left = left + np.diag(prior)
         wanted = wanted - prior * before
@@ -341,6 +346,25 @@ class _System:
         own = np.bincount(self.photo, self.weight, self.number)
         matrix: np.ndarray = np.diag(own + (SAMPLE_STOPS / GAIN_PRIOR) ** 2) - common
         return matrix
+
+
+def _believed(gains: np.ndarray) -> np.ndarray:
+    """Gains (n, 3) as far as they are beyond what photos taken alike seem to differ by; the mean stays 0.
+
+    What a whole day differs by decides (James and Stein 1961), or what a single photo does, whichever says more.
+    """
+    exposure = gains.mean(axis=1, keepdims=True)
+    kept = np.zeros_like(gains)
+    for part, like in ((exposure, LIKE_EXPOSURES), (gains - exposure, LIKE_WHITES)):
+        kept = kept + part * np.maximum(_share_beyond(part, like), part**2 / (part**2 + like**2))
+    centred: np.ndarray = kept - kept.mean(axis=0)
+    return centred
+
+
+def _share_beyond(values: np.ndarray, like: float) -> float:
+    """The share of the variance of values around 0 that isn't there where photos were taken alike, 0..1."""
+    spread = 1.4826 * float(np.median(np.abs(values)))
+    return max(0.0, 1 - (like / spread) ** 2) if spread > 0 else 0.0
 
 
 def _weights(residuals: np.ndarray, convex: bool) -> np.ndarray:
