@@ -38,7 +38,7 @@ HUBER = 1.5  # distance from the model, in standard deviations, beyond which a s
 CONVEX_ROUNDS, ROUNDS = 6, 14  # rounds with Huber's weights, and rounds in all: the later ones let outliers go
 # Standard deviations of what to expect beforehand, in stops; of the curve, in its own numbers. Samples scatter by 0.1.
 GAIN_PRIOR, VIGNETTING_PRIOR, CURVE_PRIOR, SAMPLE_STOPS = 1.0, 0.5, 0.06, 0.1
-# What photos taken alike seem to differ by, in stops: a set isn't matt, and highlights move with the camera. Measured on
+# What photos taken alike seem to differ by, in stops, as highlights move with the camera. Measured on
 # the rendered statue set: exposures 0.03 to 0.05, white balance 0.006.
 LIKE_EXPOSURES, LIKE_WHITES = 0.05, 0.008
 CURVES = 2  # numbers of a camera's curve

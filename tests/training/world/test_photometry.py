@@ -65,7 +65,7 @@ def test_photos_taken_alike_stay_as_they_came():
 
 
 def test_a_little_that_every_photo_seems_to_differ_by_is_not_believed():
-    """Highlights move with the camera, also on a day whose photos were all taken alike: 0.05 stops on a rendered set."""
+    """Highlights move with the camera, also where all photos were taken alike: 0.05 stops on a rendered set."""
     samples, gains = made(exposures=0.04, vignetting=np.zeros(2))
     found = solve(samples)
     assert np.median(np.abs(found.exposure)) < 0.5 * np.median(np.abs(gains.mean(axis=1)))
