@@ -167,13 +167,21 @@ def register_and_guide(
         run.log.say(TOO_FEW_REGISTERED)
         return registration, None, None
     photometry = photometry_of(days, registration, run, run.stage("registration"))
-    for day, found in zip(days, photometry, strict=True):
-        run.log.say(summary(found, f"the {day.name} photos", [photo.name for photo in day.training_photos]))
-    run.log.say(MEAN_STAYS)
+    for line in camera_words(days, photometry):
+        run.log.say(line)
     wanted = DIRECTIONS if run.config.guidance.back_translation else directions
     guidance = guide(days, registration, photometry, wanted, run, run.stage("guidance"))
     run.log.say(guidance.accuracy())
     return registration, photometry, guidance
+
+
+def camera_words(days: tuple[DayPhotos, DayPhotos], photometry: tuple[Photometry, Photometry]) -> list[str]:
+    """What the cameras of both days did to the light, and what becomes of it, in lines."""
+    said = [
+        summary(found, f"the {day.name} photos", [photo.name for photo in day.training_photos])
+        for day, found in zip(days, photometry, strict=True)
+    ]
+    return [*said, MEAN_STAYS]
 
 
 def measure_where_unguided(dataset: Dataset, directions: Sequence[Direction], run: Run) -> None:

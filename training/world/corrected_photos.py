@@ -9,9 +9,8 @@ from relightgan.training.photos.bank import Images
 from relightgan.training.stops import CLIPPED
 from relightgan.training.world.photometry import Photometry, falloff, radii, straightened
 
-CLIPPED_CODE = float(
-    linear_to_srgb(np.float32([CLIPPED]))[0]
-)  # code value from which on a photo is taken to be clipped
+# Code value from which on a photo is taken to be clipped.
+CLIPPED_CODE = float(linear_to_srgb(np.array([CLIPPED], np.float32))[0])
 
 
 class CorrectedImages(Images):

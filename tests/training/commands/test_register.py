@@ -168,14 +168,19 @@ def test_where_guidance_speaks_for_too_little_the_fit_says_so_and_measures_gains
 
 def test_the_report_tells_of_guidance_and_shows_it(tmp_path):
     sheets = [{"path": "guidance/guidance-ab.jpg", "coverage": "target photos saw 9% of it", "used": False}]
-    notes = {"registration": "Registered 5 of 5 photos.", "guidance": {"accuracy": "Off by much.", "sheets": sheets}}
+    notes = {
+        "registration": "Registered 5 of 5 photos.",
+        "cameras": "Exposures spread.",
+        "guidance": {"accuracy": "Off by much.", "sheets": sheets},
+    }
     blocks = guidance_blocks(tmp_path, notes)
-    assert [block.text for block in blocks[:3]] == [
+    assert [block.text for block in blocks[:4]] == [
         "Registered 5 of 5 photos.",
+        "Exposures spread.",
         "Off by much.",
         "The target photos saw 9% of it. That was too little to fit to.",
     ]
-    assert blocks[3].path == tmp_path / "guidance/guidance-ab.jpg"
+    assert blocks[4].path == tmp_path / "guidance/guidance-ab.jpg"
     assert guidance_blocks(tmp_path, {"registration": ""}) == []
 
 
