@@ -10,7 +10,7 @@ import numpy as np
 
 from relightgan.core.colour import linear_to_srgb, srgb_to_linear
 from relightgan.training.world.registration import Registration
-from relightgan.training.world.sfm import Solve
+from relightgan.training.world.sfm import Solve, project
 
 WIDE, HIGH = 128, 96  # px of photos
 FOCAL = 0.85  # of the long side
@@ -166,9 +166,10 @@ def posed_set(texture, count=6, seed=0, bend=0.0, upright=()):
     solve = Solve(
         solve.photos, poses, lenses, points[kept], np.full(int(kept.sum()), 0.3), point, photo, np.arange(len(point))
     )
-    whole = Registration(
-        solve, np.zeros((len(point), 2), np.float32), sizes, (count, count), bare.pairs, (1, 1, 1), False
-    )
+    places = np.zeros((len(point), 2), np.float32)
+    for row in range(2 * count):
+        places[photo == row] = project(poses[row], lenses[row], solve.points[point[photo == row]])[0] / sizes[row]
+    whole = Registration(solve, places, sizes, (count, count), bare.pairs, (1, 1, 1), False)
     return PosedSet(whole, (Bank(photos[:count]), Bank(photos[count:])))
 
 

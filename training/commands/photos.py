@@ -83,7 +83,8 @@ def main(argv: Sequence[str]) -> int:
         with cancellation() as cancelled:
             page = show_registration(results, settings, options.out, options.progress, cancelled)
         print()
-        print_line(str(page), sys.stdout)
+        for line in page.splitlines():
+            print_line(line, sys.stdout)
     return 0
 
 

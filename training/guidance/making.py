@@ -4,7 +4,6 @@ All results are stored in the run folder, depths in parts, so that a stop loses 
 """
 
 import dataclasses
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,8 +92,8 @@ def make_guidance(
 
     Args:
         registration: of both days.
-        banks: (source photos, target photos), the same as were registered.
-        ids: of the content of all photos, source first.
+        banks: (source photos, target photos), those that were registered, as they came or corrected.
+        ids: of the content of all photos, source first; other ones where photos are corrected otherwise.
         settings: raster, planes, and numbers of neighbours and observers.
         directions: "ab" makes maps of source photos, "ba" of target photos.
         stage: where results are stored, and how they are computed.
@@ -158,7 +157,7 @@ def load_observers(
 
 
 def _key(registration: Registration, ids: Sequence[str], settings: GuidanceSettings) -> str:
-    return digest([FORMAT, list(ids), _map_settings(settings), _solve_digest(registration)])
+    return digest([FORMAT, list(ids), _map_settings(settings), registration.digest])
 
 
 def _views_with_depths(
@@ -177,10 +176,3 @@ def _views_with_depths(
 def _map_settings(settings: GuidanceSettings) -> dict[str, Any]:
     """The settings that maps depend on."""
     return {name: value for name, value in dataclasses.asdict(settings).items() if name != "back_translation"}
-
-
-def _solve_digest(registration: Registration) -> str:
-    solve, found = registration.solve, hashlib.sha256()
-    for part in (solve.photos, solve.poses, solve.lenses, solve.points, solve.seen_point, solve.seen_photo):
-        found.update(np.ascontiguousarray(part).tobytes())
-    return found.hexdigest()

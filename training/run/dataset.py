@@ -20,8 +20,11 @@ from relightgan.training.pairs.pairing import Pairs, centred, pair_photos
 from relightgan.training.pairs.patch_gains import GainSamples
 from relightgan.training.run.day_photos import DayPhotos, make_day, warn_of_shared
 from relightgan.training.run.run import Run
-from relightgan.training.run.stages import embed_day, gains_of, guide, pairs_sheet, register
+from relightgan.training.run.stages import embed_day, gains_of, guide, pairs_sheet, photometry_of, register
 from relightgan.training.stage_cache import digest
+from relightgan.training.world.corrected_photos import corrected_banks
+from relightgan.training.world.photometry import Photometry
+from relightgan.training.world.photometry_words import MEAN_STAYS, summary
 from relightgan.training.world.registration import Registration
 
 NOT_REGISTERED = (
@@ -51,6 +54,8 @@ class Dataset:
         sheet: contact sheet of pairs.
         key: names photos and pairs; the same photos and settings give the same key.
         registration: the training photos in one world; None where that wasn't wanted or didn't come about.
+        photometry: what the cameras of each day did to the light, by which training photos are corrected; None where
+            there is no guidance.
         guidance: what registered photos say of the other day; None where that wasn't wanted or didn't come about.
         back_translation: guided fits also learn from target photos translated back into the source light.
     """
@@ -63,6 +68,7 @@ class Dataset:
     sheet: Path
     key: str
     registration: Registration | None = None
+    photometry: tuple[Photometry, Photometry] | None = None
     guidance: Guidance | None = None
     back_translation: bool = False
 
@@ -72,7 +78,8 @@ class Dataset:
 
     def training_data(self, direction: Direction) -> TrainingData:
         """The training photos as a recipe takes them, `a` being the photos that are relit in this direction."""
-        a, b = along(direction, (self.source.training_bank, self.target.training_bank))
+        banks = (self.source.training_bank, self.target.training_bank)
+        a, b = along(direction, corrected_banks(banks, self.photometry))
         pairs, _ = along(direction, (self.pairs, swapped(self.pairs)))
         if self.guidance is None or not self.guides(direction):
             return TrainingData(a, b, pairs, self.gains.get(direction))
@@ -124,9 +131,9 @@ def make_dataset(
         f"Paired by content: {len(pairs):,} pairs, of {len(np.unique(pairs.a)):,} of {source.train:,} source "
         f"and {len(np.unique(pairs.b)):,} of {target.train:,} target photos."
     )
-    registration, guidance = None, None
+    registration, photometry, guidance = None, None, None
     if config.recipe.needs_gains and config.registration.enabled:
-        registration, guidance = register_and_guide((source, target), trained, directions, run)
+        registration, photometry, guidance = register_and_guide((source, target), trained, directions, run)
     dataset = Dataset(
         source,
         target,
@@ -136,6 +143,7 @@ def make_dataset(
         sheet,
         data_key(source, target, pairs),
         registration,
+        photometry,
         guidance,
         config.guidance.back_translation,
     )
@@ -149,19 +157,31 @@ def register_and_guide(
     embeddings: tuple[np.ndarray, np.ndarray],
     directions: Sequence[Direction],
     run: Run,
-) -> tuple[Registration | None, Guidance | None]:
-    """The training photos in one world, and what they say of each other; None for what didn't come about."""
+) -> tuple[Registration | None, tuple[Photometry, Photometry] | None, Guidance | None]:
+    """The training photos in one world, their photometry, and what they say of each other; None for what is missing."""
     registration = register(days, embeddings, run, run.stage("registration"))
     run.log.say(registration.summary() if registration else NOT_REGISTERED)
     if registration is None:
-        return None, None
+        return None, None, None
     if not joined_enough(registration):
         run.log.say(TOO_FEW_REGISTERED)
-        return registration, None
+        return registration, None, None
+    photometry = photometry_of(days, registration, run, run.stage("registration"))
+    for line in camera_words(days, photometry):
+        run.log.say(line)
     wanted = DIRECTIONS if run.config.guidance.back_translation else directions
-    guidance = guide(days, registration, wanted, run, run.stage("guidance"))
+    guidance = guide(days, registration, photometry, wanted, run, run.stage("guidance"))
     run.log.say(guidance.accuracy())
-    return registration, guidance
+    return registration, photometry, guidance
+
+
+def camera_words(days: tuple[DayPhotos, DayPhotos], photometry: tuple[Photometry, Photometry]) -> list[str]:
+    """What the cameras of both days did to the light, and what becomes of it, in lines."""
+    said = [
+        summary(found, f"the {day.name} photos", [photo.name for photo in day.training_photos])
+        for day, found in zip(days, photometry, strict=True)
+    ]
+    return [*said, MEAN_STAYS]
 
 
 def measure_where_unguided(dataset: Dataset, directions: Sequence[Direction], run: Run) -> None:

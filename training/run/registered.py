@@ -13,11 +13,12 @@ from relightgan.training.days import DAY_NAMES
 from relightgan.training.guidance.making import load_observers
 from relightgan.training.photos.bank import PhotoBank
 from relightgan.training.run.config import RunConfig, read_yaml
-from relightgan.training.run.day_photos import content_ids, read_day
+from relightgan.training.run.day_photos import read_day
 from relightgan.training.run.run import Run
-from relightgan.training.run.stages import embed_day, register
+from relightgan.training.run.stages import corrected_ids, embed_day, photometry_of, register
 from relightgan.training.run_log import RunLog
 from relightgan.training.settings import from_dict
+from relightgan.training.world.corrected_photos import corrected_banks
 from relightgan.training.world.depth import DepthMaps
 from relightgan.training.world.registration import Registration
 from relightgan.training.world.views import RegisteredViews
@@ -31,10 +32,10 @@ class RegisteredPhotos:
 
     Attributes:
         run: the folder with its configuration and backbone.
-        banks: source and target training photos.
+        banks: source and target training photos, as they came.
         embeddings: (n, C) of the photos of each day, by the run's backbone.
         registration: both days in one world.
-        views: the registered photos.
+        views: the registered photos, corrected by the photometry of their day.
         depths: their depth maps.
         errors: (n,) by how many stops each photo differs from what other photos of its day predict; NaN where none do.
         digest: names the photos as looks do, see `core.guidance_files.photos_digest`.
@@ -78,7 +79,10 @@ def load_run(run_dir: Path, device: torch.device, style: str, stop: Cancellation
     if registration is None:
         raise TrainingError(f"The photos of {run_dir} couldn't be put into one world.", FIX)
     banks = (source.training_bank, target.training_bank)
-    ids = [name for bank in banks for name in content_ids(bank, config.photo_px)]
-    views, depths, errors = load_observers(registration, banks, ids, config.guidance, run.stage("guidance"))
+    photometry = photometry_of((source, target), registration, run, run.stage("registration"))
+    ids = corrected_ids((source, target), photometry, config.photo_px)
+    views, depths, errors = load_observers(
+        registration, corrected_banks(banks, photometry), ids, config.guidance, run.stage("guidance")
+    )
     named = {day.name: {"training_photos": [photo.id for photo in day.training_photos]} for day in (source, target)}
     return RegisteredPhotos(run, banks, (a, b), registration, views, depths, errors, photos_digest(named))

@@ -9,13 +9,16 @@ from relightgan.core.progress import Cancellation
 from relightgan.training.days import DIRECTIONS, along
 from relightgan.training.guidance.sheet import GUIDANCE_CAPTION
 from relightgan.training.photos.index import PhotoIndex, PhotoSettings
-from relightgan.training.report.page import Block, Picture, Section, Text
+from relightgan.training.report.page import Block, Curves, Facts, Picture, Section, Text
 from relightgan.training.run.config import RunConfig
 from relightgan.training.run.day_photos import prepare_day
 from relightgan.training.run.run import Run
-from relightgan.training.run.stages import embed_day, guide, register
+from relightgan.training.run.stages import embed_day, guide, photometry_of, register
 from relightgan.training.run_log import RunLog
+from relightgan.training.world.corrected_photos import corrected_banks
 from relightgan.training.world.page import figures, write_view
+from relightgan.training.world.photometry_words import MEAN_STAYS, charts, summary
+from relightgan.training.world.photometry_words import figures as photometry_figures
 from relightgan.training.world.sfm import MIN_SOLVE_PHOTOS
 
 
@@ -59,7 +62,8 @@ def show_registration(
             "It takes photos that overlap, taken from different places, of surfaces with texture, on both days. "
             "`relightgan train` works without, from weaker measurements.",
         )
-    guidance = guide((source, target), registration, DIRECTIONS, run, stage)
+    photometry = photometry_of((source, target), registration, run, stage)
+    guidance = guide((source, target), registration, photometry, DIRECTIONS, run, stage)
     blocks: list[Block] = [Text(guidance.accuracy())]
     rows = figures(registration, names)
     for direction in DIRECTIONS:
@@ -68,10 +72,18 @@ def show_registration(
         rows.append((f"share of {here} that was seen in {there}", share))
         blocks.append(Text(f"Photos of {there} saw {share} of what photos of {here} show."))
         blocks.append(Picture(guidance.sheets[direction], GUIDANCE_CAPTION))
-    more = [Section("What the other day's photos saw", blocks)]
-    page = write_view(
-        registration, (source.training_bank, target.training_bank), names, out / "registration.html", more
-    )
+    cameras: list[Block] = []
+    said = []
+    for day, own in zip((source, target), photometry, strict=True):
+        said.append(summary(own, day.name, [photo.name for photo in day.training_photos]))
+        cameras += [Text(said[-1]), Facts(photometry_figures(own)), Curves(charts(own))]
+    said.append(MEAN_STAYS)
+    more = [
+        Section("What the cameras did", [*cameras, Text(MEAN_STAYS)]),
+        Section("What the other day's photos saw", blocks),
+    ]
+    banks = corrected_banks((source.training_bank, target.training_bank), photometry)
+    page = write_view(registration, banks, names, out / "registration.html", more)
     width = max(len(name) for name, _ in rows)
-    told = [*(f"{name.ljust(width)}  {value}" for name, value in rows), guidance.accuracy(), f"\n{page}"]
+    told = [*(f"{name.ljust(width)}  {value}" for name, value in rows), *said, guidance.accuracy(), f"\n{page}"]
     return "\n".join(told)

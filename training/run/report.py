@@ -30,7 +30,7 @@ from relightgan.training.report.page import (
     write_report,
 )
 from relightgan.training.run.config import resolved
-from relightgan.training.run.dataset import Dataset
+from relightgan.training.run.dataset import Dataset, camera_words
 from relightgan.training.run.day_photos import DayPhotos
 from relightgan.training.run.run import Run
 from relightgan.training.run_log import duration
@@ -72,6 +72,7 @@ def note_run(
         },
         "gains": {direction: {"patches": len(gains)} for direction, gains in dataset.gains.items()},
         "registration": dataset.registration.summary() if dataset.registration else "",
+        "cameras": _camera_notes(dataset),
         "guidance": _guidance_notes(dataset, run.folder),
         "config": resolved(run.config),
         "device": device,
@@ -214,8 +215,8 @@ def pair_blocks(run_dir: Path, notes: Mapping[str, Any]) -> list[Block]:
 
 
 def guidance_blocks(run_dir: Path, notes: Mapping[str, Any]) -> list[Block]:
-    """How the photos of both days were registered, and what they saw of each other; [] where they weren't."""
-    blocks: list[Block] = [Text(text) for text in (notes.get("registration"),) if text]
+    """How photos of both days were registered and differ, and what they saw of each other; [] where they weren't."""
+    blocks: list[Block] = [Text(text) for text in (notes.get("registration"), notes.get("cameras")) if text]
     guidance = notes.get("guidance")
     if guidance:
         blocks.append(Text(guidance["accuracy"]))
@@ -283,6 +284,12 @@ def _day_notes(day: DayPhotos, run_dir: Path) -> dict[str, Any]:
         "listing": f"photos/{day.name}/index.json",
         "sheet": str(day.sheet.relative_to(run_dir)),
     }
+
+
+def _camera_notes(dataset: Dataset) -> str:
+    if dataset.photometry is None:
+        return ""
+    return "\n\n".join(camera_words((dataset.source, dataset.target), dataset.photometry))
 
 
 def _guidance_notes(dataset: Dataset, run_dir: Path) -> dict[str, Any]:

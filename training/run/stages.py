@@ -9,21 +9,26 @@ from pathlib import Path
 
 import numpy as np
 
-from relightgan.training.days import Direction
+from relightgan.training.days import DAY_NAMES, Direction
 from relightgan.training.fit.batches import TrainingData
 from relightgan.training.guidance.making import Guidance, make_guidance
 from relightgan.training.pairs.backbones import embed_photos
 from relightgan.training.pairs.pairing import Pairs
 from relightgan.training.pairs.patch_gains import GainSamples, measure_gains
+from relightgan.training.photos.index import Photo
 from relightgan.training.report.contact_sheet import contact_sheet
 from relightgan.training.run.day_photos import DayPhotos, content_ids
 from relightgan.training.run.run import Run
 from relightgan.training.settings import to_dict
 from relightgan.training.stage import Stage
 from relightgan.training.stage_cache import digest, read_arrays, read_notes, write_arrays, write_notes
+from relightgan.training.world.corrected_photos import corrected_banks
+from relightgan.training.world.photometry import Photometry, point_samples, solve_photometry
+from relightgan.training.world.point_colours import point_observations
 from relightgan.training.world.registration import Day, Registration, register_days
 
 SHEET_PAIRS = 10  # pairs on the contact sheet
+PHOTOMETRY_FORMAT = 1  # the version of the photometry in a run folder; that of an older version is solved anew
 GAINS_FORMAT = 2  # the version of the measured gains in a run folder; gains of an older version are measured anew
 
 
@@ -89,22 +94,82 @@ def register(
     return register_days(a, b, config.registration, config.matching, config.seed, stage)
 
 
+def photometry_of(
+    days: tuple[DayPhotos, DayPhotos], registration: Registration, run: Run, stage: Stage
+) -> tuple[Photometry, Photometry]:
+    """What the cameras of each day did to the light of its training photos.
+
+    Args:
+        days: source and target.
+        registration: of both.
+        run: gives the settings.
+        stage: keeps what was found.
+
+    Raises:
+        PhotoError: a prepared photo can't be read.
+        TrainingError: the stage's folder can't be written.
+        Cancelled: a stop was asked for; what is done is kept.
+    """
+    names = [field.name for field in dataclasses.fields(Photometry)]
+    found = []
+    for number, day in enumerate(days):
+        bank = day.training_bank
+        path = stage.folder / f"photometry-{DAY_NAMES[number]}.npz"
+        key = digest([PHOTOMETRY_FORMAT, content_ids(bank, run.config.photo_px), number, registration.digest])
+        known = read_arrays(path, key, names)
+        if known is None:
+            samples = point_samples(bank, point_observations(registration, number))
+            photometry = solve_photometry(samples, len(bank), *lenses_and_cameras(bank.photos))
+            known = {name: getattr(photometry, name) for name in names}
+            write_arrays(path, key, known)
+        found.append(Photometry(*(known[name] for name in names)))
+        run.stop.check()
+    return found[0], found[1]
+
+
+def lenses_and_cameras(photos: Sequence[Photo]) -> tuple[np.ndarray, np.ndarray]:
+    """(n,) numbers of the lenses and (n,) of the cameras that photos were taken with, as far as files tell.
+
+    Photos of one size are taken to be of one camera, and those of one focal length, too, of one lens.
+    """
+    cameras = [(min(photo.width, photo.height), max(photo.width, photo.height)) for photo in photos]
+    lenses = [(*camera, photo.focal_35mm or 0.0) for camera, photo in zip(cameras, photos, strict=True)]
+    return _numbers(lenses), _numbers(cameras)
+
+
 def guide(
     days: tuple[DayPhotos, DayPhotos],
     registration: Registration,
+    photometry: tuple[Photometry, Photometry],
     directions: Sequence[Direction],
     run: Run,
     stage: Stage,
 ) -> Guidance:
     """What the registered photos of each day say about places that photos of the other day show.
 
+    Args:
+        days: source and target.
+        registration: of both.
+        photometry: by which the photos are corrected.
+        directions: "ab" makes maps of source photos, "ba" of target photos.
+        run: gives the settings.
+        stage: keeps what was made.
+
     Raises:
         TrainingError: the stage's folder can't be written.
         Cancelled: a stop was asked for; what is done is kept.
     """
-    banks = [day.training_bank for day in days]
-    ids = [name for bank in banks for name in content_ids(bank, run.config.photo_px)]
+    banks = corrected_banks([day.training_bank for day in days], photometry)
+    ids = corrected_ids(days, photometry, run.config.photo_px)
     return make_guidance(registration, banks, ids, run.config.guidance, directions, stage)
+
+
+def corrected_ids(
+    days: tuple[DayPhotos, DayPhotos], photometry: tuple[Photometry, Photometry] | None, photo_px: int
+) -> list[str]:
+    """A name for the content of each training photo as photometry leaves it, source first."""
+    ids = [name for day in days for name in content_ids(day.training_bank, photo_px)]
+    return ids if photometry is None else [*ids, *(day.digest for day in photometry)]
 
 
 def gains_of(data: TrainingData, data_key: str, direction: Direction, run: Run, stage: Stage) -> GainSamples:
@@ -126,3 +191,12 @@ def gains_of(data: TrainingData, data_key: str, direction: Direction, run: Run, 
         gains = measure_gains(data.a, data.b, data.pairs, run.backbone, str(stage.device), advance)
     write_arrays(path, key, {name: getattr(gains, name) for name in names})
     return gains
+
+
+# Private implementation
+
+
+def _numbers(kinds: Sequence[tuple[float, ...]]) -> np.ndarray:
+    """(n,) for each the number of its kind, counted from 0 in the order of kinds."""
+    known = {kind: number for number, kind in enumerate(sorted(set(kinds)))}
+    return np.array([known[kind] for kind in kinds], int)

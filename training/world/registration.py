@@ -11,6 +11,7 @@ Everything is kept in the run folder, matches in parts, so that a stop loses lit
 
 import dataclasses
 import functools
+import hashlib
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -83,6 +84,14 @@ class Registration:
     def numbering(self) -> Numbering:
         """The one numbering for the photos of both days."""
         return Numbering(self.counts)
+
+    @property
+    def digest(self) -> str:
+        """A hash of cameras, points and observations."""
+        solve, found = self.solve, hashlib.sha256()
+        for part in (solve.photos, solve.poses, solve.lenses, solve.points, solve.seen_point, solve.seen_photo):
+            found.update(np.ascontiguousarray(part).tobytes())
+        return found.hexdigest()
 
     @property
     def joined(self) -> tuple[int, int]:

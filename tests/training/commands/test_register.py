@@ -23,6 +23,7 @@ from relightgan.training.run.report import guidance_blocks
 from relightgan.training.run.run import Run
 from relightgan.training.run_log import RunLog
 from relightgan.training.stops import DARK_FLOOR
+from relightgan.training.world.corrected_photos import CorrectedImages
 from relightgan.training.world.page import upright
 
 pytestmark = pytest.mark.fits
@@ -65,12 +66,17 @@ def test_two_days_in_one_world_are_told_and_shown(folders, tmp_path, capsys):
         r"reprojection error +0\.\d\d px at 640 px long side",
         r"share of cloudy that was seen in sunny +\d\d%",
         r"share of sunny that was seen in cloudy +\d\d%",
+        r"Exposures of cloudy spread by 0\.\d\d stops, white balance by \d\.\d%",
+        r"Exposures of sunny spread by 0\.\d\d stops, white balance by \d\.\d%",
+        r"The mean exposure and white balance of each day stay",
         r"off by 0\.\d\d stops \(median\)",
     ):
         assert re.search(line, told), line
     page = (tmp_path / "out" / "registration.html").read_text()
     assert told.rstrip().endswith("registration.html")
-    assert "http" not in page.replace("http-equiv", "")
+    assert r"\n" not in told
+    assert "What the cameras did" in page
+    assert "://" not in page  # "http" alone may well lie in a picture's base64
     scene = json.loads(re.search(r"const SCENE = (\{.*?\});\n", page).group(1))
     assert [camera["b"] for camera in scene["cameras"]] == [0] * 5 + [1] * 5
     assert all(len(camera["at"]) == 15 for camera in scene["cameras"])
@@ -109,10 +115,15 @@ def test_the_fit_is_guided_by_registered_photos_in_both_directions(folders, run_
     said = []
     dataset = make_dataset(folders[:1], folders[1:], run_in(run_folder, config, said.append), ["ab", "ba"])
     assert any(line.startswith("Registered 5 of 5 source and 5 of 5 target photos: ") for line in said)
+    assert [line.split(" photos ")[0] for line in said if line.startswith("Exposures of")] == [
+        "Exposures of the source",
+        "Exposures of the target",
+    ]
     assert any(re.search(r"photos predict for others of their day are off by 0\.\d\d stops", line) for line in said)
     assert any(re.match(r"Guidance: target photos saw \d\d% of what 5 source photos show\.$", line) for line in said)
     assert not any("Measured gains" in line for line in said)
     assert dataset.gains == {}
+    assert isinstance(dataset.training_data("ab").b, CorrectedImages)
     for direction, sign in (("ab", 1), ("ba", -1)):
         data = dataset.training_data(direction)
         assert data.gains is None
@@ -157,14 +168,19 @@ def test_where_guidance_speaks_for_too_little_the_fit_says_so_and_measures_gains
 
 def test_the_report_tells_of_guidance_and_shows_it(tmp_path):
     sheets = [{"path": "guidance/guidance-ab.jpg", "coverage": "target photos saw 9% of it", "used": False}]
-    notes = {"registration": "Registered 5 of 5 photos.", "guidance": {"accuracy": "Off by much.", "sheets": sheets}}
+    notes = {
+        "registration": "Registered 5 of 5 photos.",
+        "cameras": "Exposures spread.",
+        "guidance": {"accuracy": "Off by much.", "sheets": sheets},
+    }
     blocks = guidance_blocks(tmp_path, notes)
-    assert [block.text for block in blocks[:3]] == [
+    assert [block.text for block in blocks[:4]] == [
         "Registered 5 of 5 photos.",
+        "Exposures spread.",
         "Off by much.",
         "The target photos saw 9% of it. That was too little to fit to.",
     ]
-    assert blocks[3].path == tmp_path / "guidance/guidance-ab.jpg"
+    assert blocks[4].path == tmp_path / "guidance/guidance-ab.jpg"
     assert guidance_blocks(tmp_path, {"registration": ""}) == []
 
 
