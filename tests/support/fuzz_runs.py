@@ -76,7 +76,7 @@ def stored_entry() -> dict:
         "pictures": [
             {
                 "frame": None, "digest": "462ba26789183b93", "width": 640, "height": 480, "profile": "sRGB",
-                "taken": None, "focal_35mm": None, "problem": "", "measures": measures,
+                "taken": None, "focal_35mm": None, "exposure": None, "camera": "", "problem": "", "measures": measures,
             }
         ],
     }  # fmt: skip
