@@ -66,5 +66,5 @@ def stated_verdict(evaluation: Any) -> Verdict | None:
     texts = [stated.get(name, "") for name in ("kind", "words", "advice")]
     if not texts[0] or not all(isinstance(text, str) for text in texts):
         return None
-    kind, words, advice = (shown(text, limit) for text, limit in zip(texts, (MAX_KIND, MAX_WORDS, MAX_WORDS)))
-    return Verdict(kind, words, advice)
+    kind, words, advice = texts
+    return Verdict(shown(kind, MAX_KIND), shown(words, MAX_WORDS), shown(advice, MAX_WORDS))
