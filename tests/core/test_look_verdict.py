@@ -24,7 +24,16 @@ def test_a_verdict_is_read_as_it_was_written():
 
 @pytest.mark.parametrize(
     "stated",
-    [None, "good", ["good"], {}, {"kind": ""}, {"kind": 3}, {"kind": "good", "words": 7}, {"kind": "good", "advice": []}],
+    [
+        None,
+        "good",
+        ["good"],
+        {},
+        {"kind": ""},
+        {"kind": 3},
+        {"kind": "good", "words": 7},
+        {"kind": "good", "advice": []},
+    ],
 )
 def test_what_is_no_verdict_is_none(stated):
     assert stated_verdict({"verdict": stated}) is None

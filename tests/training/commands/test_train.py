@@ -150,7 +150,9 @@ def test_a_starved_look_says_so_everywhere_and_gets_no_contrast_either(run, caps
     report = (run.run_dir / "report.html").read_text()
     assert report.index('class="banner red"') < report.index("How it looks</h2>")
     assert "What to do next: 24 of about 10,000 images" in report
-    assert "held-out photos" in {name for line in read_metrics(run.run_dir / "metrics.jsonl") for name in line["losses"]}
+    assert "held-out photos" in {
+        name for line in read_metrics(run.run_dir / "metrics.jsonl") for name in line["losses"]
+    }
 
 
 def test_the_same_command_again_finds_everything_done(run, capsys):
