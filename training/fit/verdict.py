@@ -15,6 +15,9 @@ ENOUGH_IMAGES = 10_000
 # in `examples/`, after as many images: 64: 1.31, 256: 1.29, 1,000: 0.92 (still grey), 3,000: 0.43, 6,000: 0.27.
 GOOD_SHARE = 0.35
 USABLE_SHARE = 0.6
+# The same where patches say what is right. They are off by half a stop themselves there, so that even a good fit stays
+# near the transfer, and can't be told to be good: 128 images: 1.03, 1,000: 0.85, 2,500: 0.69.
+PATCH_USABLE_SHARE = 0.75
 # Photos of one day predict each other to about 0.06 stops, and across days hardly better than twice that: a look that
 # is off by less can't be told from a perfect one, even where a colour transfer does as well.
 EXACT_STOPS = 0.12
@@ -68,14 +71,15 @@ def judge(found: Findings, go_on: str) -> Verdict:
     more = f"{found.images:,} of about {ENOUGH_IMAGES:,} images: go on with {go_on}."
     share = errors.look / max(errors.transfer, 1e-6)
     exact = errors.look <= EXACT_STOPS
-    if share > USABLE_SHARE and not exact:
+    if share > (PATCH_USABLE_SHARE if found.known_by == "patches" else USABLE_SHARE) and not exact:
         return Verdict(UNDER_FITTED, words, more) if early else Verdict(WEAK, words, NO_MORE_TIME)
     if share > GOOD_SHARE and not exact:
         return Verdict(USABLE, words, more if early else MORE_PHOTOS)
     if found.white is not None and found.white > MAX_WHITE_STOPS:
         sky = f"{words}; bright skies may go wrong, as white is off by {found.white:.1f} stops"
         return Verdict(USABLE, sky, more if early else MORE_PHOTOS)
-    return Verdict(GOOD, words)
+    # Only photos that the fit didn't see, and guidance for them, can show that it is good.
+    return Verdict(GOOD, words) if found.unseen and found.known_by == "guidance" else Verdict(USABLE, words, COMPARE)
 
 
 def learned(kind: str) -> bool:

@@ -72,6 +72,21 @@ def test_a_verdict_on_less_says_so(more, says):
     assert "less sure" not in judge(found(6000, 0.2), GO_ON).words
 
 
+@pytest.mark.parametrize("more", [{"known_by": "patches"}, {"unseen": False}])
+def test_only_guidance_on_photos_that_it_did_not_see_can_call_a_look_good(more):
+    assert judge(found(6000, 0.2), GO_ON).kind == "good"
+    verdict = judge(found(6000, 0.2, **more), GO_ON)
+    assert verdict.kind == "usable"
+    assert "relightgan evaluate" in verdict.advice
+
+
+def test_patches_ask_for_less_as_they_are_off_themselves():
+    as_measured = {128: 0.449, 1000: 0.37}
+    for images, look in as_measured.items():
+        case = found(images, look, errors=Errors(look, 0.453, 0.435), known_by="patches")
+        assert judge(case, GO_ON).kind == "under-fitted"
+
+
 def test_without_anything_to_compare_with_nothing_is_claimed():
     verdict = judge(Findings(50_000), GO_ON)
     assert verdict.kind == "not measured"
