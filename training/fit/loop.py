@@ -89,7 +89,7 @@ def fit(
     config: Mapping[str, Any],  # the resolved run configuration as nested plain values, stored in every checkpoint
     data_key: str,  # hash of the photos and pairs; a checkpoint with another one is refused
     previews: tuple[PreviewPhotos, ...] = (),  # one per direction; () = no previews
-    held_out: Callable[[], Mapping[str, float]] | None = None,  # errors by name, measured when previews are due
+    held_out: Callable[[], Mapping[str, float]] | None = None,  # errors by name; asked after steps, with previews
     seconds_allowed: float | None = None,  # for the fit, summed over all starts; None = the image count alone ends it
     stop: Cancellation | None = None,  # asked before each step; None = SIGINT and SIGTERM ask the fit to stop
 ) -> FitProgress:
@@ -138,7 +138,7 @@ def fit(
                 for photos in previews:
                     name = f"preview-{photos.direction}-{progress.images:09d}.jpg"
                     write_preview(recipe, photos, run_dir / "previews" / name, progress.images)
-                if held_out is not None:
+                if held_out is not None and progress.images:
                     add_line(metrics, progress, held_out())
 
             # Last metrics, stop, checkpoints.
