@@ -14,6 +14,7 @@ from relightgan.core.errors import EXIT_DONE, LookError, UsageError
 from relightgan.core.files import open_folder, write_whole
 from relightgan.core.look import Look, load_look, preview_jpeg
 from relightgan.core.look_metadata import LOOK_FORMAT
+from relightgan.core.look_verdict import VERDICT, stated_verdict
 from relightgan.core.options import Parser
 from relightgan.core.progress import console
 from relightgan.core.text import json_text, print_line, printable, shown
@@ -26,6 +27,7 @@ EXAMPLES = """examples:
 """
 PLAIN_FACTS = ("name", "direction", "translator", "encoding", "primaries", "value_range")
 TABLES = ("evaluation", "dataset", "config", "versions")
+TOLD = tuple(f"{VERDICT}.{part}" for part in ("kind", "words", "advice"))  # has a row of its own
 MAX_ROWS = 200  # of one table; a recipe of ours has about a hundred
 
 
@@ -110,6 +112,10 @@ def table_of(look: Look) -> Table:
     row("sha256", look.sha256)
     for name in PLAIN_FACTS:
         row(name.replace("_", " "), getattr(facts, name))
+    if verdict := stated_verdict(facts.evaluation):
+        table.add_row(Text("verdict"), Text(verdict.line, style=f"bold {verdict.colour}".strip()))
+        if verdict.advice:
+            table.add_row(Text(""), Text(verdict.advice))
     row("operators", ", ".join(facts.operators) or "none: an image look")
     row("AOVs", ", ".join(aovs_of(look)))
     row("sizes", "any" if facts.size_multiple == 1 else f"multiples of {facts.size_multiple} px (padded for you)")
@@ -119,7 +125,7 @@ def table_of(look: Look) -> Table:
     row("preview", "--preview writes it" if look.preview else "none")
     for name in TABLES:
         table.add_row("", "")
-        entries = flat(getattr(facts, name))
+        entries = [(key, value) for key, value in flat(getattr(facts, name)) if key not in TOLD]
         row(name, "" if entries else "not stated")
         for key, value in entries[:MAX_ROWS]:
             row(f"  {key}", value)

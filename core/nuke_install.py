@@ -38,7 +38,7 @@ CONFIG, SENTINEL = "relightgan.json", "installed.json"
 # What Nuke needs of a checkout. Of core/ it may import a few modules only, so that a copy can consist of those.
 FILES, FOLDERS = ("init.py", "menu.py"), ("gizmos", "nuke_plugin")
 SHARED = (
-    "errors.py", "frame_seal.py", "look_metadata.py", "onnx_scan.py",
+    "errors.py", "frame_seal.py", "look_metadata.py", "look_verdict.py", "onnx_scan.py",
     "protocol.py", "regular.py", "text.py", "version.py",
 )  # fmt: skip
 MAPPING = '''"""Maps `relightgan.*` onto this folder."""

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from relightgan.core.errors import RelightError
+from relightgan.core.look_verdict import VERDICT, stated_verdict
 from relightgan.core.text import printable, shown
 from relightgan.nuke_plugin.looks import direction_of, look_facts, look_preview, photos_by_day, trained_on
 
@@ -100,10 +101,14 @@ def describe(path: str) -> Entry:
     created, name, file = texts["created"], texts["name"], Path(path).stem
     photos = " + ".join(str(kept) for kept, _ in photos_by_day(facts))
     # Versions of a look often have one name, and differ by their file.
+    verdict = stated_verdict(facts.get("evaluation"))
     parts = (
-        file if name and name != file else texts["translator"], f"{photos} photos" if photos else "", created[:10]
+        file if name and name != file else texts["translator"], verdict.kind if verdict else "",
+        f"{photos} photos" if photos else "", created[:10],
     )  # fmt: skip
     rows = [
+        ("Verdict", verdict.line if verdict else ""),
+        ("What to do", verdict.advice if verdict else ""),
         ("Direction", direction_of(facts)),
         ("Made by", texts["translator"]),
         ("Trained on", trained_on(facts).removeprefix("Trained on ")),
@@ -123,8 +128,9 @@ def describe(path: str) -> Entry:
 
 
 def evaluation_rows(evaluation: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """The measured figures with their names; export's own proof isn't one of them."""
-    waiting = [(key, value) for key, value in islice(evaluation.items(), MAX_FIGURES) if key != "export"][::-1]
+    """The measured figures with their names; export's own proof isn't one of them, and the verdict has its own row."""
+    told = ("export", VERDICT)
+    waiting = [(key, value) for key, value in islice(evaluation.items(), MAX_FIGURES) if key not in told][::-1]
     for _ in range(MAX_FIGURES):
         if not waiting:
             return

@@ -29,6 +29,7 @@ from relightgan.core.look_metadata import (
     stated_facts,
     too_much_metadata,
 )
+from relightgan.core.look_verdict import stated_verdict
 from relightgan.core.onnx_scan import BadMessage, TooMuch, scan_model
 from relightgan.core.regular import open_regular
 from relightgan.core.text import shown
@@ -52,14 +53,16 @@ REPORT = "report.html"  # name of the training report (training/run/report.py), 
 
 
 def look_info(path: str) -> str:
-    """A look in a few lines for the artist: name and direction; what it was trained on; when.
+    """A look in a few lines for the artist: name and direction; how good it is; what it was trained on; when.
 
     Raises:
         LookError: there is no such file, or it isn't a look that this version reads.
     """
     facts = look_facts(path)
     name, direction = facts.get("name") or Path(path).stem, direction_of(facts)
-    lines = [f"{name}: {direction}" if direction else name, trained_on(facts)]
+    verdict = stated_verdict(facts.get("evaluation"))
+    lines = [f"{name}: {direction}" if direction else name, f"Verdict: {verdict.line}" if verdict else ""]
+    lines.append(trained_on(facts))
     created = facts.get("created", "")[:10]
     if created:
         lines.append(f"Made {created}" + (f", {facts['licence']}" if facts.get("licence") else ""))

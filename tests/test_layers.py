@@ -12,7 +12,9 @@ ROOT = Path(__file__).resolve().parents[1]
 # The modules of `core` that run inside Nuke too.
 SHARED = {
     f"relightgan.core.{name}"
-    for name in ("errors", "frame_seal", "look_metadata", "onnx_scan", "protocol", "regular", "text", "version")
+    for name in (
+        "errors", "frame_seal", "look_metadata", "look_verdict", "onnx_scan", "protocol", "regular", "text", "version",
+    )
 }  # fmt: skip
 THIRD_PARTY = {
     "core": {"numpy", "onnx", "onnxruntime", "OpenImageIO", "PyOpenColorIO", "cv2", "av", "fileseq", "rich"},

@@ -112,13 +112,13 @@ def test_the_node_and_the_library_tell_what_it_is_or_why_it_cannot_be_used(case,
         digest, _ = told(looks.look_sha256, path)
     assert re.fullmatch("[0-9a-f]{64}", digest) or is_one_line(digest)
     assert (entry.problem == "") is CASES[case].works, entry.problem
-    assert len(info) <= 3
+    assert len(info) <= 4
     assert all(is_one_line(line) for line in info)
     rows = [text for row in entry.rows for text in row]
     for text in (entry.name, entry.direction, entry.line, *rows, entry.problem, entry.fix):
         assert text == "" or is_one_line(text)
     assert all(len(text) <= 200 for title, text in entry.rows if title != "File")
-    assert len(entry.rows) <= 11
+    assert len(entry.rows) <= 13
     assert len(entry.preview) <= 256 << 10
     assert looks.report_of(path) is None
 

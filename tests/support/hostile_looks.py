@@ -292,6 +292,13 @@ def odd_facts() -> Iterator[tuple[str, Hostile]]:
         "direction of text": stated(name="\u202egnp.exe", licence="\u2066\u200f\u200b"),
         "long": stated(name="n" * 9000, licence="l " * 4900, direction="d" * 9999),
         "html in the names of figures": stated(evaluation={f"<b>{RUN}</b>[{RUN}]": 1, "a\nb": 2, "x" * 50_000: 3}),
+        "a verdict of commands": stated(evaluation={"verdict": {"kind": f"[{RUN}]", "words": f"$x[{RUN}]\nError: a"}}),
+        "a verdict of html": stated(evaluation={"verdict": {"kind": "<h1>good</h1>", "words": "<b>", "advice": "<i>"}}),
+        "a long verdict": stated(
+            evaluation={"verdict": {"kind": "k" * 9999, "words": "w" * 10**6, "advice": "a\0" * 999}}
+        ),
+        "a verdict of other types": stated(evaluation={"verdict": {"kind": ["good"], "words": {"a": 1}, "advice": 3}}),
+        "a verdict that is a list": stated(evaluation={"verdict": [[]] * 9999}),
         "unknown facts": stated(mood={"a": [1]}, other="<b>", more=[[[1]]]),
     }
     for name, text in odd.items():

@@ -55,7 +55,7 @@ class SmallRecipe:
     def relight(self, photos, direction):
         return self.ema["net"](photos)
 
-    def export(self, direction):
+    def export(self, direction, learned=True):
         return ExportSpec(self.ema["net"], (torch.zeros(1, 3, 8, 8),), ("relit",), {})
 
     def memory(self):
@@ -66,7 +66,15 @@ class SmallRecipe:
 
 
 def small_fit(
-    run_dir: Path, images: int, recipe=None, config=None, data_key="photos", previews=(), seconds=None, **settings
+    run_dir: Path,
+    images: int,
+    recipe=None,
+    config=None,
+    data_key="photos",
+    previews=(),
+    seconds=None,
+    held_out=None,
+    **settings,
 ):
     """Fits a fresh SmallRecipe in `run_dir`, or goes on there. Gives (recipe, progress)."""
     run_dir.mkdir(parents=True, exist_ok=True)
@@ -78,6 +86,7 @@ def small_fit(
         progress = fit(
             recipe, run_dir, TrainSettings(images=images, **values), seed=CONFIG["seed"], device=torch.device("cpu"),
             log=log, config=config or CONFIG, data_key=data_key, previews=previews, seconds_allowed=seconds,
+            held_out=held_out,
         )  # fmt: skip
     return recipe, progress
 

@@ -11,7 +11,7 @@ import dataclasses
 import json
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +89,7 @@ def fit(
     config: Mapping[str, Any],  # the resolved run configuration as nested plain values, stored in every checkpoint
     data_key: str,  # hash of the photos and pairs; a checkpoint with another one is refused
     previews: tuple[PreviewPhotos, ...] = (),  # one per direction; () = no previews
+    held_out: Callable[[], Mapping[str, float]] | None = None,  # errors by name; asked after steps, with previews
     seconds_allowed: float | None = None,  # for the fit, summed over all starts; None = the image count alone ends it
     stop: Cancellation | None = None,  # asked before each step; None = SIGINT and SIGTERM ask the fit to stop
 ) -> FitProgress:
@@ -137,6 +138,8 @@ def fit(
                 for photos in previews:
                     name = f"preview-{photos.direction}-{progress.images:09d}.jpg"
                     write_preview(recipe, photos, run_dir / "previews" / name, progress.images)
+                if held_out is not None and progress.images:
+                    add_line(metrics, progress, held_out())
 
             # Last metrics, stop, checkpoints.
             if done and progress.steps:
@@ -249,19 +252,26 @@ def write_metrics(path: Path, progress: FitProgress, images_per_s: float) -> Non
     Raises:
         TrainingError: the file can't be written.
     """
-    line = {
-        "images": progress.images,
-        "seconds": round(progress.seconds, 3),
-        "fraction": round(progress.fraction, 6),
-        "images_per_s": round(images_per_s, 3),
-        "losses": {name: total / progress.steps for name, total in progress.sums.items()},
-    }
+    rate = {"images_per_s": round(images_per_s, 3)}
+    add_line(path, progress, {name: total / progress.steps for name, total in progress.sums.items()}, rate)
+    progress.steps, progress.sums = 0, {}
+
+
+def add_line(
+    path: Path, progress: FitProgress, losses: Mapping[str, float], more: Mapping[str, float] | None = None
+) -> None:
+    """Appends a line of JSON to the metrics.
+
+    Raises:
+        TrainingError: the file can't be written.
+    """
+    place = {"images": progress.images, "seconds": round(progress.seconds, 3), "fraction": round(progress.fraction, 6)}
+    line = {**place, **(more or {}), "losses": dict(losses)}
     try:
         with path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
     except OSError as error:
         raise not_written(path, in_plain_words(error, path.parent)) from error
-    progress.steps, progress.sums = 0, {}
 
 
 def check_losses(losses: Mapping[str, float], images: int, checkpoints: Path) -> None:

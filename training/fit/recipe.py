@@ -48,8 +48,14 @@ class Recipe(Protocol):
     def relight(self, photos: torch.Tensor, direction: Direction) -> torch.Tensor:
         """Photos relit with the EMA weights, without gradients; (N, 3, H, W) srgb_log in and out."""
 
-    def export(self, direction: Direction) -> ExportSpec:
-        """Everything that export needs to write this direction as a look."""
+    def export(self, direction: Direction, learned: bool = True) -> ExportSpec:
+        """Everything that export needs to write this direction as a look.
+
+        Args:
+            direction: of the look.
+            learned: False where the fit hasn't learned the change of light: then nothing that only goes with the new
+                light, such as its contrast of texture, is measured on photos of the other day.
+        """
 
     def memory(self) -> dict[str, torch.Tensor]:
         """The state of a recipe beside its networks and optimisers, such as a pool of earlier pictures."""

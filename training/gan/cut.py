@@ -235,7 +235,7 @@ class CutRecipe:
         """
         return relight_any_size(self.averaged, on_device(photos, self.device))
 
-    def export(self, direction: Direction) -> ExportSpec:
+    def export(self, direction: Direction, learned: bool = True) -> ExportSpec:
         """The averaged translator as an image look, in the form of `cyclegan`'s."""
         return image_look(self.averaged, direction, "cut")
 

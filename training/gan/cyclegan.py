@@ -220,7 +220,7 @@ class CycleGanRecipe:
         """
         return relight_any_size(self._averaged(direction), self._photos(photos))
 
-    def export(self, direction: Direction) -> ExportSpec:
+    def export(self, direction: Direction, learned: bool = True) -> ExportSpec:
         """The averaged translator of one direction as an image look."""
         return image_look(self._averaged(direction), direction, "cyclegan")
 

@@ -47,12 +47,14 @@ class CheckedGuidance:
         error_stops: median difference from its own day's prediction after that, in stops; None where too few of its
             pixels are predicted.
         agrees: True where the photos of its own day confirm its camera.
+        surface: (h, w) bool, the pixels of known depth; all others that have guidance show sky.
     """
 
     guidance: FrameGuidance
     exposure: float
     error_stops: float | None
     agrees: bool
+    surface: np.ndarray
 
 
 class PlateViews:
@@ -133,7 +135,8 @@ class PlateViews:
         exposure, error = exposure_of(linear.reshape(-1, 3)[pixels], predicted)
         if error is None or error > self.max_error:
             empty = np.zeros((h, w, 3), np.float32)
-            return CheckedGuidance(FrameGuidance(empty, empty > 0, empty[..., 0]), exposure, error, False)
+            nothing = FrameGuidance(empty, empty > 0, empty[..., 0])
+            return CheckedGuidance(nothing, exposure, error, False, empty[..., 0] > 0)
         exposed = linear * np.float32(2.0**exposure)
         self._paint(exposed)
         colour, weight = self._guidance()
@@ -146,7 +149,7 @@ class PlateViews:
         # Gains start from the plate's own colours, not the predicted ones: photos are clipped where a plate may not be.
         gain = np.where(has, colour - to_stops(exposed), 0).astype(np.float32)
         clipped = (colour >= CLIPPED_STOPS) & has
-        return CheckedGuidance(FrameGuidance(gain, clipped, weight), exposure, error, True)
+        return CheckedGuidance(FrameGuidance(gain, clipped, weight), exposure, error, True, known.cpu().numpy())
 
     # Private implementation
 

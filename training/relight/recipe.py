@@ -223,10 +223,10 @@ class RelightRecipe:
         gain = plate_gain(plate, window, net(plate), self.settings.net.depth, net.detail)
         return encode_srgb((plate * torch.exp2(gain)).clamp(0, 1))
 
-    def export(self, direction: Direction) -> ExportSpec:
-        """The averaged network as an operator look."""
+    def export(self, direction: Direction, learned: bool = True) -> ExportSpec:
+        """The averaged network as an operator look; its detail is only matched where the light is learned."""
         detail = 0.0
-        if self.settings.match_detail:
+        if self.settings.match_detail and learned:
             detail = measured_detail(self.averaged, self.data.a, self.data.b, self.data.pairs)
         self.averaged.detail.fill_(detail)
         module = GainGridLook(copy.deepcopy(self.averaged).cpu()).eval()

@@ -30,6 +30,16 @@ class Text:
 
 
 @dataclasses.dataclass(frozen=True)
+class Banner:
+    """A result that stands before everything else, with what to do next."""
+
+    title: str
+    text: str
+    advice: str = ""
+    colour: str = ""  # "green", "yellow", "red", or empty for none
+
+
+@dataclasses.dataclass(frozen=True)
 class Facts:
     """Rows of (name, value), in two columns."""
 
@@ -102,7 +112,7 @@ class Folded:
     blocks: Sequence["Block"]
 
 
-Block = Text | Facts | Table | Picture | Gallery | BeforeAfter | Curves | Code | Html | Folded
+Block = Text | Banner | Facts | Table | Picture | Gallery | BeforeAfter | Curves | Code | Html | Folded
 
 
 @dataclasses.dataclass(frozen=True)
@@ -154,6 +164,8 @@ def _block(block: Block) -> str:
     match block:
         case Text(text):
             return "".join(f"<p>{_inline(part)}</p>" for part in text.split("\n\n"))
+        case Banner():
+            return _banner(block)
         case Facts(rows):
             return "<dl>" + "".join(f"<dt>{html.escape(k)}</dt><dd>{_inline(v)}</dd>" for k, v in rows) + "</dl>"
         case Table():
@@ -190,6 +202,14 @@ def _table(table: Table) -> str:
     head = f"<thead><tr>{cells(table.headings, 'th')}</tr></thead>"
     note = f'<p class="note">{_inline(table.note)}</p>' if table.note else ""
     return f'<div class="wide"><table>{head}<tbody>{rows}</tbody></table></div>{note}'
+
+
+def _banner(banner: Banner) -> str:
+    advice = f"<p>What to do next: {_inline(banner.advice)}</p>" if banner.advice else ""
+    return (
+        f'<div class="banner {html.escape(banner.colour)}"><strong>{_inline(banner.title)}</strong>'
+        f"<p>{_inline(banner.text)}</p>{advice}</div>"
+    )
 
 
 def _before_after(pair: BeforeAfter) -> str:

@@ -21,6 +21,9 @@ code { font: 0.9em ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; bac
 pre { font: 13px/1.5 ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; background: var(--ground); margin: 0;
   border: 1px solid var(--line); border-radius: 6px; padding: 12px 14px; white-space: pre-wrap;
   overflow-wrap: anywhere; }
+.banner { border-left: 6px solid var(--soft); background: var(--ground); padding: 12px 18px 2px; margin: 0 0 14px; }
+.banner.green { border-color: #2e7d32; } .banner.yellow { border-color: #d9a400; }
+.banner.red { border-color: #c62828; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: 5px 24px; margin: 0 0 14px; }
 dt { color: var(--soft); }
 dd { margin: 0; overflow-wrap: anywhere; }

@@ -5,11 +5,12 @@ Everything is read from the run folder, so a report can be made again later, wit
 
 import shlex
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from relightgan.core.errors import TrainingError
+from relightgan.core.look_verdict import VERDICT, stated_verdict
 from relightgan.core.text import shown
 from relightgan.training.fit.export import versions
 from relightgan.training.fit.loop import read_metrics
@@ -17,6 +18,7 @@ from relightgan.training.guidance.sheet import GUIDANCE_CAPTION
 from relightgan.training.photos.overview import reason_word, summary
 from relightgan.training.report.curves import Curve
 from relightgan.training.report.page import (
+    Banner,
     Block,
     Code,
     Curves,
@@ -39,6 +41,18 @@ from relightgan.training.stage_cache import file_digest, read_notes, write_notes
 NOTES = "run.json"
 REPORT = "report.html"
 LISTED_LEFT_OUT = 15
+# The figures of a verdict, by their names in a look's facts, with their names for people.
+FIGURES: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
+    ("look_stops", "error of the look", "{:.2f} stops".format),
+    ("sky_stops", "in skies", "{:.2f} stops".format),
+    ("surface_stops", "on surfaces", "{:.2f} stops".format),
+    ("untouched_stops", "of untouched photos", "{:.2f} stops".format),
+    ("transfer_stops", "of the best simple colour transfer", "{:.2f} stops".format),
+    ("white_stops", "of the predicted white", "{:.2f} stops".format),
+    ("coverage", "seen on the other day", "{:.0%}".format),
+    ("photos", "photos it was measured on", "{:,}".format),
+    ("images", "images shown to the fit", "{:,}".format),
+)
 # What the notes of a finished run hold at least.
 NOTED = {"looks": list, "fits": list, "sides": list, "pairs": dict, "config": dict, "device": str, "versions": dict}
 
@@ -48,6 +62,7 @@ def note_run(
     dataset: Dataset,
     looks: Sequence[Path],
     fits: Sequence[Mapping[str, Any]],
+    verdicts: Sequence[Mapping[str, Any]],
     device: str,
     command: str,
 ) -> Path:
@@ -57,6 +72,7 @@ def note_run(
         run: its folder keeps the notes.
         dataset: the photos of the fits.
         looks: the looks written.
+        verdicts: on each look, as in its facts.
         fits: for each fit its `folder` in the run folder, and the fields of checkpoint.FitProgress.
         device: the device of the fit, in words.
         command: the command line.
@@ -64,6 +80,7 @@ def note_run(
     content = {
         "looks": [{"path": str(look.resolve()), "sha256": file_digest(look)} for look in looks],
         "fits": [dict(fit) for fit in fits],
+        "verdicts": [dict(verdict) for verdict in verdicts],
         "sides": [_day_notes(day, run.folder) for day in (dataset.source, dataset.target)],
         "pairs": {
             "count": len(dataset.pairs),
@@ -107,6 +124,7 @@ def run_sections(run_dir: Path, figures: Sequence[Block] = ()) -> list[Section]:
     """
     notes = read_run(run_dir)
     return [
+        Section("Verdict", verdict_blocks(notes)),
         Section("How it looks", preview_blocks(run_dir, notes)),
         Section("Measured", figures),
         Section("How to use it", use_blocks(notes)),
@@ -139,6 +157,22 @@ def run_lead(notes: Mapping[str, Any]) -> str:
         f"Makes plates of {_folders(source)} look like {_folders(target)}. Learned from {source['train']:,} and "
         f"{target['train']:,} photos in {duration(seconds)} ({images:,} images shown)."
     )
+
+
+def verdict_blocks(notes: Mapping[str, Any]) -> list[Block]:
+    """What each fit has come to, and what to do next; [] for runs of versions that didn't ask."""
+    blocks: list[Block] = []
+    verdicts = notes.get("verdicts") or []
+    for look, stated in zip(notes["looks"], verdicts, strict=False):
+        if verdict := stated_verdict({VERDICT: stated}):
+            name = f"{Path(look['path']).stem}: " if len(notes["looks"]) > 1 else ""
+            title = f"{name}{verdict.kind}"
+            blocks.append(
+                Banner(title[:1].upper() + title[1:], f"The look is {verdict.words}.", verdict.advice, verdict.colour)
+            )
+            rows = [(label, form(stated[key])) for key, label, form in FIGURES if stated.get(key) is not None]
+            blocks.append(Facts(rows))
+    return blocks
 
 
 def preview_blocks(run_dir: Path, notes: Mapping[str, Any]) -> list[Block]:

@@ -10,7 +10,7 @@ import contextlib
 import dataclasses
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +19,20 @@ from filelock import FileLock, Timeout
 
 from relightgan.core.errors import TrainingError
 from relightgan.core.files import open_folder
+from relightgan.core.look_verdict import VERDICT
 from relightgan.core.progress import cancellation
 from relightgan.training.days import Direction
-from relightgan.training.fit.checkpoint import check_same_run, newest_checkpoint, read_checkpoint
+from relightgan.training.fit.checkpoint import FitProgress, check_same_run, newest_checkpoint, read_checkpoint
 from relightgan.training.fit.export import export_look
+from relightgan.training.fit.held_out import HeldOut, measure
 from relightgan.training.fit.loop import fit
 from relightgan.training.fit.preview import look_preview
 from relightgan.training.fit.recipe import Recipe
+from relightgan.training.fit.verdict import learned
 from relightgan.training.run.config import RunConfig, resolved, resolved_yaml
 from relightgan.training.run.dataset import Dataset, make_dataset, manifest
+from relightgan.training.run.held_out import make_held_out
+from relightgan.training.run.judging import Fitted, judge_fit, verdict_line
 from relightgan.training.run.report import note_run, write_run_report
 from relightgan.training.run.run import Run
 from relightgan.training.run_log import RunLog, duration
@@ -44,6 +49,7 @@ from relightgan.training.stored_json import typed
 # The share of a time limit that export and report of each fit get, with bounds in seconds; measured: 55 s for a
 # `relight` look on two cores, with 256 photos of 320 px.
 RESERVE_SHARE, MIN_RESERVE_S, MAX_RESERVE_S = 0.05, 40.0, 120.0
+HELD_OUT = "held-out photos"  # name of the curve of the error on them, in stops
 MIN_FIT_SHARE = 0.25  # the fit gets this share of the time limit, however long the photos took
 
 
@@ -93,21 +99,27 @@ def train(job: Job, config: RunConfig, command: str = "") -> tuple[list[Path], P
         with preparing(run.folder, is_new) as spent:
             directions = [direction for part in parts for direction in part.directions]
             dataset = make_dataset(job.sources, job.targets, run, directions)
+            held_out = {direction: make_held_out(dataset, direction, run) for direction in directions}
             run.stop.check()  # a signal after the last photo must not be lost
         allowed_s = seconds_for_fit(config.train.max_minutes, spent.seconds, len(parts))
         if allowed_s is not None:
             run.log.say(time_plan(config.train.max_minutes or 0, spent.seconds, allowed_s * len(parts)))
-        looks, fits = [], []
+        looks, fits, verdicts = [], [], []
         for number, part in enumerate(parts):
             run.log.part(number, len(parts))
             recipe = build_recipe(dataset, part, run)
-            fits.append(fit_part(recipe, part, dataset, run, allowed_s))
+            progress = fit_part(recipe, part, dataset, held_out, run, allowed_s)
+            fits.append({"folder": os.path.relpath(part.folder, run.folder), **dataclasses.asdict(progress)})
+            fitted = Fitted(part.folder, progress, spent.seconds + MAX_RESERVE_S * len(parts), len(parts))
             for direction in part.directions:
-                looks.append(write_look(job, run, dataset, recipe, part, direction))
+                verdicts.append(judge_fit(recipe, held_out[direction], dataset, direction, fitted, run))
+                looks.append(write_look(job, run, dataset, recipe, part, direction, verdicts[-1]))
                 run.stop.check()
-        note_run(run, dataset, looks, fits, describe_device(run.device), command)
+        note_run(run, dataset, looks, fits, verdicts, describe_device(run.device), command)
         report = write_run_report(run.folder)
         run.log.say(f"The report: {report}")
+        for look, stated in zip(looks, verdicts, strict=True):
+            run.log.say(verdict_line(look, stated))
     return looks, report
 
 
@@ -174,11 +186,19 @@ def time_plan(max_minutes: float, spent_s: float, fit_s: float) -> str:
     return f"Of {duration(total_s)}, preparing took {duration(spent_s)}; {duration(fit_s)} are for the fit.{late}"
 
 
-def fit_part(recipe: Recipe, part: FitPart, dataset: Dataset, run: Run, allowed_s: float | None) -> dict[str, Any]:
-    """Fits a part; its folder in the run folder and the fields of `checkpoint.FitProgress`, for the report."""
+def fit_part(
+    recipe: Recipe,
+    part: FitPart,
+    dataset: Dataset,
+    held_out: Mapping[Direction, HeldOut | None],
+    run: Run,
+    allowed_s: float | None,
+) -> FitProgress:
+    """Fits a part; how far it came."""
     settings = run.config.train
     open_stage(part.folder, within=run.folder)
-    progress = fit(
+    measured = [known for direction in part.directions if (known := held_out[direction]) is not None]
+    return fit(
         recipe,
         part.folder,
         settings,
@@ -190,10 +210,10 @@ def fit_part(recipe: Recipe, part: FitPart, dataset: Dataset, run: Run, allowed_
         previews=tuple(
             dataset.previews(direction, settings.preview_photos, run.device) for direction in part.directions
         ),
+        held_out=(lambda: {HELD_OUT: measure(recipe, measured[0], run.device).look}) if measured else None,
         seconds_allowed=allowed_s,
         stop=run.stop,
     )
-    return {"folder": os.path.relpath(part.folder, run.folder), **dataclasses.asdict(progress)}
 
 
 def make_run_dir(run_dir: Path) -> None:
@@ -294,8 +314,16 @@ def build_recipe(dataset: Dataset, part: FitPart, run: Run) -> Recipe:
     return run.config.recipe.build(run.config.recipe_settings, data, run.device)
 
 
-def write_look(job: Job, run: Run, dataset: Dataset, recipe: Recipe, part: FitPart, direction: Direction) -> Path:
-    """Exports one direction as a look, unless the file that lies there already is just that.
+def write_look(
+    job: Job,
+    run: Run,
+    dataset: Dataset,
+    recipe: Recipe,
+    part: FitPart,
+    direction: Direction,
+    verdict: Mapping[str, Any],
+) -> Path:
+    """Exports one direction as a look with its verdict, unless the file that lies there already is just that.
 
     Raises:
         LookError: the look can't be written, or isn't equal to torch.
@@ -305,17 +333,18 @@ def write_look(job: Job, run: Run, dataset: Dataset, recipe: Recipe, part: FitPa
     notes_path = run.folder / "exports.json"
     notes = read_notes(notes_path)
     checkpoint = newest_checkpoint(part.folder / "checkpoints")
-    key = digest([facts, file_digest(checkpoint) if checkpoint else ""])
+    key = digest([facts, file_digest(checkpoint) if checkpoint else "", verdict["kind"]])
     known = notes.get(str(path.resolve()))
     if isinstance(known, dict) and known.get("key") == key and known.get("sha256") == file_digest(path):
         run.log.say(f"The look {path} is up to date.")
         return path
-    spec = recipe.export(direction)
+    spec = recipe.export(direction, learned(verdict["kind"]))
     preview = look_preview(recipe, dataset.previews(direction, 1, run.device))
-    if detail := spec.facts.get("evaluation", {}).get("detail"):
+    evaluation = spec.facts.get("evaluation", {})
+    if detail := evaluation.get("detail"):
         more = "more" if detail > 0 else "less"
         run.log.say(f"Texture gets {abs(detail):.0%} {more} contrast, as photos of the wanted light show.")
-    proof = export_look(spec, path, facts, preview)
+    proof = export_look(spec, path, {**facts, "evaluation": {**evaluation, VERDICT: dict(verdict)}}, preview)
     note = {"key": key, "sha256": file_digest(path), "direction": direction, "difference": max(proof.differences)}
     write_notes(notes_path, {**notes, str(path.resolve()): note})
     run.log.say(f"Wrote the look {path}; onnxruntime and torch differ by {max(proof.differences):.1e} at most.")

@@ -2,7 +2,9 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -24,8 +26,12 @@ from relightgan.core.pipeline import Settings
 from relightgan.core.plate import Plate
 from relightgan.core.progress import Cancellation
 from relightgan.core.session import LookSession
+from relightgan.training.fit.held_out import measure, on_raster
 from relightgan.training.guidance.plates import MIN_CHECKED_PIXELS, exposure_of, sky_taken_for_surface
 from relightgan.training.relight.gain_grid import WHOLE, Operators, plate_gain
+from relightgan.training.run import held_out as run_held_out
+from relightgan.training.run.dataset import make_dataset
+from relightgan.training.run.held_out import make_held_out
 from relightgan.training.run.plate_finder import PlateFinder, lens_axis
 from relightgan.training.run.registered import load_run
 from relightgan.training.stops import DARK_FLOOR
@@ -81,9 +87,13 @@ def fitted(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def finder(fitted):
-    run = load_run(fitted.run, torch.device("cpu"), "none", Cancellation())
-    return PlateFinder(run, "ab", Settings(), None)
+def registered(fitted):
+    return load_run(fitted.run, torch.device("cpu"), "none", Cancellation())
+
+
+@pytest.fixture(scope="module")
+def finder(registered):
+    return PlateFinder(registered, "ab", Settings(), None)
 
 
 @pytest.fixture
@@ -141,6 +151,36 @@ def test_guidance_is_what_the_second_day_did_to_each_face(
     assert np.median(off) < 0.15
     for kind in (0, 1):  # both kinds of faces are told apart
         assert (np.abs(guidance.gain[sure] - solid_set.STOPS[kind]).mean(axis=-1) < 0.25).mean() > 0.1
+
+
+def test_held_out_photos_are_measured_by_what_the_other_day_saw_of_their_places(fitted, registered, monkeypatch):
+    run = registered.run
+    folders = ([fitted.folder / "day1"], [fitted.folder / "day2"])
+    dataset = make_dataset(*folders, run, ["ab"])
+    without = make_held_out(dataset, "ab", run)
+    assert (without.known_by, without.unseen) == ("guidance", False)  # no photo was held out
+    pixels = np.round(fitted.days[0][0][HELD_OUT].clip(0, 1) * 255).astype(np.uint8)
+    path = fitted.folder / "held_out.png"
+    Image.fromarray(pixels).save(path)
+    elsewhere = fitted.folder / "elsewhere.png"
+    Image.fromarray(np.ascontiguousarray(pixels[:, ::-1])).save(elsewhere)  # mirrored, so no place of this set
+    like = dataset.source.index.photos[0]
+    photos = [replace(like, id=f"ab{n}", path=place, split="val") for n, place in enumerate((elsewhere, path))]
+    index = replace(dataset.source.index, photos=(*dataset.source.index.photos, *photos))
+    dataset = replace(dataset, source=replace(dataset.source, index=index))
+    held_out = make_held_out(dataset, "ab", run)
+    assert (held_out.known_by, held_out.unseen, len(held_out.photos)) == ("guidance", True, 1)
+    photo = held_out.photos[0]
+    sure = photo.weight > 0.4
+    gain = (photo.wanted - on_raster(photo.picture, photo.weight.shape))[sure]
+    assert np.median(np.abs(gain[:, None] - solid_set.STOPS).mean(axis=-1).min(axis=1)) < 0.15
+    assert not photo.sky[sure].all()
+    untouched = measure(SimpleNamespace(relight=lambda photos, _: photos), held_out, torch.device("cpu"))
+    assert untouched.look == pytest.approx(untouched.untouched, abs=1e-4)
+    assert 0.3 < untouched.transfer < untouched.untouched  # it can't tell faces that become brighter from others
+    monkeypatch.setattr(run_held_out, "locate_photos", lambda *_: pytest.fail("it was kept"))
+    again = make_held_out(dataset, "ab", run)
+    np.testing.assert_array_equal(again.photos[0].wanted, photo.wanted)
 
 
 @pytest.mark.parametrize("stops", [-3.0, 2.0, 5.0])

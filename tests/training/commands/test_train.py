@@ -105,7 +105,7 @@ def test_a_look_carries_a_small_picture_of_what_it_does(run, dumps):
         return np.abs(before - np.asarray(Image.open(path).resize((width, height)), np.float32) / 255).mean()
 
     assert min(difference(path) for path in (dumps / "day1").glob("????.jpg")) < 0.03
-    assert np.abs(after - before).mean() > 0.002
+    assert np.abs(after - before).mean() > 0.0005  # little: 24 images teach next to nothing
 
 
 def test_a_run_leaves_files_that_can_be_looked_at(run):
@@ -114,7 +114,8 @@ def test_a_run_leaves_files_that_can_be_looked_at(run):
         "photos/target/contact_sheet.jpg", "previews/preview-ab-000000024.jpg", "checkpoints/checkpoint-000000024.pt",
     ):  # fmt: skip
         assert (run.run_dir / name).stat().st_size > 0, name
-    assert [line["images"] for line in read_metrics(run.run_dir / "metrics.jsonl")] == list(range(4, 25, 4))
+    lines = read_metrics(run.run_dir / "metrics.jsonl")
+    assert [line["images"] for line in lines if "measured" in line["losses"]] == list(range(4, 25, 4))
     assert not [path for path in run.folder.rglob("*") if path.suffix in (".tmp", ".part") or ".part" in path.name]
 
 
@@ -133,11 +134,30 @@ def test_the_report_tells_what_was_trained_on_and_how_to_use_it(run):
         assert expected in report, expected
     assert report.count("data:image/jpeg;base64,") >= 5
     titles = [section.title for section in run_sections(run.run_dir) if section.blocks]
-    assert titles == ["How it looks", "How to use it", "Photos", "Pairs", "Learning", "Settings"]
+    assert titles == ["Verdict", "How it looks", "How to use it", "Photos", "Pairs", "Learning", "Settings"]
+
+
+def test_a_starved_look_says_so_everywhere_and_gets_no_contrast_either(run, capsys):
+    evaluation = load_look(run.look).facts.evaluation
+    stated = evaluation["verdict"]
+    assert stated["kind"] == "under-fitted"
+    assert stated["known_by"] == "patches"
+    assert stated["look_stops"] > 0.6 * stated["transfer_stops"]
+    assert stated["unseen"]
+    assert "24 of about 10,000 images: go on with the same command and `--train.images 10000`." in stated["advice"]
+    assert evaluation["detail"] == 0
+    last = (run.run_dir / "log.txt").read_text().splitlines()[-1]
+    assert f"Verdict on sunny.onnx: under-fitted: {stated['words']}. {stated['advice']}" in last
+    report = (run.run_dir / "report.html").read_text()
+    assert report.index('class="banner red"') < report.index("How it looks</h2>")
+    assert "What to do next: 24 of about 10,000 images" in report
+    assert "held-out photos" in {
+        name for line in read_metrics(run.run_dir / "metrics.jsonl") for name in line["losses"]
+    }
 
 
 def test_the_same_command_again_finds_everything_done(run, capsys):
-    ours = {"timing.json", "metrics.jsonl", "checkpoints", "pairs", "prepared", "previews"}
+    ours = {"timing.json", "metrics.jsonl", "checkpoints", "pairs", "prepared", "previews", "held_out"}
     before = files_of(run.folder)
     assert main(run.command) == 0
     after = files_of(run.folder)
@@ -152,8 +172,6 @@ def test_the_same_command_again_finds_everything_done(run, capsys):
 
 
 def test_a_finished_look_can_be_written_again_without_detail(run, dumps, capsys):
-    detail = load_look(run.look).facts.evaluation["detail"]
-    assert -0.45 <= detail <= 0.45
     again = [*run.command, "--out", str(run.folder / "plain.onnx"), "--run-dir", str(run.run_dir)]
     before = files_of(run.run_dir / "checkpoints")
     assert main([*again, "--relight.match-detail", "false"]) == 0
@@ -202,6 +220,7 @@ def test_cyclegan_writes_both_directions_from_one_fit_within_its_time(dumps, tmp
     assert [(facts.name, facts.direction, facts.value_range) for facts in looks] == [
         ("both", "ab", "unit"), ("both_back", "ba", "unit"),
     ]  # fmt: skip
+    assert [each.evaluation["verdict"]["kind"] for each in looks] == ["not measured"] * 2  # nothing says what is right
     notes = read_notes(tmp_path / "both_run" / "run.json")
     assert [fit["fraction"] for fit in notes["fits"]] == [1.0]
     assert notes["gains"] == {}

@@ -300,3 +300,16 @@ def test_the_average_lies_between_old_and_new_weights_and_copies_buffers():
 def test_impossible_settings_are_refused_by_name(wrong, named):
     with pytest.raises(ConfigError, match=named):
         TrainSettings(**wrong)
+
+
+def test_held_out_errors_are_asked_for_when_previews_are_due_and_leave_the_fit_as_it_is(tmp_path):
+    def errors():
+        torch.rand(9)  # even where a measurement draws numbers
+        return {"held-out photos": 0.5}
+
+    plain, _ = small.small_fit(tmp_path / "plain", 80)
+    measured, _ = small.small_fit(tmp_path / "measured", 80, held_out=errors)
+    assert same(numbers(plain), numbers(measured))
+    lines = [line for line in metrics_of(tmp_path / "measured") if "held-out photos" in line["losses"]]
+    assert [line["images"] for line in lines] == [4, 8, 16, 32, 56, 80]
+    assert all(line["losses"] == {"held-out photos": 0.5} for line in lines)

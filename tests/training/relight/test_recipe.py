@@ -404,6 +404,8 @@ def test_a_look_has_the_detail_that_its_photos_ask_for(either):
     off = recipe.export("ab")
     wanted = measured_detail(recipe.averaged, either.a, either.b, either.pairs)
     assert wanted != 0
+    recipe.settings = SMALL
+    assert recipe.export("ab", learned=False).facts["evaluation"]["detail"] == 0  # it would be nothing but contrast
     plate, window = torch.rand((1, 3, 48, 64), generator=torch.Generator().manual_seed(0)), spec.inputs[1]
     for found, detail in ((spec, wanted), (off, 0.0)):
         with torch.no_grad():
