@@ -5,12 +5,12 @@ those of the photos, and all of them together tell, in stops and for each channe
 
     curve(sample) = colour of the point + gain of the photo + vignetting(distance from the middle)
 
-which is the model of Goldman and Chen ("Vignette and Exposure Calibration and Compensation", ICCV 2005) and of PPISP
-(NVIDIA 2025), solved before anything is learned. What was chosen: gains are free for each photo and channel. Vignetting
-is a falling polynomial of the lens, in r^2 and r^4. The curve departs from sRGB by two numbers, and leaves black, white
-and the middle of the code values where they are: exposures and curve can't be told apart altogether (Kim and Pollefeys,
-"Robust Radiometric Calibration and Vignetting Correction", PAMI 2008: any power of both fits as well), so its form
-decides, and a prior to sRGB.
+after Goldman and Chen ("Vignette and Exposure Calibration and Compensation", ICCV 2005), with what PPISP
+(arXiv:2601.18336) learns beside a scene solved before anything is learned. What was chosen: gains are free for each
+photo and channel. Vignetting is a falling polynomial of the lens, in r^2 and r^4. The curve departs from sRGB by
+two numbers, and leaves black, white and the middle of the code values where they are: exposures and curve can't be
+told apart altogether (Kim and Pollefeys, "Robust Radiometric Calibration and Vignetting Correction", PAMI 2008: any
+power of both fits as well), so its form decides, and a prior to sRGB.
 
 The mean gain of a day's photos, in stops, is taken to be right: it stays 0. What is known of the light of one day
 against the other's is as good as before.
