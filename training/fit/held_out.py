@@ -3,7 +3,7 @@
 The photos of the validation and test splits teach a fit nothing. Where it is known what the other day's photos saw at
 the places that they show (guidance, or else patches that look alike), a look can be measured on them. Beside its error
 stand that of the untouched photo, and that of the best simple colour transfer: a gain and a contrast for each channel,
-fitted to the same training photos. A look that isn't better than this hasn't learned anything about places.
+fitted to the training photos. A look that isn't better than this hasn't learned anything about places.
 """
 
 import contextlib
