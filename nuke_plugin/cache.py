@@ -29,7 +29,8 @@ from pathlib import Path
 from typing import Any
 
 from relightgan.core.errors import RelightError
-from relightgan.nuke_plugin.folders import Folder, opened_folder, read_unlinked, temporary_name
+from relightgan.core.regular import read_regular
+from relightgan.nuke_plugin.folders import Folder, opened_folder, temporary_name
 
 __all__ = [
     "Places",
@@ -189,7 +190,7 @@ def bake_folder(root: Path) -> Path:
 def read_sentinel(folder: Path) -> dict[str, Any] | None:
     """The content of our sentinel in a folder; None where there is none."""
     try:
-        return _words(read_unlinked(folder / SENTINEL, SENTINEL_BYTES))
+        return _words(read_regular(folder / SENTINEL, SENTINEL_BYTES, follow=False))
     except OSError:
         return None
 

@@ -22,8 +22,9 @@ from typing import BinaryIO
 
 from relightgan.core import frame_seal
 from relightgan.core.errors import RelightError
+from relightgan.core.regular import open_regular
 from relightgan.nuke_plugin.cache import Places, relit_path
-from relightgan.nuke_plugin.folders import Folder, open_unlinked, opened_folder, temporary_name
+from relightgan.nuke_plugin.folders import Folder, opened_folder, temporary_name
 
 __all__ = [
     "FrameFile",
@@ -127,7 +128,7 @@ def link(places: Places, take: str, view: str, frame: int, key: str) -> bool:
     if fault != "":
         raise not_whole(stored, "no file" if fault is None else fault)
     try:
-        with open_unlinked(stored) as file, _view_folder(places, take, view, make=True) as folder:
+        with open_regular(stored, follow=False) as file, _view_folder(places, take, view, make=True) as folder:
             opened = os.fstat(file.fileno())
             checked = _FOUND.get(_place(str(stored), opened))
             if checked != FrameFile(key, "", thorough=True):
@@ -221,7 +222,7 @@ def _read(name: str, here: os.stat_result, thorough: bool) -> FrameFile:
         return FrameFile("", "a device or pipe", True)
     if not here.st_size:
         return FrameFile("", "an empty file", True)
-    with open_unlinked(name) as file:
+    with open_regular(name, follow=False) as file:
         if mark_of(os.fstat(file.fileno())) != mark_of(here):
             raise OSError(errno.EAGAIN, "it is being written")
         try:

@@ -18,7 +18,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-__all__ = ["Folder", "is_link", "open_unlinked", "opened_folder", "read_unlinked", "temporary_name"]
+from relightgan.core.regular import read_regular
+
+__all__ = ["Folder", "is_link", "opened_folder", "temporary_name"]
 
 # Whether the system works in folders by descriptor: Linux and macOS do.
 BY_DESCRIPTOR = (
@@ -27,7 +29,6 @@ BY_DESCRIPTOR = (
     and os.listdir in os.supports_fd
 )
 LINK_ITSELF = {"follow_symlinks": False} if os.link in os.supports_follow_symlinks else {}
-IS_LINK = "it is a link"
 
 
 class Folder:
@@ -91,9 +92,9 @@ class Folder:
             os.close(descriptor)
 
     def read(self, name: str, limit: int) -> bytes:
-        """As `read_unlinked`, of a file in it."""
+        """As `core.regular.read_regular`, of a file in it; a link isn't followed."""
         self._check()
-        return read_unlinked(self._at(name), limit, self.descriptor)
+        return read_regular(self._at(name), limit, self.descriptor, follow=False)
 
     def create(self, name: str) -> BinaryIO:
         """A new file in it, open for writing.
@@ -189,49 +190,6 @@ def opened_folder(path: Path, make: bool = False) -> Iterator[Folder]:
         os.close(descriptor)
 
 
-def open_unlinked(path: str | Path, dir_fd: int | None = None) -> BinaryIO:
-    """Opens a regular file for reading; a pipe or a device isn't waited for, a link isn't followed.
-
-    Args:
-        path: the file.
-        dir_fd: the folder that a bare name lies in.
-
-    Raises:
-        OSError: it is missing, no regular file, or can't be opened.
-    """
-    before = os.stat(path, dir_fd=dir_fd, follow_symlinks=False)
-    _require_regular(before)
-    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
-    file = os.fdopen(os.open(path, flags, dir_fd=dir_fd), "rb")
-    try:
-        after = os.fstat(file.fileno())
-        _require_regular(after)
-        if not os.path.samestat(before, after):
-            raise OSError(errno.EAGAIN, "it was exchanged meanwhile")
-    except BaseException:
-        file.close()
-        raise
-    return file
-
-
-def read_unlinked(path: str | Path, limit: int, dir_fd: int | None = None) -> bytes:
-    """The content of a regular file, as `open_unlinked`.
-
-    Args:
-        path: the file.
-        limit: the maximum size in bytes.
-        dir_fd: the folder that a bare name lies in.
-
-    Raises:
-        OSError: as `open_unlinked`, or it is larger.
-    """
-    with open_unlinked(path, dir_fd) as file:
-        content = file.read(limit + 1)
-    if len(content) > limit:
-        raise OSError(errno.EFBIG, f"it is larger than {limit} bytes")
-    return content
-
-
 def is_link(path: Path) -> bool:
     """True for a symbolic link or a junction."""
     # Python 3.9 doesn't report a Windows junction as a symlink, but its real path differs.
@@ -241,13 +199,3 @@ def is_link(path: Path) -> bool:
 def temporary_name(name: str) -> str:
     """A name beside a file for the time until it is whole, as in core/files.py."""
     return f".{name}.{uuid.uuid4().hex[:8]}.part"
-
-
-# Private implementation
-
-
-def _require_regular(found: os.stat_result) -> None:
-    if stat.S_ISLNK(found.st_mode):
-        raise OSError(errno.ELOOP, IS_LINK)
-    if not stat.S_ISREG(found.st_mode):
-        raise OSError(errno.EINVAL, "it is no regular file")

@@ -51,10 +51,10 @@ def test_a_pipe_that_takes_a_files_place_is_refused_after_opening(tmp_path, monk
     path.write_bytes(b"x")
     open_it = os.open
 
-    def swapped(place, flags):
+    def swapped(place, flags, **more):
         path.unlink()
         os.mkfifo(path)
-        return open_it(place, flags)
+        return open_it(place, flags, **more)
 
     monkeypatch.setattr(os, "open", swapped)
     with pytest.raises(OSError, match="it isn't a file"):
